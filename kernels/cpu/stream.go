@@ -1,0 +1,56 @@
+package cpu
+
+import "eckart/kernels"
+
+// Stream runs verbs at once, in the calling goroutine and the device's threads.
+type Stream struct {
+	d   *Device
+	err error
+}
+
+var _ kernels.Stream = (*Stream)(nil)
+
+// Upload implements kernels.Stream.
+func (s *Stream) Upload(dst kernels.Mat, src []byte) { copy(dst.Host, src) }
+
+// Download implements kernels.Stream.
+func (s *Stream) Download(dst []byte, src kernels.Mat) { copy(dst, src.Host) }
+
+// Embed implements kernels.Stream.
+func (s *Stream) Embed(y, table, ids kernels.Mat) { embedGeneric(y, table, ids) }
+
+// MatMul implements kernels.Stream.
+func (s *Stream) MatMul(y, x, w kernels.Mat, m kernels.Mode) { matMulGeneric(y, x, w, m) }
+
+// Bias implements kernels.Stream.
+func (s *Stream) Bias(y, b kernels.Mat) { biasGeneric(y, b) }
+
+// RMSNorm implements kernels.Stream.
+func (s *Stream) RMSNorm(y, x, gain kernels.Mat, eps float32) { rmsNormGeneric(y, x, gain, eps) }
+
+// Angles implements kernels.Stream.
+func (s *Stream) Angles(y, pos, freqs kernels.Mat, scale float32) { anglesGeneric(y, pos, freqs, scale) }
+
+// Rotate implements kernels.Stream.
+func (s *Stream) Rotate(x, angles kernels.Mat, heads int) { rotateGeneric(x, angles, heads) }
+
+// Store implements kernels.Stream.
+func (s *Stream) Store(kv kernels.Pages, k, v, slots kernels.Mat) { storeGeneric(kv, k, v, slots) }
+
+// Attend implements kernels.Stream.
+func (s *Stream) Attend(y, q kernels.Mat, kv kernels.Pages, seqs kernels.Seqs, a kernels.Attention) {
+	attendGeneric(y, q, kv, seqs, a)
+}
+
+// SwiGLU implements kernels.Stream.
+func (s *Stream) SwiGLU(y, gate, up kernels.Mat) { swiGLUGeneric(y, gate, up) }
+
+// Gather implements kernels.Stream.
+func (s *Stream) Gather(y, x, rows kernels.Mat) { gatherGeneric(y, x, rows) }
+
+// Sync implements kernels.Stream.
+func (s *Stream) Sync() error {
+	err := s.err
+	s.err = nil
+	return err
+}

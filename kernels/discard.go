@@ -1,0 +1,46 @@
+package kernels
+
+// Discard is a stream whose verbs do nothing, as io.Discard is a writer. A forward pass on it, with scratch that only
+// counts, tells the workspace the pass needs.
+type Discard struct{}
+
+var _ Stream = Discard{}
+
+// Upload does nothing.
+func (Discard) Upload(Mat, []byte) {}
+
+// Download does nothing.
+func (Discard) Download([]byte, Mat) {}
+
+// Embed does nothing.
+func (Discard) Embed(_, _, _ Mat) {}
+
+// MatMul does nothing.
+func (Discard) MatMul(_, _, _ Mat, _ Mode) {}
+
+// Bias does nothing.
+func (Discard) Bias(_, _ Mat) {}
+
+// RMSNorm does nothing.
+func (Discard) RMSNorm(_, _, _ Mat, _ float32) {}
+
+// Angles does nothing.
+func (Discard) Angles(_, _, _ Mat, _ float32) {}
+
+// Rotate does nothing.
+func (Discard) Rotate(_, _ Mat, _ int) {}
+
+// Store does nothing.
+func (Discard) Store(Pages, Mat, Mat, Mat) {}
+
+// Attend does nothing.
+func (Discard) Attend(_, _ Mat, _ Pages, _ Seqs, _ Attention) {}
+
+// SwiGLU does nothing.
+func (Discard) SwiGLU(_, _, _ Mat) {}
+
+// Gather does nothing.
+func (Discard) Gather(_, _, _ Mat) {}
+
+// Sync returns nil.
+func (Discard) Sync() error { return nil }

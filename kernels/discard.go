@@ -44,3 +44,21 @@ func (Discard) Gather(_, _, _ Mat) {}
 
 // Sync returns nil.
 func (Discard) Sync() error { return nil }
+
+// Counter is an arena without memory: it hands out matrices that have none and counts their bytes, so that what a
+// model needs is known before anything is allocated.
+type Counter struct{ used int64 }
+
+var _ Arena = (*Counter)(nil)
+
+// Alloc returns a matrix without memory.
+func (c *Counter) Alloc(rows, cols int, t DType) (Mat, error) {
+	c.used += ArenaBytes(rows, cols, t)
+	return Mat{Rows: rows, Cols: cols, Stride: cols, Type: t}, nil
+}
+
+// Used returns the bytes counted.
+func (c *Counter) Used() int64 { return c.used }
+
+// Close does nothing.
+func (c *Counter) Close() error { return nil }

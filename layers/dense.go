@@ -1,0 +1,111 @@
+package layers
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+
+	"eckart/kernels"
+)
+
+// Dense is a matrix stored as itself, in F32, F16 or BF16.
+type Dense struct{ weight Part }
+
+var _ Weight = (*Dense)(nil)
+
+// NewDense returns the matrix (out, in) that part holds.
+func NewDense(part Part) *Dense { return &Dense{part} }
+
+// Kind returns "dense".
+func (d *Dense) Kind() string { return "dense" }
+
+// Dims returns the rows and columns of the matrix.
+func (d *Dense) Dims() (out, in int) { return d.weight.Rows, d.weight.Cols }
+
+// Parts returns the one array that the matrix is.
+func (d *Dense) Parts() []Part { return []Part{d.weight} }
+
+// Dense returns the matrix widened to F32.
+func (d *Dense) Dense() ([]float32, error) {
+	w := d.weight
+	raw := make([]byte, w.Rows*w.Cols*w.Type.Bytes())
+	if len(raw) > 0 {
+		if err := w.Read(raw, 0); err != nil {
+			return nil, err
+		}
+	}
+	return Float32s(raw, w.Type), nil
+}
+
+// Bind places the matrix in the arena, in the type it is stored in.
+func (d *Dense) Bind(a kernels.Arena, s kernels.Stream) (Linear, error) {
+	return bindDense(a, s, d)
+}
+
+// bindDense places matrices of equal type and width below one another and returns them as one.
+func bindDense(a kernels.Arena, s kernels.Stream, members ...*Dense) (*denseLinear, error) {
+	first := members[0].weight
+	rows := 0
+	for _, d := range members {
+		rows += d.weight.Rows
+	}
+	m, err := a.Alloc(rows, first.Cols, first.Type)
+	if err != nil {
+		return nil, err
+	}
+	row := 0
+	for _, d := range members {
+		if err := d.weight.load(m.Slice(row, d.weight.Rows), s); err != nil {
+			return nil, err
+		}
+		row += d.weight.Rows
+	}
+	return &denseLinear{m}, nil
+}
+
+// denseLinear multiplies by a matrix as it is.
+type denseLinear struct{ w kernels.Mat }
+
+func (l *denseLinear) Dims() (out, in int) { return l.w.Rows, l.w.Cols }
+func (l *denseLinear) Bytes() int64        { return l.w.Bytes() }
+
+func (l *denseLinear) Apply(p *Pass, y, x kernels.Mat, m kernels.Mode) { p.MatMul(y, x, l.w, m) }
+
+// Embed implements Rows.
+func (l *denseLinear) Embed(p *Pass, y, ids kernels.Mat) { p.Embed(y, l.w, ids) }
+
+// Rows is implemented by a Linear that can also give rows of its matrix: a table of embeddings, which is the output
+// head at the same time where the two are tied.
+type Rows interface {
+	// Embed sets row i of y (tokens, in) to row ids[i] of the matrix.
+	Embed(p *Pass, y, ids kernels.Mat)
+}
+
+// Float32s widens little-endian elements of type t, F32, F16 or BF16.
+func Float32s(raw []byte, t kernels.DType) []float32 {
+	out := make([]float32, len(raw)/t.Bytes())
+	for i := range out {
+		switch t {
+		case kernels.F32:
+			out[i] = math.Float32frombits(binary.LittleEndian.Uint32(raw[4*i:]))
+		case kernels.BF16:
+			out[i] = math.Float32frombits(uint32(binary.LittleEndian.Uint16(raw[2*i:])) << 16)
+		case kernels.F16:
+			out[i] = float32FromF16(binary.LittleEndian.Uint16(raw[2*i:]))
+		default:
+			panic(fmt.Sprintf("BUG: widen %s", t))
+		}
+	}
+	return out
+}
+
+// float32FromF16 is exact. Multiplying the shifted bits by 2¹¹² mends the exponent's bias, subnormals included.
+func float32FromF16(b uint16) float32 {
+	magnitude := uint32(b&0x7fff) << 13
+	if magnitude >= 0x7c00<<13 {
+		magnitude |= 0x7f800000
+	} else {
+		magnitude = math.Float32bits(math.Float32frombits(magnitude) * 0x1p112)
+	}
+	return math.Float32frombits(magnitude | uint32(b&0x8000)<<16)
+}

@@ -1,0 +1,138 @@
+package layers
+
+import (
+	"fmt"
+
+	"eckart/kernels"
+)
+
+// A Member is one matrix of a Group, with its bias if it has one.
+type Member struct {
+	Weight Weight
+	Bias   []float32 // nil for none
+}
+
+// A Group is the matrices that read one input: q, k and v, or gate and up, or a single one. What they can share is
+// found when they are bound; dense members of one type become one matrix, and one call.
+type Group struct {
+	Site    string // the input that the members read, as calibration names it
+	linears []Linear
+	outs    []int       // columns of each member
+	total   int         // their sum
+	bias    kernels.Mat // (1, total), zero columns for members without; no rows when none has
+}
+
+// BindGroup binds matrices that read one input.
+func BindGroup(a kernels.Arena, s kernels.Stream, site string, members ...Member) (*Group, error) {
+	g := &Group{Site: site}
+	biased := false
+	for _, m := range members {
+		out, _ := m.Weight.Dims()
+		if m.Bias != nil && len(m.Bias) != out {
+			return nil, fmt.Errorf("bind %s: bias has %d elements, want %d", site, len(m.Bias), out)
+		}
+		g.outs = append(g.outs, out)
+		g.total += out
+		biased = biased || m.Bias != nil
+	}
+	if stack := sameDense(members); stack != nil {
+		l, err := bindDense(a, s, stack...)
+		if err != nil {
+			return nil, err
+		}
+		g.linears = []Linear{l}
+	} else {
+		for _, m := range members {
+			l, err := m.Weight.Bind(a, s)
+			if err != nil {
+				return nil, err
+			}
+			g.linears = append(g.linears, l)
+		}
+	}
+	if biased {
+		all := make([]float32, 0, g.total)
+		for i, m := range members {
+			all = append(all, m.Bias...)
+			all = append(all, make([]float32, g.outs[i]-len(m.Bias))...)
+		}
+		var err error
+		if g.bias, err = bindVector(a, s, all); err != nil {
+			return nil, err
+		}
+	}
+	return g, nil
+}
+
+// sameDense returns the members as dense matrices when all are and have one type and width, else nil.
+func sameDense(members []Member) []*Dense {
+	var all []*Dense
+	for _, m := range members {
+		d, ok := m.Weight.(*Dense)
+		if !ok || len(all) > 0 && (d.weight.Type != all[0].weight.Type || d.weight.Cols != all[0].weight.Cols) {
+			return nil
+		}
+		all = append(all, d)
+	}
+	return all
+}
+
+// Apply computes the members' results side by side: y (tokens, sum of outs), or adds them to it.
+func (g *Group) Apply(p *Pass, y, x kernels.Mat, m kernels.Mode) {
+	p.Tap(g.Site, x)
+	if len(g.linears) == 1 {
+		g.linears[0].Apply(p, y, x, m)
+	} else {
+		col := 0
+		for i, l := range g.linears {
+			l.Apply(p, y.Window(col, g.outs[i]), x, m)
+			col += g.outs[i]
+		}
+	}
+	if g.bias.Rows > 0 {
+		p.Bias(y, g.bias)
+	}
+}
+
+// Out2 returns the results of a group of two, windows of one scratch matrix.
+func (g *Group) Out2(p *Pass, x kernels.Mat) (a, b kernels.Mat) {
+	y := p.Mat(x.Rows, g.total)
+	g.Apply(p, y, x, kernels.Set)
+	return y.Window(0, g.outs[0]), y.Window(g.outs[0], g.outs[1])
+}
+
+// Out3 returns the results of a group of three, windows of one scratch matrix.
+func (g *Group) Out3(p *Pass, x kernels.Mat) (a, b, c kernels.Mat) {
+	y := p.Mat(x.Rows, g.total)
+	g.Apply(p, y, x, kernels.Set)
+	return y.Window(0, g.outs[0]), y.Window(g.outs[0], g.outs[1]), y.Window(g.outs[0]+g.outs[1], g.outs[2])
+}
+
+// SwiGLU returns silu(gate)·up for a group of gate and up, in scratch: (tokens, out).
+func (g *Group) SwiGLU(p *Pass, x kernels.Mat) kernels.Mat {
+	gate, up := g.Out2(p, x)
+	p.SwiGLU(gate, gate, up)
+	return gate
+}
+
+// Bytes returns the bytes of weights read to apply the group once.
+func (g *Group) Bytes() int64 {
+	var n int64
+	for _, l := range g.linears {
+		n += l.Bytes()
+	}
+	return n
+}
+
+// bindVector places v in the arena as a row.
+func bindVector(a kernels.Arena, s kernels.Stream, v []float32) (kernels.Mat, error) {
+	m, err := a.Alloc(1, len(v), kernels.F32)
+	if err != nil {
+		return kernels.Mat{}, err
+	}
+	if m.Host != nil || m.Addr != 0 {
+		s.Upload(m, kernels.Float32Bytes(v))
+		err = s.Sync()
+	}
+	return m, err
+}

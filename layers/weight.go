@@ -1,0 +1,63 @@
+package layers
+
+import (
+	"fmt"
+
+	"eckart/kernels"
+)
+
+// A Weight is a matrix as it is stored: a kind and named parts, and nothing of any device.
+type Weight interface {
+	Kind() string              // "dense"; how the matrix is represented
+	Dims() (out, in int)       // the shape of the matrix it stands for
+	Parts() []Part             // exactly the arrays of the checkpoint
+	Dense() ([]float32, error) // the matrix (out, in), row-major: tests, planning, error reports
+	Bind(a kernels.Arena, s kernels.Stream) (Linear, error)
+}
+
+// A Linear computes y = x·Wᵀ for one representation of W, on the device it was bound to.
+type Linear interface {
+	Dims() (out, in int)
+	// Apply computes y = x·Wᵀ, or adds it to y, for y (tokens, out) and x (tokens, in).
+	Apply(p *Pass, y, x kernels.Mat, m kernels.Mode)
+	Bytes() int64 // read from memory to apply it once
+}
+
+// A Part is one array of a stored weight. Its rows are read when they are needed, so that a matrix never exists twice.
+type Part struct {
+	Name       string // what follows the module's name in the checkpoint: "weight"
+	Type       kernels.DType
+	Rows, Cols int
+	Read       func(dst []byte, row int) error // fills dst with the bytes from the start of row on
+}
+
+// stagingBytes bounds what is read at once for a device that does not share the host's memory.
+const stagingBytes = 16 << 20
+
+// load brings the part into the packed matrix dst: straight into the host's memory where the device shares it, else
+// through a buffer in ranges of rows. A matrix without memory, from a kernels.Counter, is left alone.
+func (p Part) load(dst kernels.Mat, s kernels.Stream) error {
+	rowBytes := p.Cols * p.Type.Bytes()
+	if p.Rows == 0 || rowBytes == 0 {
+		return nil
+	}
+	if dst.Host != nil {
+		return p.Read(dst.Host[:p.Rows*rowBytes], 0)
+	}
+	if dst.Addr == 0 {
+		return nil
+	}
+	n := max(1, min(p.Rows, stagingBytes/rowBytes))
+	buf := make([]byte, n*rowBytes)
+	for row := 0; row < p.Rows; row += n {
+		n := min(n, p.Rows-row)
+		if err := p.Read(buf[:n*rowBytes], row); err != nil {
+			return err
+		}
+		s.Upload(dst.Slice(row, n), buf[:n*rowBytes])
+		if err := s.Sync(); err != nil {
+			return fmt.Errorf("upload %s: %w", p.Name, err)
+		}
+	}
+	return nil
+}

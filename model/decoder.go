@@ -1,0 +1,190 @@
+package model
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+
+	"eckart/kernels"
+	"eckart/kvcache"
+	"eckart/layers"
+)
+
+// A Block is one layer of a decoder.
+type Block interface {
+	// Forward replaces the hidden state x (tokens, dim) by the next one.
+	Forward(p *layers.Pass, x kernels.Mat)
+	// KV says how the block keeps a token in the cache.
+	KV() kvcache.Spec
+}
+
+// A Decoder is a model bound to a device: an embedding table, blocks, a norm and a head. It may be used by one
+// goroutine at a time.
+type Decoder struct {
+	config Config
+	embed  layers.Rows
+	ropes  []*layers.Rope
+	blocks []Block
+	norm   layers.RMSNorm
+	head   layers.Linear
+	names  []string // of the probes after each block
+}
+
+// Load binds the weights of src to the device that arena and stream belong to. progress, which may be nil, hears the
+// bytes bound so far and in all. All that is missing, misshapen or unknown comes in one *LoadError.
+func Load(src Source, a kernels.Arena, s kernels.Stream, progress func(done, total int64)) (*Decoder, error) {
+	c, err := ParseConfig(src.Config())
+	if err != nil {
+		return nil, err
+	}
+	var total int64
+	if progress != nil {
+		var count kernels.Counter
+		if _, err := load(c, src, &count, kernels.Discard{}, nil, 0); err != nil {
+			return nil, err
+		}
+		total = count.Used()
+	}
+	return load(c, src, a, s, progress, total)
+}
+
+func load(c Config, src Source, a kernels.Arena, s kernels.Stream, progress func(done, total int64), total int64) (*Decoder, error) {
+	l := Loader{loading: &loading{
+		src: src, arena: a, stream: s, progress: progress, total: total,
+		asked: map[string]bool{}, rope: map[layers.RopeSettings]*layers.Rope{},
+	}}
+	d := &Decoder{config: c}
+	table := l.Table("model.embed_tokens", c.Vocab, c.Dim)
+	d.blocks = architectures[c.Architecture](l, c)
+	d.norm = l.RMSNorm("model.norm", c.Dim, c.Eps)
+	if c.TiedHead {
+		d.head = table
+		if err := l.tiedHead(); err != nil {
+			return nil, err
+		}
+	} else {
+		d.head = l.Table("lm_head", c.Vocab, c.Dim)
+	}
+	if err := l.finish(); err != nil {
+		return nil, err
+	}
+	d.embed = table.(layers.Rows)
+	d.ropes = l.ropes
+	for i := range d.blocks {
+		d.names = append(d.names, "model.layers."+strconv.Itoa(i))
+	}
+	return d, nil
+}
+
+// tiedHead accepts an lm_head beside tie_word_embeddings only as a copy of the embedding table: some exporters write
+// one. Where the two differ, config.json and the weights contradict each other, and either choice could be wrong.
+func (l Loader) tiedHead() error {
+	const head, table = "lm_head.weight", "model.embed_tokens.weight"
+	w, err := l.src.Weight(head)
+	if err != nil {
+		return nil // absent, as it should be
+	}
+	l.asked[head] = true
+	t, err := l.src.Weight(table)
+	if err != nil {
+		return nil // reported as missing
+	}
+	same, err := equalWeights(w, t)
+	if err == nil && !same {
+		err = fmt.Errorf("load weights: tie_word_embeddings is true and lm_head.weight differs from model.embed_tokens.weight")
+	}
+	return err
+}
+
+func equalWeights(a, b layers.Weight) (bool, error) {
+	p, q := a.Parts()[0], b.Parts()[0]
+	if len(a.Parts()) != 1 || len(b.Parts()) != 1 || p.Type != q.Type || p.Rows != q.Rows || p.Cols != q.Cols {
+		return false, nil
+	}
+	rowBytes := p.Cols * p.Type.Bytes()
+	n := max(1, (1<<20)/rowBytes)
+	x, y := make([]byte, n*rowBytes), make([]byte, n*rowBytes)
+	for row := 0; row < p.Rows; row += n {
+		size := min(n, p.Rows-row) * rowBytes
+		if err := p.Read(x[:size], row); err != nil {
+			return false, err
+		}
+		if err := q.Read(y[:size], row); err != nil {
+			return false, err
+		}
+		if !bytes.Equal(x[:size], y[:size]) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// Config returns what config.json says.
+func (d *Decoder) Config() Config { return d.config }
+
+// Specs returns how each layer keeps a token in the cache.
+func (d *Decoder) Specs() []kvcache.Spec {
+	specs := make([]kvcache.Spec, len(d.blocks))
+	for i, b := range d.blocks {
+		specs[i] = b.KV()
+	}
+	return specs
+}
+
+// A Footprint is what a model needs of a device besides its cache.
+type Footprint struct {
+	Weights   int64 // bytes
+	Workspace int64 // bytes of step inputs and scratch
+	Specs     []kvcache.Spec
+}
+
+// Measure returns the footprint of a model whose steps stay within l. It reads headers and no weights, and allocates
+// nothing on a device.
+func Measure(src Source, l Limits) (Footprint, error) {
+	var weights, workspace kernels.Counter
+	d, err := Load(src, &weights, kernels.Discard{}, nil)
+	if err != nil {
+		return Footprint{}, err
+	}
+	if _, err := d.NewBatch(&workspace, kernels.Discard{}, nil, l); err != nil {
+		return Footprint{}, err
+	}
+	return Footprint{Weights: weights.Used(), Workspace: workspace.Used(), Specs: d.Specs()}, nil
+}
+
+// Forward runs the model over a batch and returns the logits (samples, vocab) of the rows that asked for them, in the
+// order they were added. They are valid until the next Forward of the batch. Without samples there are no logits.
+func (d *Decoder) Forward(b *Batch) (kernels.Mat, error) {
+	b.upload()
+	logits := d.forward(b)
+	return logits, b.pass.Sync()
+}
+
+func (d *Decoder) forward(b *Batch) kernels.Mat {
+	p := b.pass
+	p.Release(0)
+	n := b.Rows()
+	samples := len(b.samples.host)
+	logits := p.Mat(samples, d.config.Vocab)
+
+	x := p.Mat(n, d.config.Dim)
+	d.embed.Embed(p, x, b.ids.rows())
+	p.Tap("model.embed_tokens", x)
+	pos := b.pos.rows()
+	for i, r := range d.ropes {
+		p.Tables[i] = r.Out(p, pos)
+	}
+	for i, blk := range d.blocks {
+		blk.Forward(p, x)
+		p.Tap(d.names[i], x)
+	}
+	if samples == 0 {
+		return logits
+	}
+	h := p.Mat(samples, d.config.Dim)
+	p.Gather(h, x, b.samples.rows())
+	d.norm.Apply(p, h)
+	p.Tap("model.norm", h)
+	d.head.Apply(p, logits, h, kernels.Set)
+	return logits
+}

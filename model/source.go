@@ -1,0 +1,101 @@
+// Package model says which layers an architecture is made of and which kinds of weight exist. It reads config.json,
+// builds a Decoder from a Source of weights on a device, and runs it over batches.
+package model
+
+import (
+	"fmt"
+
+	"eckart/kernels"
+	"eckart/layers"
+	"eckart/model/checkpoint"
+)
+
+// A Source gives a model's weights by their published names. It may wrap another, as compression does; weights are read
+// when they are bound, in ranges of rows, so that one large matrix never needs twice its bytes.
+type Source interface {
+	Config() []byte                            // config.json
+	Names() []string                           // of every tensor, sorted
+	Weight(name string) (layers.Weight, error) // a matrix
+	Vector(name string) ([]float32, error)     // a norm's gain or a bias
+}
+
+// maxConfigBytes bounds config.json; published ones stay under 100 KB.
+const maxConfigBytes = 4 << 20
+
+// NewSource returns the weights of a checkpoint. The checkpoint must stay open while they are read.
+func NewSource(c *checkpoint.Checkpoint) (Source, error) {
+	config, err := c.ReadFile("config.json", maxConfigBytes)
+	if err != nil {
+		return nil, fmt.Errorf("open model: %w", err)
+	}
+	return &checkpointSource{c, config}, nil
+}
+
+type checkpointSource struct {
+	c      *checkpoint.Checkpoint
+	config []byte
+}
+
+func (s *checkpointSource) Config() []byte  { return s.config }
+func (s *checkpointSource) Names() []string { return s.c.Names() }
+
+func (s *checkpointSource) Weight(name string) (layers.Weight, error) {
+	t, dtype, err := s.tensor(name, 2)
+	if err != nil {
+		return nil, err
+	}
+	rowBytes := int64(t.Shape[1]) * int64(dtype.Bytes())
+	return layers.NewDense(layers.Part{
+		Name: "weight", Type: dtype, Rows: t.Shape[0], Cols: t.Shape[1],
+		Read: func(dst []byte, row int) error { return s.c.ReadAt(dst, t, int64(row)*rowBytes) },
+	}), nil
+}
+
+func (s *checkpointSource) Vector(name string) ([]float32, error) {
+	t, dtype, err := s.tensor(name, 1)
+	if err != nil {
+		return nil, err
+	}
+	raw := make([]byte, t.Bytes())
+	if err := s.c.ReadAt(raw, t, 0); err != nil {
+		return nil, err
+	}
+	return layers.Float32s(raw, dtype), nil
+}
+
+// tensor returns the tensor if it exists, has the dimensions and a type that verbs read.
+func (s *checkpointSource) tensor(name string, dims int) (*checkpoint.Tensor, kernels.DType, error) {
+	t, ok := s.c.Tensor(name)
+	if !ok {
+		return nil, 0, &missingError{name}
+	}
+	if len(t.Shape) != dims {
+		return nil, 0, &shapeError{name: name, got: t.Shape}
+	}
+	switch t.Type {
+	case checkpoint.F32:
+		return t, kernels.F32, nil
+	case checkpoint.F16:
+		return t, kernels.F16, nil
+	case checkpoint.BF16:
+		return t, kernels.BF16, nil
+	}
+	return nil, 0, fmt.Errorf("read %s: type %s: %w (F32, F16 and BF16 are)", name, t.Type, ErrUnsupported)
+}
+
+type missingError struct{ name string }
+
+func (e *missingError) Error() string { return e.name + " is missing" }
+
+// A shapeError is a tensor whose shape is not what the config implies. want is nil while it is not known.
+type shapeError struct {
+	name      string
+	want, got []int
+}
+
+func (e *shapeError) Error() string {
+	if e.want == nil {
+		return fmt.Sprintf("%s has %d dimensions, %v", e.name, len(e.got), e.got)
+	}
+	return fmt.Sprintf("%s has shape %v, want %v", e.name, e.got, e.want)
+}

@@ -2,7 +2,6 @@ package cpu
 
 import (
 	"math"
-
 )
 
 func float32FromBF16(b uint16) float32 { return math.Float32frombits(uint32(b) << 16) }
@@ -46,4 +45,3 @@ func f16FromFloat32(f float32) uint16 {
 	u += 0xfff + (u>>13)&1
 	return sign | uint16((u-0x38000000)>>13)
 }
-

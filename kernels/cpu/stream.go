@@ -3,12 +3,18 @@ package cpu
 import "eckart/kernels"
 
 // Stream runs verbs at once, in the calling goroutine and the device's threads.
+//
+// Each subject keeps the tasks of its verbs as fields here: a verb fills its task and hands a pointer to the pool, so
+// that nothing is allocated.
 type Stream struct {
-	d   *Device
-	err error
+	pool *pool
+	code *code
+	err  error
 }
 
 var _ kernels.Stream = (*Stream)(nil)
+
+func newStream(d *Device) *Stream { return &Stream{pool: d.pool, code: &d.code} }
 
 // Upload implements kernels.Stream.
 func (s *Stream) Upload(dst kernels.Mat, src []byte) { copy(dst.Host, src) }
@@ -29,7 +35,9 @@ func (s *Stream) Bias(y, b kernels.Mat) { biasGeneric(y, b) }
 func (s *Stream) RMSNorm(y, x, gain kernels.Mat, eps float32) { rmsNormGeneric(y, x, gain, eps) }
 
 // Angles implements kernels.Stream.
-func (s *Stream) Angles(y, pos, freqs kernels.Mat, scale float32) { anglesGeneric(y, pos, freqs, scale) }
+func (s *Stream) Angles(y, pos, freqs kernels.Mat, scale float32) {
+	anglesGeneric(y, pos, freqs, scale)
+}
 
 // Rotate implements kernels.Stream.
 func (s *Stream) Rotate(x, angles kernels.Mat, heads int) { rotateGeneric(x, angles, heads) }

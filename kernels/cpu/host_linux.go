@@ -1,0 +1,155 @@
+package cpu
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"math"
+	"os"
+	"path"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// What Linux says about the processor and the memory. A file that cannot be read counts as not saying.
+
+// processor returns the processor's model name.
+func processor() string {
+	info, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return "unknown processor"
+	}
+	for line := range strings.Lines(string(info)) {
+		if key, name, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(key) == "model name" {
+			return strings.TrimSpace(name)
+		}
+	}
+	return "unknown processor"
+}
+
+// cores counts the cores that this process's affinity allows.
+func cores() int {
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &set); err != nil {
+		return math.MaxInt
+	}
+	return countCores("/sys/devices/system/cpu", set.IsSet, set.Count())
+}
+
+// countCores counts the distinct cores among the n logical processors for which allowed holds. The threads of a core
+// list the same siblings. Where the topology cannot be read, every logical processor counts.
+func countCores(root string, allowed func(int) bool, n int) int {
+	distinct := map[string]bool{}
+	for id, found := 0, 0; found < n && id < 1<<16; id++ {
+		if !allowed(id) {
+			continue
+		}
+		found++
+		siblings, err := os.ReadFile(fmt.Sprintf("%s/cpu%d/topology/thread_siblings_list", root, id))
+		if err != nil {
+			return n
+		}
+		distinct[string(bytes.TrimSpace(siblings))] = true
+	}
+	return len(distinct)
+}
+
+// memory returns the smaller of what the machine and the process's control groups have, and have left.
+func memory() (free, total int64) {
+	free, total = machineMemory("/proc/meminfo")
+	group, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return free, total
+	}
+	return limitMemory("/sys/fs/cgroup", string(group), free, total)
+}
+
+// machineMemory reads MemAvailable and MemTotal.
+func machineMemory(file string) (free, total int64) {
+	f, err := os.Open(file)
+	if err != nil {
+		return 0, 0
+	}
+	defer f.Close()
+	for s := bufio.NewScanner(f); s.Scan(); {
+		fields := strings.Fields(s.Text())
+		if len(fields) < 2 {
+			continue
+		}
+		n, err := strconv.ParseInt(fields[1], 10, 64)
+		if err != nil {
+			continue
+		}
+		switch fields[0] {
+		case "MemAvailable:":
+			free = n << 10
+		case "MemTotal:":
+			total = n << 10
+		}
+	}
+	return free, total
+}
+
+// limitMemory applies the limits of the control group that group (the text of /proc/self/cgroup) names, and of those
+// around it. It reads version 2 and the memory controller of version 1.
+func limitMemory(root, group string, free, total int64) (int64, int64) {
+	for line := range strings.Lines(group) {
+		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if len(parts) != 3 {
+			continue
+		}
+		base, max, now, cached := root, "memory.max", "memory.current", "inactive_file"
+		switch {
+		case parts[0] == "0" && parts[1] == "":
+		case parts[1] == "memory":
+			base, max, now = root+"/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+			cached = "total_inactive_file"
+		default:
+			continue
+		}
+		// Inside a container the path may name a folder that only the host sees; the loop ends at the root that the
+		// container has.
+		for dir := path.Clean("/" + parts[2]); ; dir = path.Dir(dir) {
+			limit, ok := readCount(base + dir + "/" + max)
+			if ok && limit < total {
+				used, _ := readCount(base + dir + "/" + now)
+				// Cached file pages are given up when memory is short.
+				left := limit - used + readStat(base+dir+"/memory.stat", cached)
+				total, free = limit, min(free, clamp(left, 0, limit))
+			}
+			if dir == "/" {
+				break
+			}
+		}
+	}
+	return free, total
+}
+
+func clamp(v, low, high int64) int64 { return max(low, min(v, high)) }
+
+// readCount reads a file that holds one number; "max" and what is absent are not ok.
+func readCount(file string) (int64, bool) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
+	return n, err == nil
+}
+
+// readStat returns the number after key in a file of such lines, or 0.
+func readStat(file, key string) int64 {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(text)) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), " "); ok && name == key {
+			n, _ := strconv.ParseInt(value, 10, 64)
+			return n
+		}
+	}
+	return 0
+}

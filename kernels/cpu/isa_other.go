@@ -1,0 +1,6 @@
+//go:build !amd64 || purego
+
+package cpu
+
+// vectorISAs returns nothing: there are no kernels for this architecture yet, or they are left out.
+func vectorISAs() []ISA { return nil }

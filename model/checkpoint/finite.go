@@ -1,0 +1,42 @@
+package checkpoint
+
+import "encoding/binary"
+
+// FirstNonFinite returns the index of the first element of data that is infinite
+// or not a number, or -1 if all are finite, as they are for types other than
+// F32, F16 and BF16. Data holds whole elements of type t. It is meant for the
+// pass in which a loader has the bytes at hand: four 16-bit elements are judged
+// at a time, faster than the bytes can be fetched (BenchmarkFirstNonFinite).
+func FirstNonFinite(t DType, data []byte) int {
+	// An element is not finite where all bits of its exponent are set. With
+	// the other bits masked away, adding the exponent's lowest bit carries
+	// into the sign bit in that case alone, and never into the next element.
+	var exponent, lowest, sign uint64
+	width := 2
+	switch t {
+	case F32:
+		exponent, lowest, sign, width = 0x7f800000_7f800000, 0x00800000_00800000, 0x80000000_80000000, 4
+	case F16:
+		exponent, lowest, sign = 0x7c00_7c00_7c00_7c00, 0x0400_0400_0400_0400, 0x8000_8000_8000_8000
+	case BF16:
+		exponent, lowest, sign = 0x7f80_7f80_7f80_7f80, 0x0080_0080_0080_0080, 0x8000_8000_8000_8000
+	default:
+		return -1
+	}
+	i := 0
+	for ; i+8 <= len(data); i += 8 {
+		if (binary.LittleEndian.Uint64(data[i:])&exponent+lowest)&sign != 0 {
+			break
+		}
+	}
+	// Here are the elements after the last whole word, or those of the first
+	// word with such an element.
+	for ; i+width <= len(data); i += width {
+		var word [8]byte
+		copy(word[:], data[i:i+width])
+		if (binary.LittleEndian.Uint64(word[:])&exponent+lowest)&sign != 0 {
+			return i / width
+		}
+	}
+	return -1
+}

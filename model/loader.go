@@ -73,13 +73,13 @@ func (l Loader) At(i int) Loader { return l.In(fmt.Sprint(i)) }
 
 // note records what went wrong with a tensor and reports whether anything did.
 func (l Loader) note(err error) bool {
-	var missing *missingError
+	var missing MissingError
 	var shape *shapeError
 	switch {
 	case err == nil:
 		return false
 	case errors.As(err, &missing):
-		l.err.Missing = append(l.err.Missing, missing.name)
+		l.err.Missing = append(l.err.Missing, string(missing))
 	case errors.As(err, &shape):
 		l.err.Wrong = append(l.err.Wrong, shape.Error())
 	case l.fatal == nil:

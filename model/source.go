@@ -67,7 +67,7 @@ func (s *checkpointSource) Vector(name string) ([]float32, error) {
 func (s *checkpointSource) tensor(name string, dims int) (*checkpoint.Tensor, kernels.DType, error) {
 	t, ok := s.c.Tensor(name)
 	if !ok {
-		return nil, 0, &missingError{name}
+		return nil, 0, MissingError(name)
 	}
 	if len(t.Shape) != dims {
 		return nil, 0, &shapeError{name: name, got: t.Shape}
@@ -83,9 +83,11 @@ func (s *checkpointSource) tensor(name string, dims int) (*checkpoint.Tensor, ke
 	return nil, 0, fmt.Errorf("read %s: type %s: %w (F32, F16 and BF16 are)", name, t.Type, ErrUnsupported)
 }
 
-type missingError struct{ name string }
+// MissingError is what a Source answers for a tensor that it does not have.
+type MissingError string
 
-func (e *missingError) Error() string { return e.name + " is missing" }
+// Error names the tensor.
+func (e MissingError) Error() string { return string(e) + " is missing" }
 
 // A shapeError is a tensor whose shape is not what the config implies. want is nil while it is not known.
 type shapeError struct {

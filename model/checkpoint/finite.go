@@ -5,8 +5,8 @@ import "encoding/binary"
 // FirstNonFinite returns the index of the first element of data that is infinite
 // or not a number, or -1 if all are finite, as they are for types other than
 // F32, F16 and BF16. Data holds whole elements of type t. It is meant for the
-// pass in which a loader has the bytes at hand: four 16-bit elements are judged
-// at a time, faster than the bytes can be fetched (BenchmarkFirstNonFinite).
+// pass in which a loader has the bytes at hand: sixteen 16-bit elements are
+// judged at a time, faster than one thread can read them (BenchmarkReadAt).
 func FirstNonFinite(t DType, data []byte) int {
 	// An element is not finite where all bits of its exponent are set. With
 	// the other bits masked away, adding the exponent's lowest bit carries
@@ -24,13 +24,18 @@ func FirstNonFinite(t DType, data []byte) int {
 		return -1
 	}
 	i := 0
-	for ; i+8 <= len(data); i += 8 {
-		if (binary.LittleEndian.Uint64(data[i:])&exponent+lowest)&sign != 0 {
+	for ; i+32 <= len(data); i += 32 {
+		b := data[i : i+32 : i+32]
+		carries := binary.LittleEndian.Uint64(b)&exponent + lowest
+		carries |= binary.LittleEndian.Uint64(b[8:])&exponent + lowest
+		carries |= binary.LittleEndian.Uint64(b[16:])&exponent + lowest
+		carries |= binary.LittleEndian.Uint64(b[24:])&exponent + lowest
+		if carries&sign != 0 {
 			break
 		}
 	}
-	// Here are the elements after the last whole word, or those of the first
-	// word with such an element.
+	// Here are the elements of the first block that has such an element, or
+	// those after the last whole block.
 	for ; i+width <= len(data); i += width {
 		var word [8]byte
 		copy(word[:], data[i:i+width])

@@ -42,7 +42,7 @@ func TestF12NonFinite(t *testing.T) {
 		checkpoint.BF16: {0x7f80, 0xff80, 0x7fc0, 0x7f81, 0xffff},
 	}
 	for dtype, put := range put {
-		for count := range 20 {
+		for count := range 40 {
 			var data []byte
 			for i := range count {
 				data = put(data, finite[dtype][i%5])

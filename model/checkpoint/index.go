@@ -13,8 +13,8 @@ import (
 // indexName is the file that says in which shard each tensor lies.
 const indexName = "model.safetensors.index.json"
 
-// maxIndexBytes bounds the index. Those of the largest published models, with
-// some 208,000 tensors, have about 25 MB.
+// maxIndexBytes bounds the index. One of 207,000 tensors, which is a large model
+// (see maxHeaderBytes), has about 25 MB.
 const maxIndexBytes = 64 << 20
 
 // index is the content of a model.safetensors.index.json.

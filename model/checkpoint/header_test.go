@@ -206,9 +206,11 @@ func TestF8Legal(t *testing.T) {
 		{"out of order", shard(`{"b":{"dtype":"U8","shape":[1],"data_offsets":[4,5]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},`+
 			`"c":{"dtype":"U8","shape":[0],"data_offsets":[4,4]}}`, 5), "a F32 [1] 4 bytes 1 elements, b U8 [1] 1 bytes 1 elements, c U8 [0] 0 bytes 0 elements", 5},
 		{"escaped name", shard(`{"\u0041\n\ud83d\ude00\/":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}`, 1), "A\n😀/ U8 [1] 1 bytes 1 elements", 1},
-		{"wide types", shard(`{"a":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"F4","shape":[1,2],"data_offsets":[2,3]},`+
-			`"c":{"dtype":"F6_E3M2","shape":[4],"data_offsets":[3,6]},"d":{"dtype":"C64","shape":[1],"data_offsets":[6,14]}}`, 14),
-			"a F8_E4M3 [2] 2 bytes 2 elements, b F4 [1 2] 1 bytes 2 elements, c F6_E3M2 [4] 3 bytes 4 elements, d C64 [1] 8 bytes 1 elements", 14},
+		{
+			"wide types", shard(`{"a":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"F4","shape":[1,2],"data_offsets":[2,3]},`+
+				`"c":{"dtype":"F6_E3M2","shape":[4],"data_offsets":[3,6]},"d":{"dtype":"C64","shape":[1],"data_offsets":[6,14]}}`, 14),
+			"a F8_E4M3 [2] 2 bytes 2 elements, b F4 [1 2] 1 bytes 2 elements, c F6_E3M2 [4] 3 bytes 4 elements, d C64 [1] 8 bytes 1 elements", 14,
+		},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {

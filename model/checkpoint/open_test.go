@@ -170,8 +170,10 @@ func TestFolders(t *testing.T) {
 	}{
 		{"single file", map[string]string{"model.safetensors": one("a"), "other.safetensors": one("b")}, "", "a in model.safetensors", 0},
 		{"index", map[string]string{index: indexOf(shardA, shardB), shardA: one("a"), shardB: one("b"), "adapter_model.safetensors": one("c")}, "", both, 0},
-		{"index with other fields", map[string]string{index: `{"x":[1,-2.5e3,true,null,{"y":"z"}],"metadata":{"total_size":1e3,"total_parameters":2},"weight_map":{"a":"` + shardA + `"}}` + "\n",
-			shardA: one("a")}, "", "a in " + shardA, 0},
+		{"index with other fields", map[string]string{
+			index:  `{"x":[1,-2.5e3,true,null,{"y":"z"}],"metadata":{"total_size":1e3,"total_parameters":2},"weight_map":{"a":"` + shardA + `"}}` + "\n",
+			shardA: one("a"),
+		}, "", "a in " + shardA, 0},
 		{"index of one", map[string]string{index: `{"weight_map":{"a":"model.safetensors"}}`, "model.safetensors": one("a")}, "", "a in model.safetensors", 0},
 		{"index beside a single file", map[string]string{index: indexOf(shardA, shardB), "model.safetensors": one("a")}, "", "a in model.safetensors", 1},
 		{"set without an index", map[string]string{shardA: one("a"), shardB: one("b")}, "", both, 0},

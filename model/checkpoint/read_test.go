@@ -49,8 +49,16 @@ func TestReadAt(t *testing.T) {
 	x, _ := c.Tensor("large")
 	var group sync.WaitGroup
 	for _, span := range [][2]int{
-		{0, len(want)}, {1, len(want) - 1}, {0, piece}, {0, piece + 1}, {5, 2*piece + 5}, {piece - 1, piece + 1},
-		{len(want) - 1, len(want)}, {len(want), len(want)}, {7, 7}, {0, 0},
+		{0, len(want)},
+		{1, len(want) - 1},
+		{0, piece},
+		{0, piece + 1},
+		{5, 2*piece + 5},
+		{piece - 1, piece + 1},
+		{len(want) - 1, len(want)},
+		{len(want), len(want)},
+		{7, 7},
+		{0, 0},
 	} {
 		group.Go(func() {
 			dst := make([]byte, span[1]-span[0])

@@ -1,0 +1,120 @@
+# Everything a developer runs, one target each; `make` alone lists them. Only Go is needed, but for golden and interop,
+# which need Python 3.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+FUZZTIME ?= 20s
+PYTHON   ?= python3
+MODEL    ?=
+
+# Tools have a module of their own, so that their versions are pinned and their dependencies are not ours.
+TOOL      := go tool -modfile=tools/go.mod
+PLATFORMS := linux/amd64 linux/arm64 darwin/arm64
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/eckart and bin/serve, without cgo
+	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
+
+.PHONY: serve
+serve: ## serve MODEL, or the built-in model
+	go run ./cmd/serve $(MODEL)
+
+.PHONY: test
+test: ## run all tests
+	go test ./...
+
+.PHONY: race
+race: ## run the short tests under the race detector
+	CGO_ENABLED=1 go test -race -short ./...
+
+.PHONY: pure
+pure: ## run the short tests without assembly
+	go test -short -tags purego ./...
+
+.PHONY: smoke
+smoke: ## start the server on loopback, stream from it, leave one stream midway, stop it
+	go test -count=1 -v -run '^TestSmoke' ./cmd/...
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for FUZZTIME (20s)
+	@for package in $$(go list ./...); do \
+		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+			echo "go test -run '^$$' -fuzz '^$$target\$$' -fuzztime $(FUZZTIME) $$package"; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
+		done; \
+	done
+
+.PHONY: bench
+bench: ## run every benchmark once, to see that it runs; bench/README.md says how to measure
+	go test -run '^$$' -bench . -benchtime 1x ./...
+
+.PHONY: cross
+cross: ## build for every platform and compile all tests, without cgo
+	@for platform in $(PLATFORMS); do \
+		export CGO_ENABLED=0 GOOS=$${platform%/*} GOARCH=$${platform#*/}; \
+		echo "CGO_ENABLED=0 GOOS=$$GOOS GOARCH=$$GOARCH go build ./... && go test -c -o /dev/null ./..."; \
+		go build ./... && go test -c -o /dev/null ./...; \
+	done
+
+.PHONY: check
+check: format vet lint imports fresh ## format, vet, staticcheck, import table, generated files fresh
+
+.PHONY: format
+format:
+	@unformatted=$$(git ls-files --cached --others --exclude-standard '*.go' | xargs -r ls 2>/dev/null | xargs -r $(TOOL) gofumpt -l); \
+	if [ -n "$$unformatted" ]; then \
+		echo "not formatted, run make fmt:"; echo "$$unformatted"; exit 1; \
+	fi
+
+.PHONY: fmt
+fmt: ## format all Go files
+	git ls-files --cached --others --exclude-standard '*.go' | xargs -r ls 2>/dev/null | xargs -r $(TOOL) gofumpt -w
+
+.PHONY: vet
+vet:
+	go vet ./...
+	go vet -tags purego ./...
+
+.PHONY: lint
+lint:
+	$(TOOL) staticcheck ./...
+
+.PHONY: imports
+imports:
+	go test -count=1 -run '^TestImports' .
+
+.PHONY: generate
+generate: ## write the generated files again
+	go generate ./...
+
+# The generators run on a copy of the tree, so that a check changes nothing.
+.PHONY: fresh
+fresh:
+	@copy=$$(mktemp -d); trap 'rm -rf "$$copy"' EXIT; \
+	git ls-files -z --cached --others --exclude-standard | xargs -0 -r ls -d 2>/dev/null | tar -cf - -T - | tar -xf - -C "$$copy"; \
+	cp -R "$$copy" "$$copy.before"; trap 'rm -rf "$$copy" "$$copy.before"' EXIT; \
+	(cd "$$copy" && go generate ./...); \
+	diff -r "$$copy.before" "$$copy" || { echo "generated files are stale, run make generate"; exit 1; }
+
+.PHONY: golden
+golden: ## write the golden files again, from the reference implementation
+	@echo "nothing yet"; exit 1
+
+.PHONY: interop
+interop: build .venv/bin/python ## run the official openai Python client against the server
+	.venv/bin/python cmd/serve/testdata/interop.py bin/serve
+
+.venv/bin/python: cmd/serve/testdata/requirements.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --requirement $<
+	touch $@
+
+.PHONY: clean
+clean: ## remove what the other targets made
+	rm -rf bin .venv bench/out

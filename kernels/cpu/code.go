@@ -3,7 +3,8 @@ package cpu
 // code holds the routines that differ between instruction sets, chosen once when a device is opened. Each subject
 // declares its own part and the function that fills it, beside its assembly.
 type code struct {
+	matMul matMulCode
 }
 
 // codeFor returns the routines for isa.
-func codeFor(isa ISA) code { return code{} }
+func codeFor(isa ISA) code { return code{matMul: matMulFor(isa)} }

@@ -77,9 +77,3 @@ func swiGLUGeneric(y, gate, up kernels.Mat) {
 		}
 	}
 }
-
-func gatherGeneric(y, x, rows kernels.Mat) {
-	for i := range y.Rows {
-		copy(y.Float32s(i), x.Float32s(int(rows.Int32s(i)[0])))
-	}
-}

@@ -10,23 +10,16 @@ type Stream struct {
 	pool *pool
 	code *code
 	err  error
+
+	matMul matMulTask
+	lookup lookupTask
 }
 
 var _ kernels.Stream = (*Stream)(nil)
 
-func newStream(d *Device) *Stream { return &Stream{pool: d.pool, code: &d.code} }
-
-// Upload implements kernels.Stream.
-func (s *Stream) Upload(dst kernels.Mat, src []byte) { copy(dst.Host, src) }
-
-// Download implements kernels.Stream.
-func (s *Stream) Download(dst []byte, src kernels.Mat) { copy(dst, src.Host) }
-
-// Embed implements kernels.Stream.
-func (s *Stream) Embed(y, table, ids kernels.Mat) { embedGeneric(y, table, ids) }
-
-// MatMul implements kernels.Stream.
-func (s *Stream) MatMul(y, x, w kernels.Mat, m kernels.Mode) { matMulGeneric(y, x, w, m) }
+func newStream(d *Device) *Stream {
+	return &Stream{pool: d.pool, code: &d.code, matMul: newMatMulTask(d.pool.threads)}
+}
 
 // Bias implements kernels.Stream.
 func (s *Stream) Bias(y, b kernels.Mat) { biasGeneric(y, b) }
@@ -52,9 +45,6 @@ func (s *Stream) Attend(y, q kernels.Mat, kv kernels.Pages, seqs kernels.Seqs, a
 
 // SwiGLU implements kernels.Stream.
 func (s *Stream) SwiGLU(y, gate, up kernels.Mat) { swiGLUGeneric(y, gate, up) }
-
-// Gather implements kernels.Stream.
-func (s *Stream) Gather(y, x, rows kernels.Mat) { gatherGeneric(y, x, rows) }
 
 // Sync implements kernels.Stream.
 func (s *Stream) Sync() error {

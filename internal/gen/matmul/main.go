@@ -1,0 +1,221 @@
+// Command matmul writes the dot-product tiles of package kernels/cpu: matmul_avx512_amd64.s and matmul_avx2_amd64.s
+// with their Go declarations. Run it through go generate.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"log"
+
+	"github.com/mmcloughlin/avo/build"
+	"github.com/mmcloughlin/avo/buildtags"
+	"github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+var isaFlag = flag.String("isa", "", "instruction set: avx512 or avx2")
+
+func main() {
+	flag.Parse()
+	target, ok := map[string]isa{"avx512": avx512{}, "avx2": avx2{}}[*isaFlag]
+	if !ok {
+		log.Fatalf("generate matmul: unknown -isa %q", *isaFlag)
+	}
+	build.Constraint(buildtags.Not("purego"))
+	for _, weight := range []string{"F32", "BF16", "F16"} {
+		for _, s := range target.shapes() {
+			dots(target, weight, s)
+		}
+	}
+	build.Generate()
+}
+
+// A shape is the extent of a tile: weight rows by tokens. rows is a multiple of 4.
+type shape struct{ rows, tokens int }
+
+// An isa emits what differs between vector widths.
+type isa interface {
+	name() string
+	lanes() int
+	shapes() []shape
+	vec() reg.VecVirtual
+	zero(v reg.VecVirtual)
+	// weights loads and widens lanes weights, load a vector of floats; both take the tail's mask instead when tail is set.
+	weights(dst reg.VecVirtual, m operand.Mem, weight string, tail bool)
+	load(dst reg.VecVirtual, m operand.Mem, tail bool)
+	// prepareTail sets the mask for the last r elements and returns how many elements before the row's end the tail's
+	// vector starts at.
+	prepareTail(r reg.GPVirtual)
+	// sums reduces the accumulators of up to quads() quads to one vector that holds a quad of sums in each 128 bits.
+	quads() int
+	sums(quads [][4]reg.VecVirtual) reg.VecVirtual
+	quad(v reg.VecVirtual, i int) reg.VecVirtual
+	done()
+}
+
+func elementBytes(weight string) int {
+	if weight == "F32" {
+		return 4
+	}
+	return 2
+}
+
+// dots emits one tile function. For each group of s.rows weight rows it computes their products with s.tokens rows of
+// x. Every product has one accumulator of a vector's width that runs along k and is reduced at the end by halves.
+func dots(t isa, weight string, s shape) {
+	bytes := elementBytes(weight)
+	build.TEXT(fmt.Sprintf("dots%dx%d%s%s", s.rows, s.tokens, weight, t.name()), build.NOSPLIT,
+		"func(y, x *float32, w *byte, yStride, xStride, wStride, k, groups int, add bool)")
+	build.Doc(fmt.Sprintf("dots%dx%d%s%s is a tileFunc of %d weight rows and %d tokens.",
+		s.rows, s.tokens, weight, t.name(), s.rows, s.tokens))
+	build.Pragma("noescape")
+
+	y := param("y")
+	w := param("w")
+	wRow := strided(w, param("wStride"), s.rows)
+
+	build.Label("group")
+	x := param("x")
+	xRow := strided(x, param("xStride"), s.tokens)
+	steps := param("k")
+	build.SHRQ(operand.U8(log2(t.lanes())), steps)
+	acc := make([]reg.VecVirtual, s.rows*s.tokens)
+	for i := range acc {
+		acc[i] = t.vec()
+		t.zero(acc[i])
+	}
+	step := func(tail bool) {
+		xv := make([]reg.VecVirtual, s.tokens)
+		for i := range xv {
+			xv[i] = t.vec()
+			t.load(xv[i], xRow(i), tail)
+		}
+		for r := range s.rows {
+			wv := t.vec()
+			t.weights(wv, wRow(r), weight, tail)
+			for i := range xv {
+				build.VFMADD231PS(xv[i], wv, acc[r*s.tokens+i])
+			}
+		}
+	}
+	build.TESTQ(steps, steps)
+	build.JZ(operand.LabelRef("tail"))
+	build.Label("step")
+	step(false)
+	build.ADDQ(operand.U32(t.lanes()*4), x)
+	build.ADDQ(operand.U32(t.lanes()*bytes), w)
+	build.DECQ(steps)
+	build.JNZ(operand.LabelRef("step"))
+
+	build.Label("tail")
+	rest := param("k")
+	build.ANDQ(operand.U32(t.lanes()-1), rest)
+	build.JZ(operand.LabelRef("reduce"))
+	t.prepareTail(rest)
+	if _, back := t.(avx2); back {
+		// There is no masked load of halves: the vector ends where the row ends, and the mask clears what the steps have had.
+		build.LEAQ(operand.Mem{Base: x, Index: rest, Scale: 4, Disp: -t.lanes() * 4}, x)
+		build.LEAQ(operand.Mem{Base: w, Index: rest, Scale: uint8(bytes), Disp: -t.lanes() * bytes}, w)
+	}
+	step(true)
+	if _, back := t.(avx2); back {
+		build.ADDQ(operand.U32(t.lanes()*bytes), w)
+		again := param("k")
+		build.ANDQ(operand.U32(t.lanes()-1), again)
+		build.NEGQ(again)
+		build.LEAQ(operand.Mem{Base: w, Index: again, Scale: uint8(bytes)}, w)
+	}
+
+	build.Label("reduce")
+	// The quads (four rows of one token) in the order in which they are stored.
+	var all [][4]reg.VecVirtual
+	var places []shape // tokens: the token; rows: the first row
+	for i := range s.tokens {
+		for r := 0; r < s.rows; r += 4 {
+			var q [4]reg.VecVirtual
+			for j := range q {
+				q[j] = acc[(r+j)*s.tokens+i]
+			}
+			all = append(all, q)
+			places = append(places, shape{r, i})
+		}
+	}
+	var sums []reg.VecVirtual
+	for at := 0; at < len(all); at += t.quads() {
+		sums = append(sums, t.sums(all[at:min(at+t.quads(), len(all))]))
+	}
+	yRow := strided(y, param("yStride"), s.tokens)
+	store := func(add bool) {
+		for i, p := range places {
+			v := t.quad(sums[i/t.quads()], i%t.quads())
+			m := yRow(p.tokens)
+			m.Disp += p.rows * 4
+			if add {
+				build.VADDPS(m, v.AsX(), v.AsX())
+			}
+			build.VMOVUPS(v.AsX(), m)
+		}
+	}
+	flagged := build.Load(build.Param("add"), build.GP8())
+	build.TESTB(flagged, flagged)
+	build.JZ(operand.LabelRef("set"))
+	store(true)
+	build.JMP(operand.LabelRef("next"))
+	build.Label("set")
+	store(false)
+
+	build.Label("next")
+	build.ADDQ(operand.U32(s.rows*4), y)
+	// w stands behind the first row's last whole vector: go back to its start and on by the group's rows.
+	whole := param("k")
+	build.ANDQ(operand.I32(-t.lanes()), whole)
+	stride := param("wStride")
+	build.SHLQ(operand.U8(log2(s.rows)), stride)
+	build.ADDQ(stride, w)
+	build.SHLQ(operand.U8(log2(bytes)), whole)
+	build.SUBQ(whole, w)
+	groups := operand.NewParamAddr("groups", 56)
+	build.DECQ(groups)
+	build.JNZ(operand.LabelRef("group"))
+	t.done()
+	build.RET()
+}
+
+// strided returns the address of row i in [0, n) for rows that lie stride bytes apart, n at most 8.
+func strided(base, stride reg.Register, n int) func(i int) operand.Mem {
+	multiple := map[int]reg.Register{1: stride}
+	for _, odd := range []int{3, 5, 7} {
+		if odd >= n {
+			break
+		}
+		r := build.GP64()
+		build.LEAQ(operand.Mem{Base: multiple[odd-2], Index: stride, Scale: 2}, r)
+		multiple[odd] = r
+	}
+	return func(i int) operand.Mem {
+		if i == 0 {
+			return operand.Mem{Base: base}
+		}
+		scale := uint8(1)
+		for i%2 == 0 {
+			i /= 2
+			scale *= 2
+		}
+		return operand.Mem{Base: base, Index: multiple[i], Scale: scale}
+	}
+}
+
+// param loads a parameter of 64 bits into a register.
+func param(name string) reg.GPVirtual {
+	r := build.GP64()
+	build.Load(build.Param(name), r)
+	return r
+}
+
+func log2(n int) uint64 {
+	var b uint64
+	for 1<<b < n {
+		b++
+	}
+	return b
+}

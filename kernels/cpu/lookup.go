@@ -1,0 +1,39 @@
+package cpu
+
+import "eckart/kernels"
+
+// The verbs that find and move rows.
+
+// lookupTask copies rows of from, widened to F32: y[i] = from[ids[i]].
+type lookupTask struct {
+	y, from, ids kernels.Mat
+	rows         int // rows of a chunk
+}
+
+// lookupElements is what a chunk copies at least: some microseconds of work.
+const lookupElements = 8 << 10
+
+// Embed implements kernels.Stream.
+func (s *Stream) Embed(y, table, ids kernels.Mat) { s.lookUp(y, table, ids) }
+
+// Gather implements kernels.Stream.
+func (s *Stream) Gather(y, x, rows kernels.Mat) { s.lookUp(y, x, rows) }
+
+func (s *Stream) lookUp(y, from, ids kernels.Mat) {
+	t := &s.lookup
+	*t = lookupTask{y: y, from: from, ids: ids, rows: 1 + lookupElements/max(1, y.Cols)}
+	s.pool.run((y.Rows+t.rows-1)/t.rows, t)
+	*t = lookupTask{}
+}
+
+func (l *lookupTask) do(_, chunk int) {
+	for i := chunk * l.rows; i < min((chunk+1)*l.rows, l.y.Rows); i++ {
+		widen(l.y.Float32s(i), l.from, int(l.ids.Int32s(i)[0]))
+	}
+}
+
+// Upload implements kernels.Stream.
+func (s *Stream) Upload(dst kernels.Mat, src []byte) { copy(dst.Host, src) }
+
+// Download implements kernels.Stream.
+func (s *Stream) Download(dst []byte, src kernels.Mat) { copy(dst, src.Host) }

@@ -1,0 +1,6 @@
+//go:build !amd64 || purego
+
+package cpu
+
+// matMulFor returns nothing: plain Go runs.
+func matMulFor(ISA) matMulCode { return matMulCode{} }

@@ -229,6 +229,8 @@ func parseTensor(s *scanner) (*Tensor, error) {
 	return t, nil
 }
 
+// parseShape reads the dimensions. The result is never nil, so that a scalar is
+// told from a shape that is missing.
 func parseShape(s *scanner) ([]int, error) {
 	shape := []int{}
 	err := s.array(func() error {
@@ -248,6 +250,8 @@ func parseShape(s *scanner) ([]int, error) {
 	return shape, err
 }
 
+// parseOffsets reads where a tensor begins and ends, counted from the end of the
+// header. Whether that lies in the file is for checkLayout to say.
 func parseOffsets(s *scanner) (offsets [2]int64, err error) {
 	count := 0
 	err = s.array(func() error {
@@ -318,7 +322,9 @@ func checkLayout(tensors []*Tensor, dataBytes int64) error {
 		case t.offset > end:
 			return fmt.Errorf("hole of %d bytes before tensor %s", t.offset-end, quote(t.Name))
 		}
-		end = t.offset + t.bytes // at most 2^63-1: it was read as one number
+		// The sum cannot overflow: it was written as one number. Since every
+		// tensor begins where the last one ended, end only grows.
+		end = t.offset + t.bytes
 	}
 	switch {
 	case end > dataBytes:
@@ -340,6 +346,7 @@ func checkAgainstLibrary(header []byte, tensors []*Tensor, metadata map[string]s
 			return nil
 		}
 	}
+	// ReadMetadata wants the whole file in memory; the header alone will do.
 	var other safetensors.Metadata
 	if err := other.UnmarshalJSON(header); err != nil {
 		return fmt.Errorf("read the header a second time: %w", err)

@@ -23,8 +23,11 @@ const DefaultShardBytes = 5_000_000_000
 
 // Spec declares a tensor that is to be written.
 type Spec struct {
-	Name  string
-	Type  DType
+	// Name is the tensor's key: UTF-8, unique in the checkpoint.
+	Name string
+	// Type is the type of the elements as they will be written.
+	Type DType
+	// Shape holds the dimensions, outermost first; none for a scalar.
 	Shape []int
 }
 
@@ -238,6 +241,8 @@ func (w *Writer) Begin(name string) (io.Writer, error) {
 	case w.specs[w.next].Name != name:
 		return nil, fmt.Errorf("begin tensor %s: tensor %s is next", quote(name), quote(w.specs[w.next].Name))
 	}
+	// A shard is started by its first tensor, so that one whose tensors never
+	// come is not created.
 	i, ok := slices.BinarySearchFunc(w.shards, w.next, func(s *writtenShard, tensor int) int { return s.first - tensor })
 	if ok {
 		if err := w.startShard(i); err != nil {
@@ -274,6 +279,7 @@ func (w *Writer) endShard() error {
 	if w.file == nil {
 		return nil
 	}
+	// Without Sync, a crash after the rename could leave a name with no bytes.
 	err := w.buffer.Flush()
 	if err == nil {
 		err = w.file.Sync()

@@ -15,6 +15,8 @@ type Seq struct {
 	sealed int     // leading blocks that Seal has seen
 	keys   []key   // of its leading full blocks, as far as they have been asked for
 	live   int     // place in Cache.live while it holds blocks
+
+	matchable int // leading blocks that the last Match was allowed to find
 }
 
 // NewSeq returns an empty sequence that will hold at most maxTokens tokens. Only sequences of equal salt share blocks:
@@ -52,21 +54,21 @@ func (c *Cache) keysOf(s *Seq, tokens []int32, n int) {
 // not change. It changes nothing but what s remembers about its own tokens.
 func (c *Cache) Match(s *Seq, tokens []int32) int {
 	c.keysOf(s, tokens, len(tokens)/c.blockTokens)
-	most := (len(tokens) - 1) / c.blockTokens
-	for i := range most {
+	s.matchable = max(0, (len(tokens)-1)/c.blockTokens)
+	for i := range s.matchable {
 		if c.find(&s.keys[i]) == none {
 			return i * c.blockTokens
 		}
 	}
-	return max(0, most*c.blockTokens)
+	return s.matchable * c.blockTokens
 }
 
-// Awaits reports whether the block after the first n tokens of s, n being what Match returned, is one that o will hold
-// once its tokens are computed: it pays to let o go first. Tokens of o count from its last Match on. It changes
-// nothing.
+// Awaits reports whether the block after the first n tokens of s, n being what Match returned, is not in the cache
+// and is one that o, which holds blocks or is about to, has asked Match for and will compute: it pays to let o go first.
+// It changes nothing.
 func (c *Cache) Awaits(s *Seq, n int, o *Seq) bool {
 	i := n / c.blockTokens
-	return i >= o.sealed && i < len(s.keys) && i < len(o.keys) && s.keys[i] == o.keys[i]
+	return i < s.matchable && i < len(o.keys) && s.keys[i] == o.keys[i] && c.find(&s.keys[i]) == none
 }
 
 // Seal says that these leading tokens of s have been computed; full blocks among them become findable. A block whose

@@ -1,0 +1,63 @@
+package launch
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+)
+
+// IsTerminal reports whether f is a terminal, as far as its mode tells: a character device that is not the null device.
+func IsTerminal(f *os.File) bool {
+	info, err := f.Stat()
+	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return false
+	}
+	null, err := os.Stat(os.DevNull)
+	return err != nil || !os.SameFile(info, null)
+}
+
+// A progressBar is one line of a terminal that shows how far loading has come.
+type progressBar struct {
+	w     io.Writer
+	start time.Time
+	drawn time.Time // when the line was last drawn
+}
+
+const (
+	barWidth = 30
+	redraw   = 50 * time.Millisecond
+)
+
+// newProgressBar returns a bar on w. Nothing is drawn before the first update that is a redraw interval old, so that
+// quick loads stay quiet.
+func newProgressBar(w io.Writer) *progressBar {
+	now := time.Now()
+	return &progressBar{w: w, start: now, drawn: now}
+}
+
+// update draws the bar for done of total bytes.
+func (p *progressBar) update(done, total int64) {
+	now := time.Now()
+	if now.Sub(p.drawn) < redraw || total == 0 {
+		return
+	}
+	p.drawn = now
+	rate := Bytes(float64(done) / now.Sub(p.start).Seconds())
+	fmt.Fprintf(p.w, "\r%s\x1b[K", barLine(done, total, rate))
+}
+
+// barLine returns the line for done of total bytes at a rate in bytes a second.
+func barLine(done, total int64, rate Bytes) string {
+	full := int(barWidth * done / total)
+	return fmt.Sprintf("loading [%s%s] %3d %%  %v of %v  %v/s", strings.Repeat("#", full), strings.Repeat(".", barWidth-full),
+		100*done/total, Bytes(done), Bytes(total), rate)
+}
+
+// finish clears the line if there is one.
+func (p *progressBar) finish() {
+	if p.drawn != p.start {
+		fmt.Fprint(p.w, "\r\x1b[K")
+	}
+}

@@ -1,0 +1,60 @@
+// Package kerneltest is the suite that every device must pass: each verb of kernels.Stream against a reference in
+// float64 of its own, over odd sizes and real ones, with guards around every destination; and the rule that a row's
+// result has the same bits in any company. It owns the cases, the references and the error bounds, and a wrapper that
+// checks every argument of a stream (Checked). It reaches memory only through Upload and Download, so that a device
+// need not share the host's.
+package kerneltest
+
+import (
+	"testing"
+
+	"eckart/kernels"
+)
+
+// Run holds dev to every verb. Under -short the real sizes are left out.
+func Run(t *testing.T, dev kernels.Device) {
+	for _, v := range []struct {
+		name string
+		test func(*bench)
+	}{
+		{"Upload", testUpload},
+		{"Embed", testEmbed},
+		{"Gather", testGather},
+		{"MatMul", testMatMul},
+		{"Bias", testBias},
+		{"RMSNorm", testRMSNorm},
+		{"Angles", testAngles},
+		{"Rotate", testRotate},
+		{"SwiGLU", testSwiGLU},
+		{"SwiGLUExtremes", testSwiGLUExtremes},
+		{"Store", testStore},
+		{"Attend", testAttend},
+		{"AttendPeaked", testAttendPeaked},
+		{"Company/Rows", testRowsInCompany},
+		{"Company/MatMul", testMatMulInCompany},
+		{"Company/Attend", testAttendInCompany},
+	} {
+		t.Run(v.name, func(t *testing.T) {
+			b := newBench(t, dev)
+			defer b.close()
+			v.test(b)
+		})
+	}
+}
+
+// Same holds that two devices give the same bits: the same kernels on another number of threads, for instance.
+func Same(t *testing.T, a, b kernels.Device) {
+	one, two := newBench(t, a), newBench(t, b)
+	defer one.close()
+	defer two.close()
+	for _, v := range []struct {
+		name string
+		run  func(*bench) []float32
+	}{
+		{"rows", sampleRows},
+		{"MatMul", sampleMatMul},
+		{"Attend", sampleAttend},
+	} {
+		sameBits(t, v.name+" on "+b.Name(), v.run(two), v.run(one))
+	}
+}

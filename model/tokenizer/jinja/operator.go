@@ -1,0 +1,603 @@
+package jinja
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"math"
+	"math/big"
+	"strings"
+)
+
+func isMarkup(v Value) bool {
+	_, ok := v.(markupValue)
+	return ok
+}
+
+// strLike returns s as a string, or as Markup where it came from one.
+func strLike(s string, markup bool) Value {
+	if markup {
+		return markupValue(s)
+	}
+	return strValue(s)
+}
+
+func (r *run) unary(op byte, v Value) (Value, error) {
+	switch x := v.(type) {
+	case *undefined:
+		return nil, errors.New(x.message)
+	case floatValue:
+		if op == '-' {
+			return -x, nil
+		}
+		return x, nil
+	}
+	i, ok := toBig(v)
+	if !ok {
+		return nil, fmt.Errorf("bad operand type for unary %c: %s", op, quote(typeName(v)))
+	}
+	if op == '-' {
+		return normInt(new(big.Int).Neg(i))
+	}
+	return normInt(i)
+}
+
+// operandError is Python's complaint about types that do not go together.
+func operandError(op string, left, right Value) error {
+	for _, v := range []Value{left, right} {
+		if u, ok := v.(*undefined); ok {
+			return errors.New(u.message)
+		}
+	}
+	if op == "+" {
+		if _, ok := Text(left); ok {
+			return fmt.Errorf("can only concatenate str (not %s) to str", quote(typeName(right)))
+		}
+	}
+	return fmt.Errorf("unsupported operand types for %s: %s and %s", op, quote(typeName(left)), quote(typeName(right)))
+}
+
+func (r *run) binary(op string, left, right Value) (Value, error) {
+	switch op {
+	case "+":
+		if v, ok, err := r.concatenate(left, right); ok || err != nil {
+			return v, err
+		}
+	case "*":
+		if v, ok, err := r.repeat(left, right); ok || err != nil {
+			return v, err
+		}
+		if v, ok, err := r.repeat(right, left); ok || err != nil {
+			return v, err
+		}
+	case "%":
+		if s, ok := Text(left); ok {
+			return r.percent(s, right, isMarkup(left))
+		}
+	}
+	a, aInt := toBigFast(left)
+	b, bInt := toBigFast(right)
+	if aInt && bInt {
+		if v, ok := smallInt(op, left, right); ok {
+			return v, nil
+		}
+		if a == nil {
+			a, _ = toBig(left)
+		}
+		if b == nil {
+			b, _ = toBig(right)
+		}
+		return r.integers(op, a, b)
+	}
+	x, xOK, err := toFloat(left)
+	if err != nil {
+		return nil, err
+	}
+	y, yOK, err := toFloat(right)
+	if err != nil {
+		return nil, err
+	}
+	if !xOK || !yOK {
+		return nil, operandError(op, left, right)
+	}
+	return floats(op, x, y)
+}
+
+// toBigFast says whether v is an integer and returns it only if it is big.
+func toBigFast(v Value) (*big.Int, bool) {
+	switch v := v.(type) {
+	case intValue, boolValue:
+		return nil, true
+	case bigValue:
+		return v.Int, true
+	}
+	return nil, false
+}
+
+// smallInt does the sums of small integers that cannot overflow.
+func smallInt(op string, left, right Value) (Value, bool) {
+	_, leftBig := left.(bigValue)
+	_, rightBig := right.(bigValue)
+	if leftBig || rightBig {
+		return nil, false
+	}
+	a, _ := toInt(left)
+	b, _ := toInt(right)
+	const small = 1 << 31
+	if a < -small || a > small || b < -small || b > small {
+		return nil, false
+	}
+	switch op {
+	case "+":
+		return intValue(a + b), true
+	case "-":
+		return intValue(a - b), true
+	case "*":
+		return intValue(a * b), true
+	}
+	return nil, false
+}
+
+func (r *run) integers(op string, a, b *big.Int) (Value, error) {
+	if err := r.step((a.BitLen() + b.BitLen()) >> 6); err != nil {
+		return nil, err
+	}
+	z := new(big.Int)
+	switch op {
+	case "+":
+		return normInt(z.Add(a, b))
+	case "-":
+		return normInt(z.Sub(a, b))
+	case "*":
+		return normInt(z.Mul(a, b))
+	case "/":
+		if b.Sign() == 0 {
+			return nil, errors.New("division by zero")
+		}
+		f, _ := new(big.Rat).SetFrac(a, b).Float64()
+		if math.IsInf(f, 0) {
+			return nil, errors.New("integer division result too large for a float")
+		}
+		return floatValue(f), nil
+	case "//", "%":
+		if b.Sign() == 0 {
+			return nil, errors.New("integer division or modulo by zero")
+		}
+		m := new(big.Int)
+		z.QuoRem(a, b, m)
+		if m.Sign() != 0 && m.Sign() != b.Sign() {
+			z.Sub(z, big.NewInt(1))
+			m.Add(m, b)
+		}
+		if op == "%" {
+			return normInt(m)
+		}
+		return normInt(z)
+	case "**":
+		return integerPower(a, b)
+	}
+	panic("BUG: unknown operator " + op)
+}
+
+func integerPower(a, b *big.Int) (Value, error) {
+	if b.Sign() < 0 {
+		x, _ := new(big.Float).SetInt(a).Float64()
+		y, _ := new(big.Float).SetInt(b).Float64()
+		return floats("**", x, y)
+	}
+	if a.BitLen() > 1 && (!b.IsInt64() || times(int64(a.BitLen()-1), b.Int64()) > maxIntBits) {
+		return nil, limitf("an integer of more than %d bits", maxIntBits)
+	}
+	if a.BitLen() <= 1 {
+		// 0, 1 and -1 stay small under any exponent.
+		switch {
+		case b.Sign() == 0 || a.Sign() > 0:
+			return intValue(1), nil
+		case a.Sign() == 0:
+			return intValue(0), nil
+		}
+		return intValue(1 - 2*int64(b.Bit(0))), nil
+	}
+	return normInt(new(big.Int).Exp(a, b, nil))
+}
+
+func floats(op string, x, y float64) (Value, error) {
+	switch op {
+	case "+":
+		return floatValue(x + y), nil
+	case "-":
+		return floatValue(x - y), nil
+	case "*":
+		return floatValue(x * y), nil
+	case "/":
+		if y == 0 {
+			return nil, errors.New("float division by zero")
+		}
+		return floatValue(x / y), nil
+	case "//", "%":
+		if y == 0 {
+			return nil, errors.New("float floor division or modulo by zero")
+		}
+		mod := math.Mod(x, y)
+		div := (x - mod) / y
+		if mod != 0 {
+			if (y < 0) != (mod < 0) {
+				mod += y
+				div--
+			}
+		} else {
+			mod = math.Copysign(0, y)
+		}
+		if op == "%" {
+			return floatValue(mod), nil
+		}
+		if div == 0 {
+			return floatValue(math.Copysign(0, x/y)), nil
+		}
+		floor := math.Floor(div)
+		if div-floor > 0.5 {
+			floor++
+		}
+		return floatValue(floor), nil
+	case "**":
+		if x == 0 && y < 0 {
+			return nil, errors.New("0.0 cannot be raised to a negative power")
+		}
+		if x < 0 && y != math.Trunc(y) && !math.IsInf(y, 0) {
+			return nil, errors.New("complex numbers are not supported")
+		}
+		z := math.Pow(x, y)
+		if math.IsInf(z, 0) && !math.IsInf(x, 0) && !math.IsInf(y, 0) {
+			return nil, errors.New("numerical result out of range")
+		}
+		return floatValue(z), nil
+	}
+	panic("BUG: unknown operator " + op)
+}
+
+// concatenate is + on strings, lists and tuples; ok says whether it applies.
+func (r *run) concatenate(left, right Value) (v Value, ok bool, err error) {
+	switch a := left.(type) {
+	case strValue, markupValue:
+		x, _ := Text(left)
+		y, isText := Text(right)
+		if !isText {
+			return nil, false, nil
+		}
+		// Markup escapes what joins it.
+		markup := isMarkup(left) || isMarkup(right)
+		if markup && !isMarkup(left) {
+			x = escapeHTML(x)
+		}
+		if markup && !isMarkup(right) {
+			y = escapeHTML(y)
+		}
+		if err := r.alloc(int64(len(x) + len(y))); err != nil {
+			return nil, false, err
+		}
+		return strLike(x+y, markup), true, nil
+	case *listValue:
+		if b, isList := right.(*listValue); isList {
+			items, err := r.joinElements(a.items, b.items)
+			return &listValue{items: items}, true, err
+		}
+	case *tupleValue:
+		if b, isTuple := right.(*tupleValue); isTuple {
+			items, err := r.joinElements(a.items, b.items)
+			return &tupleValue{items: items}, true, err
+		}
+	}
+	return nil, false, nil
+}
+
+func (r *run) joinElements(a, b []Value) ([]Value, error) {
+	if err := r.elements(len(a) + len(b)); err != nil {
+		return nil, err
+	}
+	return append(append(make([]Value, 0, len(a)+len(b)), a...), b...), nil
+}
+
+// repeat is * of a sequence and an integer; ok says whether it applies.
+func (r *run) repeat(seq, count Value) (v Value, ok bool, err error) {
+	n, isInt := toInt(count)
+	if !isInt {
+		return nil, false, nil
+	}
+	n = max(n, 0)
+	if s, isText := Text(seq); isText {
+		if err := r.alloc(times(int64(len(s)), n)); err != nil {
+			return nil, false, err
+		}
+		if s == "" {
+			n = 0
+		}
+		return strLike(strings.Repeat(s, int(n)), isMarkup(seq)), true, nil
+	}
+	items, isSeq := Elements(seq)
+	if !isSeq {
+		return nil, false, nil
+	}
+	total := times(int64(len(items)), n)
+	if total > r.maxBytes/16 {
+		return nil, false, limitf("values of more than %d bytes in all", r.maxBytes)
+	}
+	if err := r.elements(int(total)); err != nil {
+		return nil, false, err
+	}
+	all := make([]Value, 0, total)
+	for len(all) < int(total) {
+		all = append(all, items...)
+	}
+	if _, isList := seq.(*listValue); isList {
+		return &listValue{items: all}, true, nil
+	}
+	return &tupleValue{items: all}, true, nil
+}
+
+// equal is Python's ==.
+func (r *run) equal(a, b Value) (bool, error) { return r.equalAt(a, b, 0) }
+
+func (r *run) equalAt(a, b Value, depth int) (bool, error) {
+	if err := r.step(1); err != nil {
+		return false, err
+	}
+	if depth > maxDepth {
+		return false, limitf("values nested more than %d deep", maxDepth)
+	}
+	switch x := a.(type) {
+	case nil:
+		return b == nil, nil
+	case strValue, markupValue:
+		s, _ := Text(a)
+		t, ok := Text(b)
+		return ok && s == t, r.step(len(s) >> 8)
+	case boolValue, intValue, bigValue, floatValue:
+		c, comparable := compareNumbers(a, b)
+		return comparable && c == 0, nil
+	case *undefined:
+		_, ok := b.(*undefined)
+		return ok, nil
+	case *listValue:
+		y, ok := b.(*listValue)
+		if !ok {
+			return false, nil
+		}
+		return r.equalElements(x.items, y.items, depth)
+	case *tupleValue:
+		y, ok := b.(*tupleValue)
+		if !ok {
+			return false, nil
+		}
+		return r.equalElements(x.items, y.items, depth)
+	case *rangeValue:
+		y, ok := b.(*rangeValue)
+		if !ok || x.length() != y.length() {
+			return false, nil
+		}
+		n := x.length()
+		return n == 0 || x.start == y.start && (n == 1 || x.step == y.step), nil
+	case *Map:
+		y, ok := b.(*Map)
+		if !ok || len(x.keys) != len(y.keys) {
+			return false, nil
+		}
+		for i, k := range x.keys {
+			j, _ := y.lookup(k)
+			if j < 0 {
+				return false, nil
+			}
+			if same, err := r.equalAt(x.vals[i], y.vals[j], depth+1); err != nil || !same {
+				return false, err
+			}
+		}
+		return true, nil
+	case *viewValue:
+		y, ok := b.(*viewValue)
+		if !ok || x.kind != y.kind || len(x.m.keys) != len(y.m.keys) || x.kind == "values" && x != y {
+			return false, nil
+		}
+		for i, k := range x.m.keys {
+			j, _ := y.m.lookup(k)
+			if j < 0 {
+				return false, nil
+			}
+			if x.kind == "items" {
+				if same, err := r.equalAt(x.m.vals[i], y.m.vals[j], depth+1); err != nil || !same {
+					return false, err
+				}
+			}
+		}
+		return true, nil
+	}
+	return a == b, nil
+}
+
+func (r *run) equalElements(x, y []Value, depth int) (bool, error) {
+	if len(x) != len(y) {
+		return false, nil
+	}
+	for i := range x {
+		if same, err := r.equalAt(x[i], y[i], depth+1); err != nil || !same {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// compareNumbers orders two numbers exactly; it fails for other types and NaN.
+func compareNumbers(a, b Value) (int, bool) {
+	x, xFloat := a.(floatValue)
+	y, yFloat := b.(floatValue)
+	if xFloat && yFloat {
+		if math.IsNaN(float64(x)) || math.IsNaN(float64(y)) {
+			return 0, false
+		}
+		return cmp.Compare(float64(x), float64(y)), true
+	}
+	if !xFloat && !yFloat {
+		_, aBig := a.(bigValue)
+		_, bBig := b.(bigValue)
+		if !aBig && !bBig {
+			i, ok := toInt(a)
+			j, ok2 := toInt(b)
+			return cmp.Compare(i, j), ok && ok2
+		}
+		i, ok := toBig(a)
+		j, ok2 := toBig(b)
+		if !ok || !ok2 {
+			return 0, false
+		}
+		return i.Cmp(j), true
+	}
+	if yFloat {
+		c, ok := compareNumbers(b, a)
+		return -c, ok
+	}
+	j, ok := toBig(b)
+	f := float64(x)
+	switch {
+	case !ok || math.IsNaN(f):
+		return 0, false
+	case math.IsInf(f, 1):
+		return 1, true
+	case math.IsInf(f, -1):
+		return -1, true
+	}
+	return new(big.Float).SetFloat64(f).Cmp(new(big.Float).SetInt(j)), true
+}
+
+// order is Python's < on values that have an order: negative if a < b. For
+// sequences it goes by the first element that differs.
+func (r *run) order(op string, a, b Value, depth int) (int, error) {
+	if err := r.step(1); err != nil {
+		return 0, err
+	}
+	if depth > maxDepth {
+		return 0, limitf("values nested more than %d deep", maxDepth)
+	}
+	if s, ok := Text(a); ok {
+		if t, ok := Text(b); ok {
+			return strings.Compare(s, t), r.step(min(len(s), len(t)) >> 8)
+		}
+	}
+	if c, ok := compareNumbers(a, b); ok {
+		return c, nil
+	}
+	_, listA := a.(*listValue)
+	_, listB := b.(*listValue)
+	x, seqA := Elements(a)
+	y, seqB := Elements(b)
+	if seqA && seqB && listA == listB {
+		for i := 0; i < len(x) && i < len(y); i++ {
+			same, err := r.equalAt(x[i], y[i], depth+1)
+			if err != nil {
+				return 0, err
+			}
+			if !same {
+				return r.order(op, x[i], y[i], depth+1)
+			}
+		}
+		return cmp.Compare(len(x), len(y)), nil
+	}
+	for _, v := range []Value{a, b} {
+		if u, ok := v.(*undefined); ok {
+			return 0, errors.New(u.message)
+		}
+	}
+	if isNumber(a) && isNumber(b) {
+		return 0, errNaN
+	}
+	return 0, fmt.Errorf("%s not supported between instances of %s and %s", quote(op), quote(typeName(a)), quote(typeName(b)))
+}
+
+// errNaN says that two numbers have no order, which is false and no failure.
+var errNaN = errors.New("NaN has no order")
+
+func isNumber(v Value) bool {
+	switch v.(type) {
+	case boolValue, intValue, bigValue, floatValue:
+		return true
+	}
+	return false
+}
+
+func (r *run) compare(op string, a, b Value) (bool, error) {
+	switch op {
+	case "==":
+		return r.equal(a, b)
+	case "!=":
+		same, err := r.equal(a, b)
+		return !same && err == nil, err
+	case "in":
+		return r.contains(b, a)
+	case "not in":
+		found, err := r.contains(b, a)
+		return !found && err == nil, err
+	}
+	c, err := r.order(op, a, b, 0)
+	if err != nil {
+		if err == errNaN {
+			err = nil
+		}
+		return false, err
+	}
+	switch op {
+	case "<":
+		return c < 0, nil
+	case "<=":
+		return c <= 0, nil
+	case ">":
+		return c > 0, nil
+	}
+	return c >= 0, nil
+}
+
+// less is the order of |sort.
+func (r *run) less(a, b Value) (bool, error) { return r.compare("<", a, b) }
+
+// contains is Python's v in seq.
+func (r *run) contains(seq, v Value) (bool, error) {
+	switch s := seq.(type) {
+	case strValue, markupValue:
+		hay, _ := Text(seq)
+		needle, ok := Text(v)
+		if !ok {
+			if u, ok := v.(*undefined); ok {
+				return false, fmt.Errorf("'in <string>' requires string as left operand, and %s", u.message)
+			}
+			return false, fmt.Errorf("'in <string>' requires string as left operand, not %s", typeName(v))
+		}
+		return strings.Contains(hay, needle), r.read(len(hay))
+	case *Map:
+		i, hashable := s.lookup(v)
+		if !hashable {
+			return false, fmt.Errorf("unhashable type: %s", quote(typeName(v)))
+		}
+		return i >= 0, nil
+	case *viewValue:
+		if s.kind == "keys" {
+			return r.contains(s.m, v)
+		}
+	case *rangeValue:
+		if f, ok := v.(floatValue); ok && float64(f) == math.Trunc(float64(f)) && math.Abs(float64(f)) < 1<<53 {
+			v = intValue(f)
+		}
+		i, ok := toInt(v)
+		n := int64(s.length())
+		return ok && n > 0 && (i-s.start)%s.step == 0 && (i-s.start)/s.step >= 0 && (i-s.start)/s.step < n, nil
+	}
+	it, err := r.iterate(seq)
+	if err != nil {
+		return false, fmt.Errorf("argument of type %s is not iterable", quote(typeName(seq)))
+	}
+	for {
+		e, ok, err := it()
+		if err != nil || !ok {
+			return false, err
+		}
+		same, err := r.equal(e, v)
+		if err != nil || same {
+			return same, err
+		}
+	}
+}

@@ -1,0 +1,635 @@
+package jinja
+
+import (
+	"errors"
+	"fmt"
+)
+
+// This file resolves names to slots, by the rules of jinja2's idtracking and
+// compiler modules. Their invariants:
+//
+//   - A name that a scope stores is the scope's own from the scope's start: it
+//     begins as a copy of the outer variable (loadAlias) or without a value, and
+//     the outer one is untouched. So a set in a loop does not leak.
+//   - if is no scope: what its branches store belongs to the scope around it.
+//   - A name that no scope stores is looked up in the context when the innermost
+//     scope that mentions it is entered (loadResolve).
+//   - Macros, call blocks and recursive loops are functions with slots of their
+//     own, and see the slots of the function they stand in as they are at the
+//     time of the call.
+
+// function is an activation's shape: how many slots, inside which function.
+type function struct {
+	slots  int
+	parent *function
+}
+
+// ref is a resolved name: a slot of the function that is hops levels out.
+type ref struct{ hops, slot int }
+
+type loadKind uint8
+
+const (
+	loadParameter loadKind = iota // set by whoever enters the scope
+	loadResolve                   // from the context
+	loadAlias                     // from an outer scope
+	loadUndefined                 // no value yet
+)
+
+// load fills a slot when its scope is entered.
+type load struct {
+	kind loadKind
+	slot int
+	name string // of loadResolve
+	from ref    // of loadAlias
+}
+
+// symbols are the names of a scope. Copies made for the branches of an if share
+// the slots.
+type symbols struct {
+	resolver *resolver
+	parent   *symbols
+	function *function
+	slots    map[string]int
+	order    []string // of loads, which must not depend on the order of a Go map
+	loads    map[string]symbolLoad
+	stores   map[string]bool
+}
+
+type symbolLoad struct {
+	kind  loadKind
+	outer *symbols // of loadAlias
+}
+
+func newSymbols(v *resolver, parent *symbols, f *function) *symbols {
+	return &symbols{resolver: v, parent: parent, function: f, slots: map[string]int{}, loads: map[string]symbolLoad{}, stores: map[string]bool{}}
+}
+
+func (s *symbols) copy() *symbols {
+	c := newSymbols(s.resolver, s.parent, s.function)
+	c.slots = s.slots
+	s.resolver.spend(len(s.order))
+	for _, name := range s.order {
+		c.define(name, s.loads[name])
+	}
+	for name := range s.stores {
+		c.stores[name] = true
+	}
+	return c
+}
+
+func (s *symbols) define(name string, l symbolLoad) {
+	if _, ok := s.slots[name]; !ok {
+		s.slots[name] = s.function.slots
+		s.function.slots++
+	}
+	if _, ok := s.loads[name]; !ok {
+		s.order = append(s.order, name)
+	}
+	s.loads[name] = l
+}
+
+// find returns the scope that a name belongs to, or nil.
+func (s *symbols) find(name string) *symbols {
+	for ; s != nil; s = s.parent {
+		s.resolver.spend(1)
+		if _, ok := s.loads[name]; ok {
+			return s
+		}
+	}
+	return nil
+}
+
+func (s *symbols) parameter(name string) int {
+	s.stores[name] = true
+	s.define(name, symbolLoad{kind: loadParameter})
+	return s.slots[name]
+}
+
+func (s *symbols) load(name string) {
+	if s.find(name) == nil {
+		s.define(name, symbolLoad{kind: loadResolve})
+	}
+}
+
+func (s *symbols) store(name string) {
+	s.stores[name] = true
+	if _, ok := s.loads[name]; ok {
+		return
+	}
+	if outer := s.parent.find(name); outer != nil {
+		s.define(name, symbolLoad{kind: loadAlias, outer: outer})
+		return
+	}
+	s.define(name, symbolLoad{kind: loadUndefined})
+}
+
+// merge takes over what the branches of an if store and load. A name that only
+// branches store has, before they run, the value it has outside.
+func (s *symbols) merge(branches []*symbols) {
+	var stored []string
+	for _, b := range branches {
+		s.resolver.spend(len(b.order))
+		for _, name := range b.order {
+			if b.stores[name] && !s.stores[name] {
+				stored = append(stored, name)
+			}
+		}
+	}
+	for _, b := range branches {
+		for _, name := range b.order {
+			s.define(name, b.loads[name])
+		}
+		for name := range b.stores {
+			s.stores[name] = true
+		}
+	}
+	for _, name := range stored {
+		if outer := s.parent.find(name); outer != nil {
+			s.define(name, symbolLoad{kind: loadAlias, outer: outer})
+			continue
+		}
+		s.define(name, symbolLoad{kind: loadResolve})
+	}
+}
+
+// program returns what entering the scope does.
+func (s *symbols) program() []load {
+	var loads []load
+	for _, name := range s.order {
+		switch l := s.loads[name]; l.kind {
+		case loadParameter:
+		case loadAlias:
+			loads = append(loads, load{kind: loadAlias, slot: s.slots[name], from: s.refTo(l.outer, name)})
+		default:
+			loads = append(loads, load{kind: l.kind, slot: s.slots[name], name: name})
+		}
+	}
+	return loads
+}
+
+// refTo is the ref, from this scope, of a name that belongs to owner.
+func (s *symbols) refTo(owner *symbols, name string) ref {
+	hops := 0
+	for f := s.function; f != owner.function; f = f.parent {
+		hops++
+	}
+	return ref{hops: hops, slot: owner.slots[name]}
+}
+
+// resolver walks the tree. Its first error sticks and ends the walk.
+type resolver struct {
+	err    error
+	depth  int
+	work   int                   // names looked at, see maxResolve
+	loops  map[loopSlot]*forStmt // by the slot of their loop variable
+	macros map[loopSlot]*special // the special parameters of macros, by slot
+}
+
+type loopSlot struct {
+	function *function
+	slot     int
+}
+
+// frame is what jinja2's compiler knows of the place that is being compiled.
+type frame struct {
+	symbols  *symbols
+	toplevel bool // assignments are visible to blocks
+	soft     bool // in an if: unknown filters fail only when they run
+	loop     bool // break and continue have a loop
+}
+
+func (f frame) inner() frame {
+	return frame{symbols: newSymbols(f.symbols.resolver, f.symbols, f.symbols.function), loop: f.loop}
+}
+
+func (f frame) newFunction() frame {
+	return frame{symbols: newSymbols(f.symbols.resolver, f.symbols, &function{parent: f.symbols.function})}
+}
+
+func (f frame) softened() frame {
+	f.soft = true
+	return f
+}
+
+func resolve(t *Template) error {
+	v := &resolver{loops: map[loopSlot]*forStmt{}, macros: map[loopSlot]*special{}}
+	t.function = &function{}
+	f := frame{symbols: newSymbols(v, nil, t.function), toplevel: true}
+	v.scanAll(f.symbols, t.body)
+	v.stmts(f, t.body)
+	t.enter = f.symbols.program()
+	return v.err
+}
+
+func (v *resolver) fail(line int, format string, args ...any) {
+	if v.err == nil {
+		v.err = fmt.Errorf("line %d: %w", line, errors.New(fmt.Sprintf(format, args...)))
+	}
+}
+
+// spend counts names that were looked at. Past the cap the error ends the walk:
+// what is left of it finds v.err set at its next statement or expression.
+func (v *resolver) spend(n int) {
+	v.work += n
+	if v.work > maxResolve && v.err == nil {
+		v.err = limitf("scopes and names that take more than %d lookups to resolve", maxResolve)
+	}
+}
+
+// deeper counts a level of the tree and reports whether to go on.
+func (v *resolver) deeper() bool {
+	v.depth++
+	if v.depth > maxTree && v.err == nil {
+		v.err = limitf("an expression of more than %d operations in a row", maxTree)
+	}
+	return v.err == nil
+}
+
+// scan collects the names of an expression into s.
+func (v *resolver) scan(s *symbols, e expr) {
+	if e == nil {
+		return
+	}
+	if n, ok := e.(*nameExpr); ok {
+		s.load(n.name)
+		return
+	}
+	if v.deeper() {
+		e.each(func(child expr) { v.scan(s, child) })
+	}
+	v.depth--
+}
+
+func (v *resolver) scanArguments(s *symbols, a *arguments) {
+	a.each(func(e expr) { v.scan(s, e) })
+}
+
+func (v *resolver) scanTarget(s *symbols, t *target, parameter bool) {
+	switch {
+	case t.tuple:
+		for _, item := range t.items {
+			v.scanTarget(s, item, parameter)
+		}
+	case t.attr != "":
+		s.load(t.name)
+	case parameter:
+		s.parameter(t.name)
+	default:
+		s.store(t.name)
+	}
+}
+
+func (v *resolver) scanAll(s *symbols, body []stmt) {
+	for _, st := range body {
+		if v.err != nil {
+			return
+		}
+		v.scanStmt(s, st)
+	}
+}
+
+// scanStmt collects the names that a statement gives to the scope it stands in.
+// It does not go into statements that are scopes themselves.
+func (v *resolver) scanStmt(s *symbols, st stmt) {
+	switch st := st.(type) {
+	case *outputStmt:
+		for _, e := range st.parts {
+			v.scan(s, e)
+		}
+	case *ifStmt:
+		v.scanIf(s, st)
+	case *forStmt:
+		v.scan(s, st.iter)
+	case *macroStmt:
+		s.store(st.name)
+	case *callStmt:
+		v.scan(s, st.call)
+	case *filterStmt:
+		v.scan(s, st.filter)
+	case *withStmt:
+		for _, e := range st.values {
+			v.scan(s, e)
+		}
+	case *setStmt:
+		v.scan(s, st.value)
+		v.scanTarget(s, st.target, false)
+	case *setBlockStmt:
+		v.scanTarget(s, st.target, false)
+	}
+}
+
+// scanIf handles the branches of an if. Like jinja2, it takes all elif parts as
+// one branch in which each is an if of its own, so a value stored under one elif
+// is known to the scan of the next.
+func (v *resolver) scanIf(s *symbols, st *ifStmt) {
+	branch := func(visit func(b *symbols)) *symbols {
+		b := s.copy()
+		visit(b)
+		return b
+	}
+	v.scan(s, st.tests[0])
+	branches := []*symbols{branch(func(b *symbols) { v.scanAll(b, st.bodies[0]) })}
+	branches = append(branches, branch(func(b *symbols) {
+		for i := 1; i < len(st.tests) && v.err == nil; i++ {
+			v.scan(b, st.tests[i])
+			only := b.copy()
+			v.scanAll(only, st.bodies[i])
+			b.merge([]*symbols{only})
+		}
+	}))
+	branches = append(branches, branch(func(b *symbols) { v.scanAll(b, st.els) }))
+	s.merge(branches)
+}
+
+func (v *resolver) refOf(f frame, name string) ref {
+	owner := f.symbols.find(name)
+	if owner == nil {
+		// A filter argument of a set block is scanned nowhere else.
+		f.symbols.load(name)
+		owner = f.symbols
+	}
+	at := loopSlot{owner.function, owner.slots[name]}
+	if loop := v.loops[at]; loop != nil && name == "loop" {
+		loop.usesLoop = true
+	}
+	if sp := v.macros[at]; sp != nil {
+		sp.used = true
+	}
+	return f.symbols.refTo(owner, name)
+}
+
+func (v *resolver) expr(f frame, e expr) {
+	if e == nil {
+		return
+	}
+	if !v.deeper() {
+		v.depth--
+		return
+	}
+	switch e := e.(type) {
+	case *nameExpr:
+		e.ref = v.refOf(f, e.name)
+	case *condExpr:
+		f = f.softened()
+	case *filterExpr:
+		if why, ok := refusedFilter(e.name); ok {
+			v.fail(e.line, "filter %s is not supported: %s", quote(e.name), why)
+		}
+		e.filter = filterNamed(e.name)
+		if e.filter == nil && !f.soft {
+			v.fail(e.line, "no filter named %s", quote(e.name))
+		}
+	case *testExpr:
+		e.test = testNamed(e.name)
+		if e.test == nil && !f.soft {
+			v.fail(e.line, "no test named %s", quote(e.name))
+		}
+	}
+	e.each(func(child expr) { v.expr(f, child) })
+	v.depth--
+}
+
+func (v *resolver) target(f frame, t *target) {
+	if t.tuple {
+		for _, item := range t.items {
+			v.target(f, item)
+		}
+		return
+	}
+	t.ref = v.refOf(f, t.name)
+	t.export = f.toplevel && t.attr == ""
+}
+
+func (v *resolver) stmts(f frame, body []stmt) {
+	for _, st := range body {
+		if v.err != nil {
+			return
+		}
+		v.stmt(f, st)
+	}
+}
+
+func (v *resolver) stmt(f frame, st stmt) {
+	switch st := st.(type) {
+	case *outputStmt:
+		for _, e := range st.parts {
+			v.expr(f, e)
+		}
+	case *ifStmt:
+		f = f.softened()
+		for i, test := range st.tests {
+			v.expr(f, test)
+			v.stmts(f, st.bodies[i])
+		}
+		v.stmts(f, st.els)
+	case *forStmt:
+		v.forLoop(f, st)
+	case *macroStmt:
+		v.macro(f, st)
+		st.ref = v.refOf(f, st.name)
+		st.export = f.toplevel
+	case *callStmt:
+		v.macro(f, st.block)
+		v.expr(f, st.call)
+	case *generationStmt:
+		v.macro(f, st.block)
+	case *filterStmt:
+		in := f.inner()
+		v.scan(in.symbols, st.filter)
+		v.scanAll(in.symbols, st.body)
+		v.stmts(in, st.body)
+		v.expr(in, st.filter)
+		st.enter = in.symbols.program()
+	case *withStmt:
+		in := f.inner()
+		for _, t := range st.targets {
+			v.scanTarget(in.symbols, t, true)
+		}
+		v.scanAll(in.symbols, st.body)
+		for i, t := range st.targets {
+			v.target(in, t)
+			v.expr(f, st.values[i])
+		}
+		v.stmts(in, st.body)
+		st.enter = in.symbols.program()
+	case *setStmt:
+		v.expr(f, st.value)
+		v.target(f, st.target)
+	case *setBlockStmt:
+		in := f.inner()
+		if st.filter != nil {
+			v.scan(in.symbols, st.filter)
+		}
+		v.scanAll(in.symbols, st.body)
+		v.stmts(in, st.body)
+		if st.filter != nil {
+			v.expr(in, st.filter)
+		}
+		v.target(f, st.target)
+		st.enter = in.symbols.program()
+	case *blockStmt:
+		v.block(f, st)
+	case *loopControlStmt:
+		if !f.loop {
+			what := "break"
+			if st.signal == continueLoop {
+				what = "continue"
+			}
+			v.fail(st.line, "%s outside of a loop", what)
+		}
+	}
+}
+
+func (v *resolver) forLoop(f frame, st *forStmt) {
+	if names(st.target, "loop") || v.storesLoop(st.body) || v.storesLoop(st.els) {
+		v.fail(st.line, "cannot assign to the loop variable 'loop' in a for loop")
+		return
+	}
+	v.expr(f, st.iter)
+	outer := f
+	if st.recursive {
+		outer = f.newFunction()
+		st.function = outer.symbols.function
+		// The scope between holds no names; it only carries the function.
+	}
+	body := outer.inner()
+	body.loop = true
+	slot := body.symbols.parameter("loop")
+	st.loopRef = ref{slot: slot}
+	v.loops[loopSlot{body.symbols.function, slot}] = st
+	if st.test != nil {
+		test := outer.inner()
+		st.testTarget = st.target.copy()
+		v.scanTarget(test.symbols, st.testTarget, true)
+		v.scan(test.symbols, st.test)
+		v.target(test, st.testTarget)
+		v.expr(test, st.test)
+		st.enterTest = test.symbols.program()
+	}
+	v.scanTarget(body.symbols, st.target, true)
+	v.scanAll(body.symbols, st.body)
+	v.target(body, st.target)
+	v.stmts(body, st.body)
+	st.enter = body.symbols.program()
+	if st.hasElse {
+		els := outer.inner()
+		v.scanAll(els.symbols, st.els)
+		v.stmts(els, st.els)
+		st.enterElse = els.symbols.program()
+	}
+	if st.recursive {
+		st.usesLoop = true
+	}
+}
+
+func (t *target) copy() *target {
+	c := *t
+	c.items = nil
+	for _, item := range t.items {
+		c.items = append(c.items, item.copy())
+	}
+	return &c
+}
+
+// names reports whether a target assigns to the variable name.
+func names(t *target, name string) bool {
+	for _, item := range t.items {
+		if names(item, name) {
+			return true
+		}
+	}
+	return !t.tuple && t.attr == "" && t.name == name
+}
+
+// storesLoop reports whether statements, inner ones included, assign to the
+// variable loop, which jinja2 refuses inside a for.
+func (v *resolver) storesLoop(body []stmt) bool {
+	v.spend(len(body))
+	for _, st := range body {
+		found := v.err != nil
+		switch st := st.(type) {
+		case *setStmt:
+			found = names(st.target, "loop")
+		case *setBlockStmt:
+			found = names(st.target, "loop") || v.storesLoop(st.body)
+		case *ifStmt:
+			found = v.storesLoop(st.els)
+			for _, b := range st.bodies {
+				found = found || v.storesLoop(b)
+			}
+		case *macroStmt:
+			found = v.storesLoop(st.body)
+		case *callStmt:
+			found = v.storesLoop(st.block.body)
+		case *generationStmt:
+			found = v.storesLoop(st.block.body)
+		case *filterStmt:
+			found = v.storesLoop(st.body)
+		case *withStmt:
+			found = v.storesLoop(st.body)
+		case *blockStmt:
+			found = v.storesLoop(st.body)
+		}
+		if found {
+			return true
+		}
+	}
+	return false
+}
+
+func (v *resolver) macro(f frame, m *macroStmt) {
+	in := f.newFunction()
+	s := in.symbols
+	m.function = s.function
+	own := map[string]bool{}
+	for _, name := range m.params {
+		own[name] = true
+		m.slots = append(m.slots, s.parameter(name))
+	}
+	if own["caller"] {
+		m.explicitCaller = true
+		at := 0
+		for m.params[at] != "caller" {
+			at++
+		}
+		if at < len(m.params)-len(m.defaults) {
+			v.fail(m.line, "parameter 'caller' of a macro needs a default")
+		}
+	}
+	for name, sp := range map[string]*special{"caller": &m.caller, "varargs": &m.varargs, "kwargs": &m.kwargs} {
+		if own[name] {
+			continue
+		}
+		sp.slot = s.parameter(name)
+		v.macros[loopSlot{s.function, sp.slot}] = sp
+	}
+	for _, e := range m.defaults {
+		v.scan(s, e)
+	}
+	v.scanAll(s, m.body)
+	for _, e := range m.defaults {
+		v.expr(in, e)
+	}
+	v.stmts(in, m.body)
+	m.enter = s.program()
+}
+
+func (v *resolver) block(f frame, b *blockStmt) {
+	in := frame{symbols: newSymbols(v, nil, &function{})}
+	b.function = in.symbols.function
+	v.scanAll(in.symbols, b.body)
+	v.stmts(in, b.body)
+	b.enter = in.symbols.program()
+	if b.scoped {
+		seen := map[string]bool{}
+		for s := f.symbols; s != nil; s = s.parent {
+			for _, name := range s.order {
+				if s.stores[name] && !seen[name] {
+					seen[name] = true
+					b.visible = append(b.visible, visible{name: name, ref: f.symbols.refTo(f.symbols.find(name), name)})
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,714 @@
+package jinja
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// strMethod is a method of Python's str. Its parameters are as bind takes them;
+// run gets missing for those not given. What it returns as a string becomes
+// Markup if the method was called on Markup.
+type strMethod struct {
+	params   []string
+	required int
+	run      func(r *run, s string, a []Value) (Value, error)
+	// escapes are the parameters that Markup escapes before it uses them.
+	escapes []int
+	// raw takes the arguments unbound.
+	raw func(r *run, s string, markup bool, args []Value, kwargs []named) (Value, error)
+}
+
+func (m strMethod) bound(obj Value, name string) Value {
+	s, _ := Text(obj)
+	markup := isMarkup(obj)
+	return &builtin{name: name, call: func(r *run, args []Value, kwargs []named) (Value, error) {
+		if err := r.read(len(s)); err != nil {
+			return nil, err
+		}
+		if m.raw != nil {
+			return m.raw(r, s, markup, args, kwargs)
+		}
+		a, err := bind("str."+name, m.params, m.required, args, kwargs)
+		if err != nil {
+			return nil, err
+		}
+		if markup {
+			for _, i := range m.escapes {
+				if t, ok := a[i].(strValue); ok {
+					a[i] = strValue(escapeHTML(string(t)))
+				}
+			}
+		}
+		v, err := m.run(r, s, a)
+		if err != nil || !markup {
+			return v, err
+		}
+		return asMarkup(v), nil
+	}}
+}
+
+func asMarkup(v Value) Value {
+	switch v := v.(type) {
+	case strValue:
+		return markupValue(v)
+	case *listValue:
+		c := &listValue{items: make([]Value, len(v.items))}
+		for i, e := range v.items {
+			c.items[i] = asMarkup(e)
+		}
+		return c
+	case *tupleValue:
+		c := &tupleValue{items: make([]Value, len(v.items))}
+		for i, e := range v.items {
+			c.items[i] = asMarkup(e)
+		}
+		return c
+	}
+	return v
+}
+
+var (
+	noParams   = []string{}
+	oneParam   = []string{""}
+	twoParams  = []string{"", ""}
+	findParams = []string{"", "", ""}
+)
+
+// mapping makes a method of a function from text to text.
+func mapping(f func(string) string) strMethod {
+	return strMethod{params: noParams, run: func(r *run, s string, _ []Value) (Value, error) {
+		if err := r.alloc(int64(len(s))); err != nil {
+			return nil, err
+		}
+		return strValue(f(s)), r.read(2 * len(s))
+	}}
+}
+
+// predicate makes a method that asks something of every code point; an empty
+// string answers empty.
+func predicate(empty bool, f func(rune) bool) strMethod {
+	return strMethod{params: noParams, run: func(_ *run, s string, _ []Value) (Value, error) {
+		for _, c := range s {
+			if !f(c) {
+				return boolValue(false), nil
+			}
+		}
+		return boolValue(s != "" || empty), nil
+	}}
+}
+
+func strMethodNamed(name string) (strMethod, bool) {
+	m := strMethod{}
+	switch name {
+	case "upper":
+		m = mapping(upper)
+	case "lower":
+		m = mapping(lower)
+	case "title":
+		m = mapping(title)
+	case "capitalize":
+		m = mapping(capitalize)
+	case "swapcase":
+		m = mapping(swapCase)
+	case "casefold":
+		m = mapping(casefold)
+	case "strip", "lstrip", "rstrip":
+		m = strMethod{params: oneParam, run: func(r *run, s string, a []Value) (Value, error) {
+			return r.strip(name, s, a[0])
+		}}
+	case "startswith", "endswith":
+		m = strMethod{params: findParams, required: 1, run: func(r *run, s string, a []Value) (Value, error) {
+			return affix(name, s, a)
+		}}
+	case "find", "index", "rfind", "rindex", "count":
+		m = strMethod{params: findParams, required: 1, run: func(r *run, s string, a []Value) (Value, error) {
+			return findText(name, s, a)
+		}}
+	case "replace":
+		m = strMethod{params: findParams, required: 2, escapes: []int{1}, run: func(r *run, s string, a []Value) (Value, error) {
+			old, err := needText("replace", a[0])
+			if err != nil {
+				return nil, err
+			}
+			repl, err := needText("replace", a[1])
+			if err != nil {
+				return nil, err
+			}
+			count, err := intOr("replace", a[2], -1)
+			if err != nil {
+				return nil, err
+			}
+			return r.replaceText(s, old, repl, count)
+		}}
+	case "split", "rsplit":
+		m = strMethod{params: []string{"sep", "maxsplit"}, run: func(r *run, s string, a []Value) (Value, error) {
+			most, err := intOr(name, a[1], -1)
+			if err != nil {
+				return nil, err
+			}
+			if orNone(a[0]) == nil {
+				return r.splitSpace(s, most, name == "rsplit")
+			}
+			sep, err := needText(name, a[0])
+			if err != nil {
+				return nil, err
+			}
+			return r.splitText(s, sep, most, name == "rsplit")
+		}}
+	case "partition", "rpartition":
+		m = strMethod{params: oneParam, required: 1, run: func(_ *run, s string, a []Value) (Value, error) {
+			sep, err := needText(name, a[0])
+			if err != nil {
+				return nil, err
+			}
+			return partition(s, sep, name == "rpartition")
+		}}
+	case "splitlines":
+		m = strMethod{params: []string{"keepends"}, run: func(r *run, s string, a []Value) (Value, error) {
+			return r.splitLines(s, a[0] != missing && r.truth(a[0]))
+		}}
+	case "join":
+		m = strMethod{raw: joinMethod}
+	case "format", "format_map":
+		m = strMethod{raw: func(r *run, s string, markup bool, args []Value, kwargs []named) (Value, error) {
+			return r.formatMethod(name, s, markup, args, kwargs)
+		}}
+	case "removeprefix", "removesuffix":
+		m = strMethod{params: oneParam, required: 1, run: func(_ *run, s string, a []Value) (Value, error) {
+			part, err := needText(name, a[0])
+			if err != nil {
+				return nil, err
+			}
+			if name == "removeprefix" {
+				return strValue(strings.TrimPrefix(s, part)), nil
+			}
+			return strValue(strings.TrimSuffix(s, part)), nil
+		}}
+	case "center", "ljust", "rjust":
+		m = strMethod{params: twoParams, required: 1, escapes: []int{1}, run: func(r *run, s string, a []Value) (Value, error) {
+			return r.justify(name, s, a[0], a[1])
+		}}
+	case "zfill":
+		m = strMethod{params: oneParam, required: 1, run: func(r *run, s string, a []Value) (Value, error) {
+			width, err := needInt("zfill", a[0])
+			if err != nil {
+				return nil, err
+			}
+			sign := ""
+			if s != "" && (s[0] == '-' || s[0] == '+') {
+				sign, s = s[:1], s[1:]
+			}
+			t := text{m: &r.meter}
+			t.write(sign)
+			t.fill("0", int(min(width, math.MaxInt32))-len(sign)-utf8.RuneCountInString(s))
+			t.write(s)
+			v, err := t.result()
+			return strValue(v), err
+		}}
+	case "expandtabs":
+		m = strMethod{params: []string{"tabsize"}, run: func(r *run, s string, a []Value) (Value, error) {
+			size, err := intOr("expandtabs", a[0], 8)
+			if err != nil {
+				return nil, err
+			}
+			return r.expandTabs(s, int(min(size, math.MaxInt32)))
+		}}
+	case "isascii":
+		m = predicate(true, func(c rune) bool { return c < 0x80 })
+	case "isprintable":
+		m = predicate(true, unicode.IsPrint)
+	case "isalpha":
+		m = predicate(false, unicode.IsLetter)
+	case "isdecimal":
+		m = predicate(false, func(c rune) bool { return unicode.Is(unicode.Nd, c) })
+	case "isdigit":
+		m = predicate(false, isDigit)
+	case "isnumeric":
+		m = predicate(false, isNumeric)
+	case "isalnum":
+		m = predicate(false, func(c rune) bool { return unicode.IsLetter(c) || isNumeric(c) })
+	case "isspace":
+		m = predicate(false, isSpace)
+	case "isidentifier":
+		m = strMethod{params: noParams, run: func(_ *run, s string, _ []Value) (Value, error) {
+			return boolValue(s != "" && scanName(s) == len(s)), nil
+		}}
+	case "islower":
+		m = caseTest(isLower)
+	case "isupper":
+		m = caseTest(isUpper)
+	case "istitle":
+		m = caseTest(isTitle)
+	default:
+		return m, false
+	}
+	return m, true
+}
+
+func caseTest(f func(string) bool) strMethod {
+	return strMethod{params: noParams, run: func(_ *run, s string, _ []Value) (Value, error) {
+		return boolValue(f(s)), nil
+	}}
+}
+
+func isLower(s string) bool {
+	found := false
+	for _, c := range s {
+		if unicode.IsUpper(c) || unicode.IsTitle(c) {
+			return false
+		}
+		found = found || cased(c)
+	}
+	return found
+}
+
+func isUpper(s string) bool {
+	found := false
+	for _, c := range s {
+		if unicode.IsUpper(c) {
+			found = true
+		} else if cased(c) {
+			return false
+		}
+	}
+	return found
+}
+
+func isTitle(s string) bool {
+	found, inWord := false, false
+	for _, c := range s {
+		switch {
+		case unicode.IsUpper(c) || unicode.IsTitle(c):
+			if inWord {
+				return false
+			}
+			found, inWord = true, true
+		case cased(c):
+			if !inWord {
+				return false
+			}
+		default:
+			inWord = false
+		}
+	}
+	return found
+}
+
+// isDigit is Python's: decimal digits and the digits set above and below.
+func isDigit(c rune) bool {
+	return unicode.Is(unicode.Nd, c) || c == 0xb2 || c == 0xb3 || c == 0xb9 || c == 0x2070 ||
+		c >= 0x2074 && c <= 0x2079 || c >= 0x2080 && c <= 0x2089 || c >= 0x2460 && c <= 0x2468
+}
+
+func isNumeric(c rune) bool {
+	return unicode.In(c, unicode.Nd, unicode.Nl, unicode.No) || c < 0x10000 && c >= 0x3400 && strings.ContainsRune("\u4e00\u4e8c\u4e09\u56db\u4e94\u516d\u4e03\u516b\u4e5d\u5341\u767e\u5343\u842c\u4e07\u4ebf\u5146\u58f9\u8d30\u53c1\u8086\u4f0d\u9646\u67d2\u634c\u7396\u62fe\u4f70\u4edf", c)
+}
+
+func needText(function string, v Value) (string, error) {
+	if s, ok := Text(v); ok {
+		return s, nil
+	}
+	if u, ok := v.(*undefined); ok {
+		return "", errors.New(u.message)
+	}
+	return "", fmt.Errorf("%s needs a str, not %s", function, typeName(v))
+}
+
+func needInt(function string, v Value) (int64, error) {
+	if i, ok := toInt(v); ok {
+		return i, nil
+	}
+	if u, ok := v.(*undefined); ok {
+		return 0, errors.New(u.message)
+	}
+	return 0, fmt.Errorf("%s needs an int, not %s", function, typeName(v))
+}
+
+func intOr(function string, v Value, otherwise int64) (int64, error) {
+	if v == missing {
+		return otherwise, nil
+	}
+	return needInt(function, v)
+}
+
+func (r *run) strip(name, s string, chars Value) (Value, error) {
+	in := isSpace
+	if chars = orNone(chars); chars != nil {
+		set, err := needText(name, chars)
+		if err != nil {
+			return nil, err
+		}
+		if err := r.step(len(set)); err != nil {
+			return nil, err
+		}
+		members := make(map[rune]bool)
+		for _, c := range set {
+			members[c] = true
+		}
+		in = func(c rune) bool { return members[c] }
+	}
+	if name != "rstrip" {
+		s = strings.TrimLeftFunc(s, in)
+	}
+	if name != "lstrip" {
+		s = strings.TrimRightFunc(s, in)
+	}
+	return strValue(s), nil
+}
+
+// window cuts s to the code points from start to stop, as find and startswith
+// do. It also returns how many code points it cut in front, and false where
+// start lies behind the end, so that not even "" is found.
+func window(s string, start, stop Value) (cut string, front int, ok bool, err error) {
+	start, stop = orNone(start), orNone(stop)
+	if start == nil && stop == nil {
+		return s, 0, true, nil
+	}
+	n := utf8.RuneCountInString(s)
+	from, to, _, err := sliceBounds(n, start, stop, nil)
+	if err != nil {
+		return "", 0, false, err
+	}
+	if i, isInt := toInt(start); isInt && i > int64(n) || from > to {
+		return "", 0, false, nil
+	}
+	return s[offset(s, from):offset(s, to)], from, true, nil
+}
+
+// offset is the byte at which code point i begins, the length behind the last.
+func offset(s string, i int) int {
+	if at, ok := runeOffset(s, int64(i)); ok {
+		return at
+	}
+	return len(s)
+}
+
+func affix(name, s string, a []Value) (Value, error) {
+	cut, _, ok, err := window(s, a[1], a[2])
+	if err != nil {
+		return nil, err
+	}
+	has := strings.HasPrefix
+	if name == "endswith" {
+		has = strings.HasSuffix
+	}
+	options := []Value{a[0]}
+	if t, isTuple := a[0].(*tupleValue); isTuple {
+		options = t.items
+	}
+	for _, o := range options {
+		part, err := needText(name, o)
+		if err != nil {
+			return nil, err
+		}
+		if ok && has(cut, part) {
+			return boolValue(true), nil
+		}
+	}
+	return boolValue(false), nil
+}
+
+func findText(name, s string, a []Value) (Value, error) {
+	sub, err := needText(name, a[0])
+	if err != nil {
+		return nil, err
+	}
+	cut, front, ok, err := window(s, a[1], a[2])
+	if err != nil {
+		return nil, err
+	}
+	at := -1
+	switch {
+	case !ok:
+	case name == "count":
+		return intValue(strings.Count(cut, sub)), nil
+	case name == "find" || name == "index":
+		at = strings.Index(cut, sub)
+	default:
+		at = strings.LastIndex(cut, sub)
+	}
+	if name == "count" {
+		return intValue(0), nil
+	}
+	if at >= 0 {
+		return intValue(front + utf8.RuneCountInString(cut[:at])), nil
+	}
+	if name == "index" || name == "rindex" {
+		return nil, errors.New("substring not found")
+	}
+	return intValue(-1), nil
+}
+
+func (r *run) replaceText(s, old, repl string, count int64) (Value, error) {
+	n := int64(strings.Count(s, old))
+	if count >= 0 {
+		n = min(n, count)
+	}
+	if n == 0 {
+		return strValue(s), nil
+	}
+	// old may be empty, and repl longer: the result is known before it is made.
+	if err := r.alloc(int64(len(s)) + times(n, int64(len(repl)))); err != nil {
+		return nil, err
+	}
+	return strValue(strings.Replace(s, old, repl, int(n))), r.read(len(s))
+}
+
+func (r *run) splitText(s, sep string, most int64, fromRight bool) (Value, error) {
+	if sep == "" {
+		return nil, errors.New("empty separator")
+	}
+	n := int64(strings.Count(s, sep))
+	if most >= 0 {
+		n = min(n, most)
+	}
+	if err := r.elements(2 * int(n+1)); err != nil {
+		return nil, err
+	}
+	parts := make([]Value, n+1)
+	if fromRight {
+		for i := n; i > 0; i-- {
+			at := strings.LastIndex(s, sep)
+			parts[i] = strValue(s[at+len(sep):])
+			s = s[:at]
+		}
+		parts[0] = strValue(s)
+		return &listValue{items: parts}, nil
+	}
+	for i := range n {
+		at := strings.Index(s, sep)
+		parts[i] = strValue(s[:at])
+		s = s[at+len(sep):]
+	}
+	parts[n] = strValue(s)
+	return &listValue{items: parts}, nil
+}
+
+func (r *run) splitSpace(s string, most int64, fromRight bool) (Value, error) {
+	l := &listValue{}
+	if most < 0 {
+		most = math.MaxInt64
+	}
+	for {
+		if fromRight {
+			s = strings.TrimRightFunc(s, isSpace)
+		} else {
+			s = strings.TrimLeftFunc(s, isSpace)
+		}
+		if s == "" {
+			break
+		}
+		if err := r.elements(4); err != nil {
+			return nil, err
+		}
+		if int64(len(l.items)) == most {
+			if fromRight {
+				s = strings.TrimRightFunc(s, isSpace)
+			}
+			l.items = append(l.items, strValue(s))
+			break
+		}
+		if fromRight {
+			at := strings.LastIndexFunc(s, isSpace)
+			from := 0
+			if at >= 0 {
+				_, n := utf8.DecodeRuneInString(s[at:])
+				from = at + n
+			}
+			l.items = append(l.items, strValue(s[from:]))
+			s = s[:from]
+			continue
+		}
+		at := strings.IndexFunc(s, isSpace)
+		if at < 0 {
+			at = len(s)
+		}
+		l.items = append(l.items, strValue(s[:at]))
+		s = s[at:]
+	}
+	if fromRight {
+		for i, j := 0, len(l.items)-1; i < j; i, j = i+1, j-1 {
+			l.items[i], l.items[j] = l.items[j], l.items[i]
+		}
+	}
+	return l, r.step(len(l.items))
+}
+
+func partition(s, sep string, fromRight bool) (Value, error) {
+	if sep == "" {
+		return nil, errors.New("empty separator")
+	}
+	at := strings.Index(s, sep)
+	if fromRight {
+		at = strings.LastIndex(s, sep)
+	}
+	switch {
+	case at >= 0:
+		return Tuple(strValue(s[:at]), strValue(sep), strValue(s[at+len(sep):])), nil
+	case fromRight:
+		return Tuple(strValue(""), strValue(""), strValue(s)), nil
+	}
+	return Tuple(strValue(s), strValue(""), strValue("")), nil
+}
+
+// lineEnd returns the length of the line break at the beginning of s, 0 if there
+// is none. Python breaks lines at more than newlines.
+func lineEnd(s string) int {
+	switch s[0] {
+	case '\r':
+		if len(s) > 1 && s[1] == '\n' {
+			return 2
+		}
+		return 1
+	case '\n', '\v', '\f', 0x1c, 0x1d, 0x1e:
+		return 1
+	}
+	for _, sep := range []string{"\u0085", "\u2028", "\u2029"} {
+		if strings.HasPrefix(s, sep) {
+			return len(sep)
+		}
+	}
+	return 0
+}
+
+func (r *run) lines(s string, keepEnds bool) ([]string, error) {
+	var lines []string
+	from := 0
+	for i := 0; i < len(s); {
+		n := lineEnd(s[i:])
+		if n == 0 {
+			i++
+			continue
+		}
+		if err := r.elements(4); err != nil {
+			return nil, err
+		}
+		end := i
+		if keepEnds {
+			end += n
+		}
+		lines = append(lines, s[from:end])
+		i += n
+		from = i
+	}
+	if from < len(s) {
+		lines = append(lines, s[from:])
+	}
+	return lines, r.step(len(lines))
+}
+
+func (r *run) splitLines(s string, keepEnds bool) (Value, error) {
+	lines, err := r.lines(s, keepEnds)
+	if err != nil {
+		return nil, err
+	}
+	l := &listValue{items: make([]Value, len(lines))}
+	for i, line := range lines {
+		l.items[i] = strValue(line)
+	}
+	return l, nil
+}
+
+func joinMethod(r *run, s string, markup bool, args []Value, kwargs []named) (Value, error) {
+	a, err := bind("str.join", oneParam, 1, args, kwargs)
+	if err != nil {
+		return nil, err
+	}
+	items, err := r.list(a[0])
+	if err != nil {
+		return nil, err
+	}
+	t := text{m: &r.meter}
+	for i, e := range items {
+		if i > 0 {
+			t.write(s)
+		}
+		if markup {
+			r.writeEscaped(&t, e)
+			continue
+		}
+		part, ok := Text(e)
+		if !ok {
+			return nil, fmt.Errorf("sequence item %d: expected str instance, %s found", i, typeName(e))
+		}
+		t.write(part)
+	}
+	joined, err := t.result()
+	return strLike(joined, markup), err
+}
+
+// writeEscaped writes markupsafe.escape(v).
+func (r *run) writeEscaped(t *text, v Value) {
+	if isMarkup(v) {
+		r.writeStr(t, v, 0)
+		return
+	}
+	s, err := r.str(v)
+	if err != nil {
+		t.fail(err)
+		return
+	}
+	t.write(escapeHTML(s))
+}
+
+func (r *run) justify(name, s string, width, fill Value) (Value, error) {
+	w, err := needInt(name, width)
+	if err != nil {
+		return nil, err
+	}
+	pad := " "
+	if fill != missing {
+		if pad, err = needText(name, fill); err != nil {
+			return nil, err
+		}
+		if utf8.RuneCountInString(pad) != 1 {
+			return nil, fmt.Errorf("%s needs a fill of exactly one character", name)
+		}
+	}
+	n := int(min(w, math.MaxInt32)) - utf8.RuneCountInString(s)
+	if n <= 0 {
+		return strValue(s), nil
+	}
+	left := 0
+	switch name {
+	case "rjust":
+		left = n
+	case "center":
+		left = n/2 + (n & int(w) & 1)
+	}
+	t := text{m: &r.meter}
+	t.fill(pad, left)
+	t.write(s)
+	t.fill(pad, n-left)
+	v, err := t.result()
+	return strValue(v), err
+}
+
+func (r *run) expandTabs(s string, size int) (Value, error) {
+	t := text{m: &r.meter}
+	column := 0
+	for _, c := range s {
+		switch c {
+		case '\t':
+			if size > 0 {
+				n := size - column%size
+				t.fill(" ", n)
+				column += n
+			}
+			continue
+		case '\n', '\r':
+			column = -1
+		}
+		t.write(string(c))
+		column++
+		if t.err != nil {
+			break
+		}
+	}
+	v, err := t.result()
+	return strValue(v), err
+}

@@ -1,0 +1,218 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"eckart/cmd/internal/command"
+	"eckart/cmd/internal/launch"
+	"eckart/kernels/cpu"
+	"eckart/model/tokenizer/chat"
+)
+
+// inspectCommand is `eckart inspect`.
+type inspectCommand struct {
+	launch.SizeFlags
+	JSON bool `name:"json" help:"Print JSON."`
+}
+
+// A report is what there is to say about a checkpoint. What is wrong with a part stands in the part's place.
+type report struct {
+	Name       string       `json:"name"`
+	Folder     string       `json:"folder"`
+	Config     *shape       `json:"config,omitempty"`
+	Parameters int          `json:"parameters"`
+	Tensors    []tensorType `json:"tensors"`
+	Tokenizer  part         `json:"tokenizer"`
+	Template   part         `json:"chat_template"`
+	Memory     *memory      `json:"memory,omitempty"`
+	Notices    []string     `json:"notices,omitempty"`
+	Refusal    string       `json:"refusal,omitempty"` // why the model cannot be served, if it cannot
+}
+
+type shape struct {
+	Architecture string `json:"architecture"`
+	Layers       int    `json:"layers"`
+	Dim          int    `json:"dim"`
+	Heads        int    `json:"heads"`
+	KVHeads      int    `json:"kv_heads"`
+	HeadDim      int    `json:"head_dim"`
+	Hidden       int    `json:"hidden"`
+	Vocab        int    `json:"vocab"`
+	MaxPositions int    `json:"max_positions"`
+	TiedHead     bool   `json:"tied_head"`
+	Rope         string `json:"rope"`
+}
+
+// tensorType sums up the tensors of one type.
+type tensorType struct {
+	Type  string `json:"type"`
+	Count int    `json:"count"`
+	Bytes int64  `json:"bytes"`
+}
+
+// part is a side file: what was found, or why it is of no use.
+type part struct {
+	Found string `json:"found,omitempty"`
+	Error string `json:"error,omitempty"`
+}
+
+type memory struct {
+	Context     int     `json:"context"`
+	Slots       int     `json:"slots"`
+	StepTokens  int     `json:"step_tokens"`
+	CacheType   string  `json:"cache_type"`
+	Weights     int64   `json:"weights_bytes"`
+	Cache       int64   `json:"cache_bytes"`
+	Workspace   int64   `json:"workspace_bytes"`
+	Free        int64   `json:"free_bytes"`
+	Concurrency float64 `json:"concurrency"`
+}
+
+// Run prints the report. It fails, after printing, for a checkpoint that cannot be served.
+func (c *inspectCommand) Run(_ context.Context, env command.Env) error {
+	sizing, err := c.Sizing()
+	if err != nil {
+		return err
+	}
+	m, err := launch.OpenFiles(c.Model)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	r := inspect(m, sizing)
+	if c.JSON {
+		out := json.NewEncoder(env.Stdout)
+		out.SetIndent("", "  ")
+		err = out.Encode(r)
+	} else {
+		err = r.print(env.Stdout)
+	}
+	if err == nil && r.Refusal != "" {
+		err = errors.New(r.Refusal)
+	}
+	return err
+}
+
+// inspect collects what can be said without reading a weight.
+func inspect(m *launch.Model, sizing launch.Sizing) report {
+	r := report{Name: m.Name, Folder: m.Checkpoint.Dir(), Parameters: m.Parameters(), Notices: m.Checkpoint.Notices()}
+	if m.Demo {
+		r.Folder = "built in"
+	}
+	types := map[string]*tensorType{}
+	for _, name := range m.Checkpoint.Names() {
+		t, _ := m.Checkpoint.Tensor(name)
+		sum := types[t.Type.String()]
+		if sum == nil {
+			sum = &tensorType{Type: t.Type.String()}
+			types[sum.Type] = sum
+		}
+		sum.Count++
+		sum.Bytes += t.Bytes()
+	}
+	for _, name := range slices.Sorted(maps.Keys(types)) {
+		r.Tensors = append(r.Tensors, *types[name])
+	}
+	refuse := func(err error) {
+		if r.Refusal == "" {
+			r.Refusal = err.Error()
+		}
+	}
+
+	if t, err := m.Tokenizer(); err != nil {
+		r.Tokenizer.Error = err.Error()
+		refuse(err)
+	} else {
+		r.Tokenizer.Found = fmt.Sprintf("%d ids", t.VocabSize())
+	}
+	switch _, err := m.Template(""); {
+	case errors.Is(err, chat.ErrNone):
+		r.Template.Found = "none: completions only"
+	case err != nil:
+		r.Template.Error = err.Error()
+		refuse(err)
+	default:
+		r.Template.Found = "understood"
+	}
+
+	if err := m.Read(); err != nil {
+		refuse(err)
+		return r
+	}
+	k := m.Config
+	r.Config = &shape{
+		Architecture: k.Architecture, Layers: k.Layers, Dim: k.Dim, Heads: k.Heads, KVHeads: k.KVHeads, HeadDim: k.HeadDim,
+		Hidden: k.Hidden, Vocab: k.Vocab, MaxPositions: k.MaxPositions, TiedHead: k.TiedHead, Rope: k.Rope.Type,
+	}
+	p, err := plan(m, sizing)
+	var fit *launch.FitError
+	if errors.As(err, &fit) {
+		p = fit.Plan
+	} else if err != nil {
+		refuse(err)
+		return r
+	}
+	if err != nil {
+		refuse(err)
+	}
+	r.Memory = &memory{
+		Context: p.Context, Slots: p.Slots, StepTokens: p.StepTokens, CacheType: p.CacheType.String(),
+		Weights: p.Weights, Cache: p.Cache, Workspace: p.Workspace, Free: p.Free, Concurrency: p.Concurrency(),
+	}
+	return r
+}
+
+// plan plans memory as `serve` would with the same flags.
+func plan(m *launch.Model, sizing launch.Sizing) (launch.Plan, error) {
+	device, err := cpu.Open(cpu.Options{Threads: 1})
+	if err != nil {
+		return launch.Plan{}, err
+	}
+	free, _ := device.Memory()
+	p, err := m.Plan(sizing, free)
+	return p, errors.Join(err, device.Close())
+}
+
+// print writes the report for people.
+func (r *report) print(w io.Writer) error {
+	var b strings.Builder
+	line := func(label, format string, args ...any) {
+		fmt.Fprintf(&b, "%-14s %s\n", label, fmt.Sprintf(format, args...))
+	}
+	line("model", "%s (%s)", r.Name, r.Folder)
+	if k := r.Config; k != nil {
+		line("architecture", "%s, rope %s", k.Architecture, k.Rope)
+		line("", "%d layers of width %d, MLP %d", k.Layers, k.Dim, k.Hidden)
+		line("", "%d heads of %d, %d key and value heads", k.Heads, k.HeadDim, k.KVHeads)
+		head := "a head of its own"
+		if k.TiedHead {
+			head = "the embedding as head"
+		}
+		line("", "vocabulary of %d, %s", k.Vocab, head)
+		line("", "trained for %d positions", k.MaxPositions)
+	}
+	line("parameters", "%s", launch.Count(r.Parameters))
+	for i, t := range r.Tensors {
+		line([]string{"tensors", ""}[min(i, 1)], "%4d of %-5s %v", t.Count, t.Type, launch.Bytes(t.Bytes))
+	}
+	line("tokenizer", "%s%s", r.Tokenizer.Found, r.Tokenizer.Error)
+	line("chat template", "%s%s", r.Template.Found, r.Template.Error)
+	if m := r.Memory; m != nil {
+		line("memory", "weights    %v", launch.Bytes(m.Weights))
+		line("", "cache      %v (context %d, %s; %.1f sequences of it)", launch.Bytes(m.Cache), m.Context, m.CacheType, m.Concurrency)
+		line("", "workspace  %v (steps of %d tokens of %d sequences)", launch.Bytes(m.Workspace), m.StepTokens, m.Slots)
+		line("", "in all     %v, of %v free", launch.Bytes(m.Weights+m.Cache+m.Workspace), launch.Bytes(m.Free))
+	}
+	for _, n := range r.Notices {
+		line("notice", "%s", n)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}

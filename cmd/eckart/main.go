@@ -1,0 +1,22 @@
+// Command eckart is the toolbox: it serves a model, chats with it in the terminal, and says what a checkpoint holds and
+// needs.
+package main
+
+import (
+	"os"
+
+	"eckart/cmd/internal/command"
+	"eckart/cmd/internal/server"
+)
+
+// commands are the commands there are, each a struct of its flags.
+type commands struct {
+	Serve   server.Command `cmd:"" help:"Serve a model with OpenAI's HTTP API."`
+	Chat    chatCommand    `cmd:"" help:"Chat with a model in the terminal."`
+	Inspect inspectCommand `cmd:"" help:"Say what a checkpoint holds and what it needs in memory."`
+	Version versionCommand `cmd:"" help:"Print the version."`
+}
+
+func main() {
+	os.Exit(command.Main("eckart", "Runs language models from Hugging Face checkpoints.", new(commands)))
+}

@@ -16,9 +16,14 @@ import (
 // the same in every tile, and a row's result is independent of the company it is in.
 type tileFunc func(y, x *float32, w *byte, yStride, xStride, wStride, k, groups int, add bool)
 
-// tiles holds the functions for one type of weights: tiles[n] is 4 weight rows by n tokens, tiles[0] is 8 weight rows
-// by one token. Eight rows hide the latency of memory better; two or more tokens have enough to do with four.
-type tiles []tileFunc
+// tiles holds the functions for one type of weights.
+type tiles struct {
+	// Eight weight rows by one token, which hide the latency of memory better than four. The first fetches the next
+	// eight rows to the nearest cache, the other to the one behind it.
+	near, far tileFunc
+	// Four weight rows by n+1 tokens.
+	by []tileFunc
+}
 
 // matMulCode is the part of code that MatMul needs. Its zero value means plain Go.
 type matMulCode struct {
@@ -28,7 +33,10 @@ type matMulCode struct {
 
 const (
 	tileRows = 4 // weight rows of a tile
-	wideRows = 8 // weight rows of tiles[0]
+	wideRows = 8 // weight rows of a tile with one token
+
+	// Weights of a wide tile for which the nearest cache has room twice.
+	nearBytes = 16 << 10
 
 	// A chunk covers a panel of weight rows, which stays in the second-level cache, and a block of tokens. Measured by
 	// BenchmarkMatMul.
@@ -60,11 +68,11 @@ func (s *Stream) MatMul(y, x, w kernels.Mat, mode kernels.Mode) {
 		return
 	}
 	t := &s.matMul
-	t.y, t.x, t.w, t.add, t.tiles = y, x, w, mode == kernels.Add, nil
+	t.y, t.x, t.w, t.add, t.tiles = y, x, w, mode == kernels.Add, tiles{}
 	if w.Cols >= s.code.matMul.minCols {
 		t.tiles = s.code.matMul.tiles[w.Type]
 	}
-	if t.tiles == nil {
+	if t.tiles.by == nil {
 		for i := range t.widened {
 			if cap(t.widened[i]) < w.Cols {
 				t.widened[i] = make([]float32, w.Cols)
@@ -91,12 +99,12 @@ func (m *matMulTask) do(worker, chunk int) {
 	rows := min(m.panelRows, m.w.Rows-row)
 	token := block * blockTokens
 	tokens := min(blockTokens, m.x.Rows-token)
-	if m.tiles == nil {
+	if m.tiles.by == nil {
 		matMulGeneric(m.y.Slice(token, tokens).Window(row, rows), m.x.Slice(token, tokens), m.w.Slice(row, rows), m.add,
 			m.widened[worker])
 		return
 	}
-	most := len(m.tiles) - 1
+	most := len(m.tiles.by)
 	for tokens > 0 {
 		// As many tiles as needed, and as even as possible.
 		n := (tokens + most - 1) / most
@@ -114,12 +122,16 @@ func (m *matMulTask) tile(worker, token, n, row, rows int) {
 	x := (*float32)(at(m.x, token*xStride))
 	if n == 1 && rows >= wideRows {
 		groups := rows / wideRows
-		m.tiles[0]((*float32)(at(m.y, token*yStride+row*4)), x, (*byte)(at(m.w, row*wStride)), yStride, xStride, wStride,
+		f := m.tiles.far
+		if wideRows*m.w.Cols*weightBytes <= nearBytes {
+			f = m.tiles.near
+		}
+		f((*float32)(at(m.y, token*yStride+row*4)), x, (*byte)(at(m.w, row*wStride)), yStride, xStride, wStride,
 			m.w.Cols, groups, m.add)
 		row += groups * wideRows
 		rows -= groups * wideRows
 	}
-	f := m.tiles[n]
+	f := m.tiles.by[n-1]
 	if groups := rows / tileRows; groups > 0 {
 		f((*float32)(at(m.y, token*yStride+row*4)), x, (*byte)(at(m.w, row*wStride)), yStride, xStride, wStride,
 			m.w.Cols, groups, m.add)

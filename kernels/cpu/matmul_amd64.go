@@ -10,21 +10,51 @@ func matMulFor(isa ISA) matMulCode {
 	switch isa {
 	case AVX512:
 		c.tiles[kernels.F32] = tiles{
-			dots8x1F32AVX512, dots4x1F32AVX512, dots4x2F32AVX512, dots4x3F32AVX512, dots4x4F32AVX512, dots4x5F32AVX512,
-			dots4x6F32AVX512,
+			near: dots8x1F32AVX512Near,
+			far:  dots8x1F32AVX512,
+			by: []tileFunc{
+				dots4x1F32AVX512, dots4x2F32AVX512, dots4x3F32AVX512,
+				dots4x4F32AVX512, dots4x5F32AVX512, dots4x6F32AVX512,
+			},
 		}
 		c.tiles[kernels.F16] = tiles{
-			dots8x1F16AVX512, dots4x1F16AVX512, dots4x2F16AVX512, dots4x3F16AVX512, dots4x4F16AVX512, dots4x5F16AVX512,
-			dots4x6F16AVX512,
+			near: dots8x1F16AVX512Near,
+			far:  dots8x1F16AVX512,
+			by: []tileFunc{
+				dots4x1F16AVX512, dots4x2F16AVX512, dots4x3F16AVX512,
+				dots4x4F16AVX512, dots4x5F16AVX512, dots4x6F16AVX512,
+			},
 		}
 		c.tiles[kernels.BF16] = tiles{
-			dots8x1BF16AVX512, dots4x1BF16AVX512, dots4x2BF16AVX512, dots4x3BF16AVX512, dots4x4BF16AVX512, dots4x5BF16AVX512,
-			dots4x6BF16AVX512,
+			near: dots8x1BF16AVX512Near,
+			far:  dots8x1BF16AVX512,
+			by: []tileFunc{
+				dots4x1BF16AVX512, dots4x2BF16AVX512, dots4x3BF16AVX512,
+				dots4x4BF16AVX512, dots4x5BF16AVX512, dots4x6BF16AVX512,
+			},
 		}
 	case AVX2:
-		c.tiles[kernels.F32] = tiles{dots8x1F32AVX2, dots4x1F32AVX2, dots4x2F32AVX2, dots4x3F32AVX2}
-		c.tiles[kernels.F16] = tiles{dots8x1F16AVX2, dots4x1F16AVX2, dots4x2F16AVX2, dots4x3F16AVX2}
-		c.tiles[kernels.BF16] = tiles{dots8x1BF16AVX2, dots4x1BF16AVX2, dots4x2BF16AVX2, dots4x3BF16AVX2}
+		c.tiles[kernels.F32] = tiles{
+			near: dots8x1F32AVX2Near,
+			far:  dots8x1F32AVX2,
+			by: []tileFunc{
+				dots4x1F32AVX2, dots4x2F32AVX2, dots4x3F32AVX2,
+			},
+		}
+		c.tiles[kernels.F16] = tiles{
+			near: dots8x1F16AVX2Near,
+			far:  dots8x1F16AVX2,
+			by: []tileFunc{
+				dots4x1F16AVX2, dots4x2F16AVX2, dots4x3F16AVX2,
+			},
+		}
+		c.tiles[kernels.BF16] = tiles{
+			near: dots8x1BF16AVX2Near,
+			far:  dots8x1BF16AVX2,
+			by: []tileFunc{
+				dots4x1BF16AVX2, dots4x2BF16AVX2, dots4x3BF16AVX2,
+			},
+		}
 		c.minCols = 8 // a tail is loaded together with what stands before it in its row
 	}
 	return c

@@ -4,62 +4,77 @@
 
 package cpu
 
-// dots8x1F32AVX2 is a tileFunc of 8 weight rows and 1 tokens.
+// dots8x1F32AVX2Near is a tileFunc of 8 weight rows, tokens: 1.
+//
+//go:noescape
+func dots8x1F32AVX2Near(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+
+// dots8x1F32AVX2 is a tileFunc of 8 weight rows, tokens: 1.
 //
 //go:noescape
 func dots8x1F32AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
 
-// dots4x1F32AVX2 is a tileFunc of 4 weight rows and 1 tokens.
+// dots4x1F32AVX2 is a tileFunc of 4 weight rows, tokens: 1.
 //
 //go:noescape
 func dots4x1F32AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
 
-// dots4x2F32AVX2 is a tileFunc of 4 weight rows and 2 tokens.
+// dots4x2F32AVX2 is a tileFunc of 4 weight rows, tokens: 2.
 //
 //go:noescape
 func dots4x2F32AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
 
-// dots4x3F32AVX2 is a tileFunc of 4 weight rows and 3 tokens.
+// dots4x3F32AVX2 is a tileFunc of 4 weight rows, tokens: 3.
 //
 //go:noescape
 func dots4x3F32AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
 
-// dots8x1BF16AVX2 is a tileFunc of 8 weight rows and 1 tokens.
+// dots8x1BF16AVX2Near is a tileFunc of 8 weight rows, tokens: 1.
+//
+//go:noescape
+func dots8x1BF16AVX2Near(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+
+// dots8x1BF16AVX2 is a tileFunc of 8 weight rows, tokens: 1.
 //
 //go:noescape
 func dots8x1BF16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
 
-// dots4x1BF16AVX2 is a tileFunc of 4 weight rows and 1 tokens.
+// dots4x1BF16AVX2 is a tileFunc of 4 weight rows, tokens: 1.
 //
 //go:noescape
 func dots4x1BF16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
 
-// dots4x2BF16AVX2 is a tileFunc of 4 weight rows and 2 tokens.
+// dots4x2BF16AVX2 is a tileFunc of 4 weight rows, tokens: 2.
 //
 //go:noescape
 func dots4x2BF16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
 
-// dots4x3BF16AVX2 is a tileFunc of 4 weight rows and 3 tokens.
+// dots4x3BF16AVX2 is a tileFunc of 4 weight rows, tokens: 3.
 //
 //go:noescape
 func dots4x3BF16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
 
-// dots8x1F16AVX2 is a tileFunc of 8 weight rows and 1 tokens.
+// dots8x1F16AVX2Near is a tileFunc of 8 weight rows, tokens: 1.
+//
+//go:noescape
+func dots8x1F16AVX2Near(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+
+// dots8x1F16AVX2 is a tileFunc of 8 weight rows, tokens: 1.
 //
 //go:noescape
 func dots8x1F16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
 
-// dots4x1F16AVX2 is a tileFunc of 4 weight rows and 1 tokens.
+// dots4x1F16AVX2 is a tileFunc of 4 weight rows, tokens: 1.
 //
 //go:noescape
 func dots4x1F16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
 
-// dots4x2F16AVX2 is a tileFunc of 4 weight rows and 2 tokens.
+// dots4x2F16AVX2 is a tileFunc of 4 weight rows, tokens: 2.
 //
 //go:noescape
 func dots4x2F16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
 
-// dots4x3F16AVX2 is a tileFunc of 4 weight rows and 3 tokens.
+// dots4x3F16AVX2 is a tileFunc of 4 weight rows, tokens: 3.
 //
 //go:noescape
 func dots4x3F16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)

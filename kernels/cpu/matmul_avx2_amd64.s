@@ -4,9 +4,9 @@
 
 #include "textflag.h"
 
-// func dots8x1F32AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, FMA3
-TEXT ·dots8x1F32AVX2(SB), NOSPLIT, $0-65
+// func dots8x1F32AVX2Near(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// Requires: AVX, FMA3, MMX+
+TEXT ·dots8x1F32AVX2Near(SB), NOSPLIT, $0-65
 	MOVQ y+0(FP), AX
 	MOVQ w+16(FP), CX
 	MOVQ wStride+40(FP), DX
@@ -27,6 +27,7 @@ group:
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
+	LEAQ   (CX)(DX*8), R10
 	TESTQ  R9, R9
 	JZ     tail
 
@@ -48,6 +49,11 @@ step:
 	VFMADD231PS Y8, Y9, Y6
 	VMOVUPS     (CX)(DI*1), Y9
 	VFMADD231PS Y8, Y9, Y7
+	PREFETCHT0  (R10)
+	PREFETCHT0  64(R10)
+	PREFETCHT0  128(R10)
+	PREFETCHT0  192(R10)
+	ADDQ        $0x00000100, R10
 	ADDQ        $0x00000020, R8
 	ADDQ        $0x00000020, CX
 	DECQ        R9
@@ -164,8 +170,156 @@ DATA tailMasks<>+56(SB)/4, $0xffffffff
 DATA tailMasks<>+60(SB)/4, $0xffffffff
 GLOBL tailMasks<>(SB), RODATA|NOPTR, $64
 
+// func dots8x1F32AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// Requires: AVX, FMA3, MMX+
+TEXT ·dots8x1F32AVX2(SB), NOSPLIT, $0-65
+	MOVQ y+0(FP), AX
+	MOVQ w+16(FP), CX
+	MOVQ wStride+40(FP), DX
+	LEAQ (DX)(DX*2), BX
+	LEAQ (BX)(DX*2), SI
+	LEAQ (SI)(DX*2), DI
+
+group:
+	MOVQ   x+8(FP), R8
+	MOVQ   xStride+32(FP), R9
+	MOVQ   k+48(FP), R9
+	SHRQ   $0x03, R9
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	LEAQ   (CX)(DX*8), R10
+	TESTQ  R9, R9
+	JZ     tail
+
+step:
+	VMOVUPS     (R8), Y8
+	VMOVUPS     (CX), Y9
+	VFMADD231PS Y8, Y9, Y0
+	VMOVUPS     (CX)(DX*1), Y9
+	VFMADD231PS Y8, Y9, Y1
+	VMOVUPS     (CX)(DX*2), Y9
+	VFMADD231PS Y8, Y9, Y2
+	VMOVUPS     (CX)(BX*1), Y9
+	VFMADD231PS Y8, Y9, Y3
+	VMOVUPS     (CX)(DX*4), Y9
+	VFMADD231PS Y8, Y9, Y4
+	VMOVUPS     (CX)(SI*1), Y9
+	VFMADD231PS Y8, Y9, Y5
+	VMOVUPS     (CX)(BX*2), Y9
+	VFMADD231PS Y8, Y9, Y6
+	VMOVUPS     (CX)(DI*1), Y9
+	VFMADD231PS Y8, Y9, Y7
+	PREFETCHT1  (R10)
+	PREFETCHT1  64(R10)
+	PREFETCHT1  128(R10)
+	PREFETCHT1  192(R10)
+	ADDQ        $0x00000100, R10
+	ADDQ        $0x00000020, R8
+	ADDQ        $0x00000020, CX
+	DECQ        R9
+	JNZ         step
+
+tail:
+	MOVQ        k+48(FP), R9
+	ANDQ        $0x00000007, R9
+	JZ          reduce
+	LEAQ        tailMasks<>+0(SB), R10
+	LEAQ        -32(R8)(R9*4), R8
+	LEAQ        -32(CX)(R9*4), CX
+	VMOVUPS     (R8), Y8
+	VANDPS      (R10)(R9*4), Y8, Y8
+	VMOVUPS     (CX), Y9
+	VANDPS      (R10)(R9*4), Y9, Y9
+	VFMADD231PS Y8, Y9, Y0
+	VMOVUPS     (CX)(DX*1), Y9
+	VANDPS      (R10)(R9*4), Y9, Y9
+	VFMADD231PS Y8, Y9, Y1
+	VMOVUPS     (CX)(DX*2), Y9
+	VANDPS      (R10)(R9*4), Y9, Y9
+	VFMADD231PS Y8, Y9, Y2
+	VMOVUPS     (CX)(BX*1), Y9
+	VANDPS      (R10)(R9*4), Y9, Y9
+	VFMADD231PS Y8, Y9, Y3
+	VMOVUPS     (CX)(DX*4), Y9
+	VANDPS      (R10)(R9*4), Y9, Y9
+	VFMADD231PS Y8, Y9, Y4
+	VMOVUPS     (CX)(SI*1), Y9
+	VANDPS      (R10)(R9*4), Y9, Y9
+	VFMADD231PS Y8, Y9, Y5
+	VMOVUPS     (CX)(BX*2), Y9
+	VANDPS      (R10)(R9*4), Y9, Y9
+	VFMADD231PS Y8, Y9, Y6
+	VMOVUPS     (CX)(DI*1), Y9
+	VANDPS      (R10)(R9*4), Y9, Y9
+	VFMADD231PS Y8, Y9, Y7
+	ADDQ        $0x00000020, CX
+	MOVQ        k+48(FP), R8
+	ANDQ        $0x00000007, R8
+	NEGQ        R8
+	LEAQ        (CX)(R8*4), CX
+
+reduce:
+	VPERM2F128   $0x20, Y4, Y0, Y8
+	VPERM2F128   $0x31, Y4, Y0, Y0
+	VADDPS       Y0, Y8, Y8
+	VPERM2F128   $0x20, Y5, Y1, Y0
+	VPERM2F128   $0x31, Y5, Y1, Y1
+	VADDPS       Y1, Y0, Y0
+	VPERM2F128   $0x20, Y6, Y2, Y1
+	VPERM2F128   $0x31, Y6, Y2, Y2
+	VADDPS       Y2, Y1, Y1
+	VPERM2F128   $0x20, Y7, Y3, Y2
+	VPERM2F128   $0x31, Y7, Y3, Y3
+	VADDPS       Y3, Y2, Y2
+	VUNPCKLPS    Y0, Y8, Y3
+	VUNPCKHPS    Y0, Y8, Y0
+	VADDPS       Y0, Y3, Y3
+	VUNPCKLPS    Y2, Y1, Y0
+	VUNPCKHPS    Y2, Y1, Y1
+	VADDPS       Y1, Y0, Y0
+	VUNPCKLPD    Y0, Y3, Y1
+	VUNPCKHPD    Y0, Y3, Y0
+	VADDPS       Y0, Y1, Y1
+	MOVQ         yStride+24(FP), R8
+	MOVB         add+64(FP), R8
+	TESTB        R8, R8
+	JZ           set
+	VMOVAPS      X1, X0
+	VADDPS       (AX), X0, X0
+	VMOVUPS      X0, (AX)
+	VEXTRACTF128 $0x01, Y1, X0
+	VADDPS       16(AX), X0, X0
+	VMOVUPS      X0, 16(AX)
+	JMP          next
+
+set:
+	VMOVAPS      X1, X0
+	VMOVUPS      X0, (AX)
+	VEXTRACTF128 $0x01, Y1, X0
+	VMOVUPS      X0, 16(AX)
+
+next:
+	ADDQ $0x00000020, AX
+	MOVQ k+48(FP), R8
+	ANDQ $-8, R8
+	MOVQ wStride+40(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, CX
+	SHLQ $0x02, R8
+	SUBQ R8, CX
+	DECQ groups+56(FP)
+	JNZ  group
+	VZEROUPPER
+	RET
+
 // func dots4x1F32AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·dots4x1F32AVX2(SB), NOSPLIT, $0-65
 	MOVQ y+0(FP), AX
 	MOVQ w+16(FP), CX
@@ -181,6 +335,7 @@ group:
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
+	LEAQ   (CX)(DX*4), R8
 	TESTQ  DI, DI
 	JZ     tail
 
@@ -194,6 +349,9 @@ step:
 	VFMADD231PS Y4, Y5, Y2
 	VMOVUPS     (CX)(BX*1), Y5
 	VFMADD231PS Y4, Y5, Y3
+	PREFETCHT1  (R8)
+	PREFETCHT1  64(R8)
+	ADDQ        $0x00000080, R8
 	ADDQ        $0x00000020, SI
 	ADDQ        $0x00000020, CX
 	DECQ        DI
@@ -276,7 +434,7 @@ next:
 	RET
 
 // func dots4x2F32AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·dots4x2F32AVX2(SB), NOSPLIT, $0-65
 	MOVQ y+0(FP), AX
 	MOVQ w+16(FP), CX
@@ -296,6 +454,7 @@ group:
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
+	LEAQ   (CX)(DX*4), R9
 	TESTQ  R8, R8
 	JZ     tail
 
@@ -314,6 +473,9 @@ step:
 	VMOVUPS     (CX)(BX*1), Y10
 	VFMADD231PS Y8, Y10, Y6
 	VFMADD231PS Y9, Y10, Y7
+	PREFETCHT1  (R9)
+	PREFETCHT1  64(R9)
+	ADDQ        $0x00000080, R9
 	ADDQ        $0x00000020, SI
 	ADDQ        $0x00000020, CX
 	DECQ        R8
@@ -407,7 +569,7 @@ next:
 	RET
 
 // func dots4x3F32AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·dots4x3F32AVX2(SB), NOSPLIT, $0-65
 	MOVQ y+0(FP), AX
 	MOVQ w+16(FP), CX
@@ -431,6 +593,7 @@ group:
 	VXORPS Y9, Y9, Y9
 	VXORPS Y10, Y10, Y10
 	VXORPS Y11, Y11, Y11
+	LEAQ   (CX)(DX*4), R9
 	TESTQ  R8, R8
 	JZ     tail
 
@@ -454,6 +617,9 @@ step:
 	VFMADD231PS Y12, Y15, Y9
 	VFMADD231PS Y13, Y15, Y10
 	VFMADD231PS Y14, Y15, Y11
+	PREFETCHT1  (R9)
+	PREFETCHT1  64(R9)
+	ADDQ        $0x00000080, R9
 	ADDQ        $0x00000020, SI
 	ADDQ        $0x00000020, CX
 	DECQ        R8
@@ -578,9 +744,9 @@ next:
 	VZEROUPPER
 	RET
 
-// func dots8x1BF16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX2, FMA3
-TEXT ·dots8x1BF16AVX2(SB), NOSPLIT, $0-65
+// func dots8x1BF16AVX2Near(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·dots8x1BF16AVX2Near(SB), NOSPLIT, $0-65
 	MOVQ y+0(FP), AX
 	MOVQ w+16(FP), CX
 	MOVQ wStride+40(FP), DX
@@ -601,6 +767,7 @@ group:
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
+	LEAQ   (CX)(DX*8), R10
 	TESTQ  R9, R9
 	JZ     tail
 
@@ -630,6 +797,171 @@ step:
 	VPMOVZXWD   (CX)(DI*1), Y9
 	VPSLLD      $0x10, Y9, Y9
 	VFMADD231PS Y8, Y9, Y7
+	PREFETCHT0  (R10)
+	PREFETCHT0  64(R10)
+	ADDQ        $0x00000080, R10
+	ADDQ        $0x00000020, R8
+	ADDQ        $0x00000010, CX
+	DECQ        R9
+	JNZ         step
+
+tail:
+	MOVQ        k+48(FP), R9
+	ANDQ        $0x00000007, R9
+	JZ          reduce
+	LEAQ        tailMasks<>+0(SB), R10
+	LEAQ        -32(R8)(R9*4), R8
+	LEAQ        -16(CX)(R9*2), CX
+	VMOVUPS     (R8), Y8
+	VANDPS      (R10)(R9*4), Y8, Y8
+	VPMOVZXWD   (CX), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VANDPS      (R10)(R9*4), Y9, Y9
+	VFMADD231PS Y8, Y9, Y0
+	VPMOVZXWD   (CX)(DX*1), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VANDPS      (R10)(R9*4), Y9, Y9
+	VFMADD231PS Y8, Y9, Y1
+	VPMOVZXWD   (CX)(DX*2), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VANDPS      (R10)(R9*4), Y9, Y9
+	VFMADD231PS Y8, Y9, Y2
+	VPMOVZXWD   (CX)(BX*1), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VANDPS      (R10)(R9*4), Y9, Y9
+	VFMADD231PS Y8, Y9, Y3
+	VPMOVZXWD   (CX)(DX*4), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VANDPS      (R10)(R9*4), Y9, Y9
+	VFMADD231PS Y8, Y9, Y4
+	VPMOVZXWD   (CX)(SI*1), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VANDPS      (R10)(R9*4), Y9, Y9
+	VFMADD231PS Y8, Y9, Y5
+	VPMOVZXWD   (CX)(BX*2), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VANDPS      (R10)(R9*4), Y9, Y9
+	VFMADD231PS Y8, Y9, Y6
+	VPMOVZXWD   (CX)(DI*1), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VANDPS      (R10)(R9*4), Y9, Y9
+	VFMADD231PS Y8, Y9, Y7
+	ADDQ        $0x00000010, CX
+	MOVQ        k+48(FP), R8
+	ANDQ        $0x00000007, R8
+	NEGQ        R8
+	LEAQ        (CX)(R8*2), CX
+
+reduce:
+	VPERM2F128   $0x20, Y4, Y0, Y8
+	VPERM2F128   $0x31, Y4, Y0, Y0
+	VADDPS       Y0, Y8, Y8
+	VPERM2F128   $0x20, Y5, Y1, Y0
+	VPERM2F128   $0x31, Y5, Y1, Y1
+	VADDPS       Y1, Y0, Y0
+	VPERM2F128   $0x20, Y6, Y2, Y1
+	VPERM2F128   $0x31, Y6, Y2, Y2
+	VADDPS       Y2, Y1, Y1
+	VPERM2F128   $0x20, Y7, Y3, Y2
+	VPERM2F128   $0x31, Y7, Y3, Y3
+	VADDPS       Y3, Y2, Y2
+	VUNPCKLPS    Y0, Y8, Y3
+	VUNPCKHPS    Y0, Y8, Y0
+	VADDPS       Y0, Y3, Y3
+	VUNPCKLPS    Y2, Y1, Y0
+	VUNPCKHPS    Y2, Y1, Y1
+	VADDPS       Y1, Y0, Y0
+	VUNPCKLPD    Y0, Y3, Y1
+	VUNPCKHPD    Y0, Y3, Y0
+	VADDPS       Y0, Y1, Y1
+	MOVQ         yStride+24(FP), R8
+	MOVB         add+64(FP), R8
+	TESTB        R8, R8
+	JZ           set
+	VMOVAPS      X1, X0
+	VADDPS       (AX), X0, X0
+	VMOVUPS      X0, (AX)
+	VEXTRACTF128 $0x01, Y1, X0
+	VADDPS       16(AX), X0, X0
+	VMOVUPS      X0, 16(AX)
+	JMP          next
+
+set:
+	VMOVAPS      X1, X0
+	VMOVUPS      X0, (AX)
+	VEXTRACTF128 $0x01, Y1, X0
+	VMOVUPS      X0, 16(AX)
+
+next:
+	ADDQ $0x00000020, AX
+	MOVQ k+48(FP), R8
+	ANDQ $-8, R8
+	MOVQ wStride+40(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, CX
+	SHLQ $0x01, R8
+	SUBQ R8, CX
+	DECQ groups+56(FP)
+	JNZ  group
+	VZEROUPPER
+	RET
+
+// func dots8x1BF16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·dots8x1BF16AVX2(SB), NOSPLIT, $0-65
+	MOVQ y+0(FP), AX
+	MOVQ w+16(FP), CX
+	MOVQ wStride+40(FP), DX
+	LEAQ (DX)(DX*2), BX
+	LEAQ (BX)(DX*2), SI
+	LEAQ (SI)(DX*2), DI
+
+group:
+	MOVQ   x+8(FP), R8
+	MOVQ   xStride+32(FP), R9
+	MOVQ   k+48(FP), R9
+	SHRQ   $0x03, R9
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	LEAQ   (CX)(DX*8), R10
+	TESTQ  R9, R9
+	JZ     tail
+
+step:
+	VMOVUPS     (R8), Y8
+	VPMOVZXWD   (CX), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VFMADD231PS Y8, Y9, Y0
+	VPMOVZXWD   (CX)(DX*1), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VFMADD231PS Y8, Y9, Y1
+	VPMOVZXWD   (CX)(DX*2), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VFMADD231PS Y8, Y9, Y2
+	VPMOVZXWD   (CX)(BX*1), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VFMADD231PS Y8, Y9, Y3
+	VPMOVZXWD   (CX)(DX*4), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VFMADD231PS Y8, Y9, Y4
+	VPMOVZXWD   (CX)(SI*1), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VFMADD231PS Y8, Y9, Y5
+	VPMOVZXWD   (CX)(BX*2), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VFMADD231PS Y8, Y9, Y6
+	VPMOVZXWD   (CX)(DI*1), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VFMADD231PS Y8, Y9, Y7
+	PREFETCHT1  (R10)
+	PREFETCHT1  64(R10)
+	ADDQ        $0x00000080, R10
 	ADDQ        $0x00000020, R8
 	ADDQ        $0x00000010, CX
 	DECQ        R9
@@ -737,7 +1069,7 @@ next:
 	RET
 
 // func dots4x1BF16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·dots4x1BF16AVX2(SB), NOSPLIT, $0-65
 	MOVQ y+0(FP), AX
 	MOVQ w+16(FP), CX
@@ -753,6 +1085,7 @@ group:
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
+	LEAQ   (CX)(DX*4), R8
 	TESTQ  DI, DI
 	JZ     tail
 
@@ -770,6 +1103,8 @@ step:
 	VPMOVZXWD   (CX)(BX*1), Y5
 	VPSLLD      $0x10, Y5, Y5
 	VFMADD231PS Y4, Y5, Y3
+	PREFETCHT1  (R8)
+	ADDQ        $0x00000040, R8
 	ADDQ        $0x00000020, SI
 	ADDQ        $0x00000010, CX
 	DECQ        DI
@@ -856,7 +1191,7 @@ next:
 	RET
 
 // func dots4x2BF16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·dots4x2BF16AVX2(SB), NOSPLIT, $0-65
 	MOVQ y+0(FP), AX
 	MOVQ w+16(FP), CX
@@ -876,6 +1211,7 @@ group:
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
+	LEAQ   (CX)(DX*4), R9
 	TESTQ  R8, R8
 	JZ     tail
 
@@ -898,6 +1234,8 @@ step:
 	VPSLLD      $0x10, Y10, Y10
 	VFMADD231PS Y8, Y10, Y6
 	VFMADD231PS Y9, Y10, Y7
+	PREFETCHT1  (R9)
+	ADDQ        $0x00000040, R9
 	ADDQ        $0x00000020, SI
 	ADDQ        $0x00000010, CX
 	DECQ        R8
@@ -995,7 +1333,7 @@ next:
 	RET
 
 // func dots4x3BF16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·dots4x3BF16AVX2(SB), NOSPLIT, $0-65
 	MOVQ y+0(FP), AX
 	MOVQ w+16(FP), CX
@@ -1019,6 +1357,7 @@ group:
 	VXORPS Y9, Y9, Y9
 	VXORPS Y10, Y10, Y10
 	VXORPS Y11, Y11, Y11
+	LEAQ   (CX)(DX*4), R9
 	TESTQ  R8, R8
 	JZ     tail
 
@@ -1046,6 +1385,8 @@ step:
 	VFMADD231PS Y12, Y15, Y9
 	VFMADD231PS Y13, Y15, Y10
 	VFMADD231PS Y14, Y15, Y11
+	PREFETCHT1  (R9)
+	ADDQ        $0x00000040, R9
 	ADDQ        $0x00000020, SI
 	ADDQ        $0x00000010, CX
 	DECQ        R8
@@ -1174,9 +1515,9 @@ next:
 	VZEROUPPER
 	RET
 
-// func dots8x1F16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, F16C, FMA3
-TEXT ·dots8x1F16AVX2(SB), NOSPLIT, $0-65
+// func dots8x1F16AVX2Near(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// Requires: AVX, F16C, FMA3, MMX+
+TEXT ·dots8x1F16AVX2Near(SB), NOSPLIT, $0-65
 	MOVQ y+0(FP), AX
 	MOVQ w+16(FP), CX
 	MOVQ wStride+40(FP), DX
@@ -1197,6 +1538,7 @@ group:
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
+	LEAQ   (CX)(DX*8), R10
 	TESTQ  R9, R9
 	JZ     tail
 
@@ -1218,6 +1560,155 @@ step:
 	VFMADD231PS Y8, Y9, Y6
 	VCVTPH2PS   (CX)(DI*1), Y9
 	VFMADD231PS Y8, Y9, Y7
+	PREFETCHT0  (R10)
+	PREFETCHT0  64(R10)
+	ADDQ        $0x00000080, R10
+	ADDQ        $0x00000020, R8
+	ADDQ        $0x00000010, CX
+	DECQ        R9
+	JNZ         step
+
+tail:
+	MOVQ        k+48(FP), R9
+	ANDQ        $0x00000007, R9
+	JZ          reduce
+	LEAQ        tailMasks<>+0(SB), R10
+	LEAQ        -32(R8)(R9*4), R8
+	LEAQ        -16(CX)(R9*2), CX
+	VMOVUPS     (R8), Y8
+	VANDPS      (R10)(R9*4), Y8, Y8
+	VCVTPH2PS   (CX), Y9
+	VANDPS      (R10)(R9*4), Y9, Y9
+	VFMADD231PS Y8, Y9, Y0
+	VCVTPH2PS   (CX)(DX*1), Y9
+	VANDPS      (R10)(R9*4), Y9, Y9
+	VFMADD231PS Y8, Y9, Y1
+	VCVTPH2PS   (CX)(DX*2), Y9
+	VANDPS      (R10)(R9*4), Y9, Y9
+	VFMADD231PS Y8, Y9, Y2
+	VCVTPH2PS   (CX)(BX*1), Y9
+	VANDPS      (R10)(R9*4), Y9, Y9
+	VFMADD231PS Y8, Y9, Y3
+	VCVTPH2PS   (CX)(DX*4), Y9
+	VANDPS      (R10)(R9*4), Y9, Y9
+	VFMADD231PS Y8, Y9, Y4
+	VCVTPH2PS   (CX)(SI*1), Y9
+	VANDPS      (R10)(R9*4), Y9, Y9
+	VFMADD231PS Y8, Y9, Y5
+	VCVTPH2PS   (CX)(BX*2), Y9
+	VANDPS      (R10)(R9*4), Y9, Y9
+	VFMADD231PS Y8, Y9, Y6
+	VCVTPH2PS   (CX)(DI*1), Y9
+	VANDPS      (R10)(R9*4), Y9, Y9
+	VFMADD231PS Y8, Y9, Y7
+	ADDQ        $0x00000010, CX
+	MOVQ        k+48(FP), R8
+	ANDQ        $0x00000007, R8
+	NEGQ        R8
+	LEAQ        (CX)(R8*2), CX
+
+reduce:
+	VPERM2F128   $0x20, Y4, Y0, Y8
+	VPERM2F128   $0x31, Y4, Y0, Y0
+	VADDPS       Y0, Y8, Y8
+	VPERM2F128   $0x20, Y5, Y1, Y0
+	VPERM2F128   $0x31, Y5, Y1, Y1
+	VADDPS       Y1, Y0, Y0
+	VPERM2F128   $0x20, Y6, Y2, Y1
+	VPERM2F128   $0x31, Y6, Y2, Y2
+	VADDPS       Y2, Y1, Y1
+	VPERM2F128   $0x20, Y7, Y3, Y2
+	VPERM2F128   $0x31, Y7, Y3, Y3
+	VADDPS       Y3, Y2, Y2
+	VUNPCKLPS    Y0, Y8, Y3
+	VUNPCKHPS    Y0, Y8, Y0
+	VADDPS       Y0, Y3, Y3
+	VUNPCKLPS    Y2, Y1, Y0
+	VUNPCKHPS    Y2, Y1, Y1
+	VADDPS       Y1, Y0, Y0
+	VUNPCKLPD    Y0, Y3, Y1
+	VUNPCKHPD    Y0, Y3, Y0
+	VADDPS       Y0, Y1, Y1
+	MOVQ         yStride+24(FP), R8
+	MOVB         add+64(FP), R8
+	TESTB        R8, R8
+	JZ           set
+	VMOVAPS      X1, X0
+	VADDPS       (AX), X0, X0
+	VMOVUPS      X0, (AX)
+	VEXTRACTF128 $0x01, Y1, X0
+	VADDPS       16(AX), X0, X0
+	VMOVUPS      X0, 16(AX)
+	JMP          next
+
+set:
+	VMOVAPS      X1, X0
+	VMOVUPS      X0, (AX)
+	VEXTRACTF128 $0x01, Y1, X0
+	VMOVUPS      X0, 16(AX)
+
+next:
+	ADDQ $0x00000020, AX
+	MOVQ k+48(FP), R8
+	ANDQ $-8, R8
+	MOVQ wStride+40(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, CX
+	SHLQ $0x01, R8
+	SUBQ R8, CX
+	DECQ groups+56(FP)
+	JNZ  group
+	VZEROUPPER
+	RET
+
+// func dots8x1F16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// Requires: AVX, F16C, FMA3, MMX+
+TEXT ·dots8x1F16AVX2(SB), NOSPLIT, $0-65
+	MOVQ y+0(FP), AX
+	MOVQ w+16(FP), CX
+	MOVQ wStride+40(FP), DX
+	LEAQ (DX)(DX*2), BX
+	LEAQ (BX)(DX*2), SI
+	LEAQ (SI)(DX*2), DI
+
+group:
+	MOVQ   x+8(FP), R8
+	MOVQ   xStride+32(FP), R9
+	MOVQ   k+48(FP), R9
+	SHRQ   $0x03, R9
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	LEAQ   (CX)(DX*8), R10
+	TESTQ  R9, R9
+	JZ     tail
+
+step:
+	VMOVUPS     (R8), Y8
+	VCVTPH2PS   (CX), Y9
+	VFMADD231PS Y8, Y9, Y0
+	VCVTPH2PS   (CX)(DX*1), Y9
+	VFMADD231PS Y8, Y9, Y1
+	VCVTPH2PS   (CX)(DX*2), Y9
+	VFMADD231PS Y8, Y9, Y2
+	VCVTPH2PS   (CX)(BX*1), Y9
+	VFMADD231PS Y8, Y9, Y3
+	VCVTPH2PS   (CX)(DX*4), Y9
+	VFMADD231PS Y8, Y9, Y4
+	VCVTPH2PS   (CX)(SI*1), Y9
+	VFMADD231PS Y8, Y9, Y5
+	VCVTPH2PS   (CX)(BX*2), Y9
+	VFMADD231PS Y8, Y9, Y6
+	VCVTPH2PS   (CX)(DI*1), Y9
+	VFMADD231PS Y8, Y9, Y7
+	PREFETCHT1  (R10)
+	PREFETCHT1  64(R10)
+	ADDQ        $0x00000080, R10
 	ADDQ        $0x00000020, R8
 	ADDQ        $0x00000010, CX
 	DECQ        R9
@@ -1317,7 +1808,7 @@ next:
 	RET
 
 // func dots4x1F16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, F16C, FMA3
+// Requires: AVX, F16C, FMA3, MMX+
 TEXT ·dots4x1F16AVX2(SB), NOSPLIT, $0-65
 	MOVQ y+0(FP), AX
 	MOVQ w+16(FP), CX
@@ -1333,6 +1824,7 @@ group:
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
+	LEAQ   (CX)(DX*4), R8
 	TESTQ  DI, DI
 	JZ     tail
 
@@ -1346,6 +1838,8 @@ step:
 	VFMADD231PS Y4, Y5, Y2
 	VCVTPH2PS   (CX)(BX*1), Y5
 	VFMADD231PS Y4, Y5, Y3
+	PREFETCHT1  (R8)
+	ADDQ        $0x00000040, R8
 	ADDQ        $0x00000020, SI
 	ADDQ        $0x00000010, CX
 	DECQ        DI
@@ -1428,7 +1922,7 @@ next:
 	RET
 
 // func dots4x2F16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, F16C, FMA3
+// Requires: AVX, F16C, FMA3, MMX+
 TEXT ·dots4x2F16AVX2(SB), NOSPLIT, $0-65
 	MOVQ y+0(FP), AX
 	MOVQ w+16(FP), CX
@@ -1448,6 +1942,7 @@ group:
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
+	LEAQ   (CX)(DX*4), R9
 	TESTQ  R8, R8
 	JZ     tail
 
@@ -1466,6 +1961,8 @@ step:
 	VCVTPH2PS   (CX)(BX*1), Y10
 	VFMADD231PS Y8, Y10, Y6
 	VFMADD231PS Y9, Y10, Y7
+	PREFETCHT1  (R9)
+	ADDQ        $0x00000040, R9
 	ADDQ        $0x00000020, SI
 	ADDQ        $0x00000010, CX
 	DECQ        R8
@@ -1559,7 +2056,7 @@ next:
 	RET
 
 // func dots4x3F16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, F16C, FMA3
+// Requires: AVX, F16C, FMA3, MMX+
 TEXT ·dots4x3F16AVX2(SB), NOSPLIT, $0-65
 	MOVQ y+0(FP), AX
 	MOVQ w+16(FP), CX
@@ -1583,6 +2080,7 @@ group:
 	VXORPS Y9, Y9, Y9
 	VXORPS Y10, Y10, Y10
 	VXORPS Y11, Y11, Y11
+	LEAQ   (CX)(DX*4), R9
 	TESTQ  R8, R8
 	JZ     tail
 
@@ -1606,6 +2104,8 @@ step:
 	VFMADD231PS Y12, Y15, Y9
 	VFMADD231PS Y13, Y15, Y10
 	VFMADD231PS Y14, Y15, Y11
+	PREFETCHT1  (R9)
+	ADDQ        $0x00000040, R9
 	ADDQ        $0x00000020, SI
 	ADDQ        $0x00000010, CX
 	DECQ        R8

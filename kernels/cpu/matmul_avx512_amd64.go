@@ -4,107 +4,122 @@
 
 package cpu
 
-// dots8x1F32AVX512 is a tileFunc of 8 weight rows and 1 tokens.
+// dots8x1F32AVX512Near is a tileFunc of 8 weight rows, tokens: 1.
+//
+//go:noescape
+func dots8x1F32AVX512Near(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+
+// dots8x1F32AVX512 is a tileFunc of 8 weight rows, tokens: 1.
 //
 //go:noescape
 func dots8x1F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
 
-// dots4x1F32AVX512 is a tileFunc of 4 weight rows and 1 tokens.
+// dots4x1F32AVX512 is a tileFunc of 4 weight rows, tokens: 1.
 //
 //go:noescape
 func dots4x1F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
 
-// dots4x2F32AVX512 is a tileFunc of 4 weight rows and 2 tokens.
+// dots4x2F32AVX512 is a tileFunc of 4 weight rows, tokens: 2.
 //
 //go:noescape
 func dots4x2F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
 
-// dots4x3F32AVX512 is a tileFunc of 4 weight rows and 3 tokens.
+// dots4x3F32AVX512 is a tileFunc of 4 weight rows, tokens: 3.
 //
 //go:noescape
 func dots4x3F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
 
-// dots4x4F32AVX512 is a tileFunc of 4 weight rows and 4 tokens.
+// dots4x4F32AVX512 is a tileFunc of 4 weight rows, tokens: 4.
 //
 //go:noescape
 func dots4x4F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
 
-// dots4x5F32AVX512 is a tileFunc of 4 weight rows and 5 tokens.
+// dots4x5F32AVX512 is a tileFunc of 4 weight rows, tokens: 5.
 //
 //go:noescape
 func dots4x5F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
 
-// dots4x6F32AVX512 is a tileFunc of 4 weight rows and 6 tokens.
+// dots4x6F32AVX512 is a tileFunc of 4 weight rows, tokens: 6.
 //
 //go:noescape
 func dots4x6F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
 
-// dots8x1BF16AVX512 is a tileFunc of 8 weight rows and 1 tokens.
+// dots8x1BF16AVX512Near is a tileFunc of 8 weight rows, tokens: 1.
+//
+//go:noescape
+func dots8x1BF16AVX512Near(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+
+// dots8x1BF16AVX512 is a tileFunc of 8 weight rows, tokens: 1.
 //
 //go:noescape
 func dots8x1BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
 
-// dots4x1BF16AVX512 is a tileFunc of 4 weight rows and 1 tokens.
+// dots4x1BF16AVX512 is a tileFunc of 4 weight rows, tokens: 1.
 //
 //go:noescape
 func dots4x1BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
 
-// dots4x2BF16AVX512 is a tileFunc of 4 weight rows and 2 tokens.
+// dots4x2BF16AVX512 is a tileFunc of 4 weight rows, tokens: 2.
 //
 //go:noescape
 func dots4x2BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
 
-// dots4x3BF16AVX512 is a tileFunc of 4 weight rows and 3 tokens.
+// dots4x3BF16AVX512 is a tileFunc of 4 weight rows, tokens: 3.
 //
 //go:noescape
 func dots4x3BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
 
-// dots4x4BF16AVX512 is a tileFunc of 4 weight rows and 4 tokens.
+// dots4x4BF16AVX512 is a tileFunc of 4 weight rows, tokens: 4.
 //
 //go:noescape
 func dots4x4BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
 
-// dots4x5BF16AVX512 is a tileFunc of 4 weight rows and 5 tokens.
+// dots4x5BF16AVX512 is a tileFunc of 4 weight rows, tokens: 5.
 //
 //go:noescape
 func dots4x5BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
 
-// dots4x6BF16AVX512 is a tileFunc of 4 weight rows and 6 tokens.
+// dots4x6BF16AVX512 is a tileFunc of 4 weight rows, tokens: 6.
 //
 //go:noescape
 func dots4x6BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
 
-// dots8x1F16AVX512 is a tileFunc of 8 weight rows and 1 tokens.
+// dots8x1F16AVX512Near is a tileFunc of 8 weight rows, tokens: 1.
+//
+//go:noescape
+func dots8x1F16AVX512Near(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+
+// dots8x1F16AVX512 is a tileFunc of 8 weight rows, tokens: 1.
 //
 //go:noescape
 func dots8x1F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
 
-// dots4x1F16AVX512 is a tileFunc of 4 weight rows and 1 tokens.
+// dots4x1F16AVX512 is a tileFunc of 4 weight rows, tokens: 1.
 //
 //go:noescape
 func dots4x1F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
 
-// dots4x2F16AVX512 is a tileFunc of 4 weight rows and 2 tokens.
+// dots4x2F16AVX512 is a tileFunc of 4 weight rows, tokens: 2.
 //
 //go:noescape
 func dots4x2F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
 
-// dots4x3F16AVX512 is a tileFunc of 4 weight rows and 3 tokens.
+// dots4x3F16AVX512 is a tileFunc of 4 weight rows, tokens: 3.
 //
 //go:noescape
 func dots4x3F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
 
-// dots4x4F16AVX512 is a tileFunc of 4 weight rows and 4 tokens.
+// dots4x4F16AVX512 is a tileFunc of 4 weight rows, tokens: 4.
 //
 //go:noescape
 func dots4x4F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
 
-// dots4x5F16AVX512 is a tileFunc of 4 weight rows and 5 tokens.
+// dots4x5F16AVX512 is a tileFunc of 4 weight rows, tokens: 5.
 //
 //go:noescape
 func dots4x5F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
 
-// dots4x6F16AVX512 is a tileFunc of 4 weight rows and 6 tokens.
+// dots4x6F16AVX512 is a tileFunc of 4 weight rows, tokens: 6.
 //
 //go:noescape
 func dots4x6F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)

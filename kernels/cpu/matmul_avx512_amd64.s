@@ -4,9 +4,9 @@
 
 #include "textflag.h"
 
-// func dots8x1F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·dots8x1F32AVX512(SB), NOSPLIT, $0-65
+// func dots8x1F32AVX512Near(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·dots8x1F32AVX512Near(SB), NOSPLIT, $0-65
 	MOVQ y+0(FP), AX
 	MOVQ w+16(FP), CX
 	MOVQ wStride+40(FP), DX
@@ -27,6 +27,7 @@ group:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
+	LEAQ   (CX)(DX*8), R10
 	TESTQ  R9, R9
 	JZ     tail
 
@@ -48,6 +49,165 @@ step:
 	VFMADD231PS Z8, Z9, Z6
 	VMOVUPS     (CX)(DI*1), Z9
 	VFMADD231PS Z8, Z9, Z7
+	PREFETCHT0  (R10)
+	PREFETCHT0  64(R10)
+	PREFETCHT0  128(R10)
+	PREFETCHT0  192(R10)
+	PREFETCHT0  256(R10)
+	PREFETCHT0  320(R10)
+	PREFETCHT0  384(R10)
+	PREFETCHT0  448(R10)
+	ADDQ        $0x00000200, R10
+	ADDQ        $0x00000040, R8
+	ADDQ        $0x00000040, CX
+	DECQ        R9
+	JNZ         step
+
+tail:
+	MOVQ        k+48(FP), R9
+	ANDQ        $0x0000000f, R9
+	JZ          reduce
+	MOVL        $-1, R10
+	BZHIL       R9, R10, R10
+	KMOVW       R10, K1
+	VMOVUPS.Z   (R8), K1, Z8
+	VMOVUPS.Z   (CX), K1, Z9
+	VFMADD231PS Z8, Z9, Z0
+	VMOVUPS.Z   (CX)(DX*1), K1, Z9
+	VFMADD231PS Z8, Z9, Z1
+	VMOVUPS.Z   (CX)(DX*2), K1, Z9
+	VFMADD231PS Z8, Z9, Z2
+	VMOVUPS.Z   (CX)(BX*1), K1, Z9
+	VFMADD231PS Z8, Z9, Z3
+	VMOVUPS.Z   (CX)(DX*4), K1, Z9
+	VFMADD231PS Z8, Z9, Z4
+	VMOVUPS.Z   (CX)(SI*1), K1, Z9
+	VFMADD231PS Z8, Z9, Z5
+	VMOVUPS.Z   (CX)(BX*2), K1, Z9
+	VFMADD231PS Z8, Z9, Z6
+	VMOVUPS.Z   (CX)(DI*1), K1, Z9
+	VFMADD231PS Z8, Z9, Z7
+
+reduce:
+	VSHUFF64X2    $0x44, Z4, Z0, Z8
+	VSHUFF64X2    $0xee, Z4, Z0, Z9
+	VADDPS        Z9, Z8, Z8
+	VSHUFF64X2    $0x88, Z8, Z8, Z9
+	VSHUFF64X2    $0xdd, Z8, Z8, Z8
+	VADDPS        Z8, Z9, Z9
+	VSHUFF64X2    $0x44, Z5, Z1, Z8
+	VSHUFF64X2    $0xee, Z5, Z1, Z10
+	VADDPS        Z10, Z8, Z8
+	VSHUFF64X2    $0x88, Z8, Z8, Z10
+	VSHUFF64X2    $0xdd, Z8, Z8, Z8
+	VADDPS        Z8, Z10, Z10
+	VSHUFF64X2    $0x44, Z6, Z2, Z8
+	VSHUFF64X2    $0xee, Z6, Z2, Z11
+	VADDPS        Z11, Z8, Z8
+	VSHUFF64X2    $0x88, Z8, Z8, Z11
+	VSHUFF64X2    $0xdd, Z8, Z8, Z8
+	VADDPS        Z8, Z11, Z11
+	VSHUFF64X2    $0x44, Z7, Z3, Z8
+	VSHUFF64X2    $0xee, Z7, Z3, Z12
+	VADDPS        Z12, Z8, Z8
+	VSHUFF64X2    $0x88, Z8, Z8, Z12
+	VSHUFF64X2    $0xdd, Z8, Z8, Z8
+	VADDPS        Z8, Z12, Z12
+	VUNPCKLPS     Z10, Z9, Z8
+	VUNPCKHPS     Z10, Z9, Z9
+	VADDPS        Z9, Z8, Z8
+	VUNPCKLPS     Z12, Z11, Z9
+	VUNPCKHPS     Z12, Z11, Z10
+	VADDPS        Z10, Z9, Z9
+	VUNPCKLPD     Z9, Z8, Z10
+	VUNPCKHPD     Z9, Z8, Z8
+	VADDPS        Z8, Z10, Z10
+	MOVQ          yStride+24(FP), R8
+	MOVB          add+64(FP), R8
+	TESTB         R8, R8
+	JZ            set
+	VMOVAPS       X10, X8
+	VADDPS        (AX), X8, X8
+	VMOVUPS       X8, (AX)
+	VEXTRACTF32X4 $0x01, Z10, X8
+	VADDPS        16(AX), X8, X8
+	VMOVUPS       X8, 16(AX)
+	JMP           next
+
+set:
+	VMOVAPS       X10, X8
+	VMOVUPS       X8, (AX)
+	VEXTRACTF32X4 $0x01, Z10, X8
+	VMOVUPS       X8, 16(AX)
+
+next:
+	ADDQ $0x00000020, AX
+	MOVQ k+48(FP), R8
+	ANDQ $-16, R8
+	MOVQ wStride+40(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, CX
+	SHLQ $0x02, R8
+	SUBQ R8, CX
+	DECQ groups+56(FP)
+	JNZ  group
+	VZEROUPPER
+	RET
+
+// func dots8x1F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·dots8x1F32AVX512(SB), NOSPLIT, $0-65
+	MOVQ y+0(FP), AX
+	MOVQ w+16(FP), CX
+	MOVQ wStride+40(FP), DX
+	LEAQ (DX)(DX*2), BX
+	LEAQ (BX)(DX*2), SI
+	LEAQ (SI)(DX*2), DI
+
+group:
+	MOVQ   x+8(FP), R8
+	MOVQ   xStride+32(FP), R9
+	MOVQ   k+48(FP), R9
+	SHRQ   $0x04, R9
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	LEAQ   (CX)(DX*8), R10
+	TESTQ  R9, R9
+	JZ     tail
+
+step:
+	VMOVUPS     (R8), Z8
+	VMOVUPS     (CX), Z9
+	VFMADD231PS Z8, Z9, Z0
+	VMOVUPS     (CX)(DX*1), Z9
+	VFMADD231PS Z8, Z9, Z1
+	VMOVUPS     (CX)(DX*2), Z9
+	VFMADD231PS Z8, Z9, Z2
+	VMOVUPS     (CX)(BX*1), Z9
+	VFMADD231PS Z8, Z9, Z3
+	VMOVUPS     (CX)(DX*4), Z9
+	VFMADD231PS Z8, Z9, Z4
+	VMOVUPS     (CX)(SI*1), Z9
+	VFMADD231PS Z8, Z9, Z5
+	VMOVUPS     (CX)(BX*2), Z9
+	VFMADD231PS Z8, Z9, Z6
+	VMOVUPS     (CX)(DI*1), Z9
+	VFMADD231PS Z8, Z9, Z7
+	PREFETCHT1  (R10)
+	PREFETCHT1  64(R10)
+	PREFETCHT1  128(R10)
+	PREFETCHT1  192(R10)
+	PREFETCHT1  256(R10)
+	PREFETCHT1  320(R10)
+	PREFETCHT1  384(R10)
+	PREFETCHT1  448(R10)
+	ADDQ        $0x00000200, R10
 	ADDQ        $0x00000040, R8
 	ADDQ        $0x00000040, CX
 	DECQ        R9
@@ -145,7 +305,7 @@ next:
 	RET
 
 // func dots4x1F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, MMX+
 TEXT ·dots4x1F32AVX512(SB), NOSPLIT, $0-65
 	MOVQ y+0(FP), AX
 	MOVQ w+16(FP), CX
@@ -161,6 +321,7 @@ group:
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
+	LEAQ   (CX)(DX*4), R8
 	TESTQ  DI, DI
 	JZ     tail
 
@@ -174,6 +335,11 @@ step:
 	VFMADD231PS Z4, Z5, Z2
 	VMOVUPS     (CX)(BX*1), Z5
 	VFMADD231PS Z4, Z5, Z3
+	PREFETCHT1  (R8)
+	PREFETCHT1  64(R8)
+	PREFETCHT1  128(R8)
+	PREFETCHT1  192(R8)
+	ADDQ        $0x00000100, R8
 	ADDQ        $0x00000040, SI
 	ADDQ        $0x00000040, CX
 	DECQ        DI
@@ -258,7 +424,7 @@ next:
 	RET
 
 // func dots4x2F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, MMX+
 TEXT ·dots4x2F32AVX512(SB), NOSPLIT, $0-65
 	MOVQ y+0(FP), AX
 	MOVQ w+16(FP), CX
@@ -278,6 +444,7 @@ group:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
+	LEAQ   (CX)(DX*4), R9
 	TESTQ  R8, R8
 	JZ     tail
 
@@ -296,6 +463,11 @@ step:
 	VMOVUPS     (CX)(BX*1), Z10
 	VFMADD231PS Z8, Z10, Z6
 	VFMADD231PS Z9, Z10, Z7
+	PREFETCHT1  (R9)
+	PREFETCHT1  64(R9)
+	PREFETCHT1  128(R9)
+	PREFETCHT1  192(R9)
+	ADDQ        $0x00000100, R9
 	ADDQ        $0x00000040, SI
 	ADDQ        $0x00000040, CX
 	DECQ        R8
@@ -390,7 +562,7 @@ next:
 	RET
 
 // func dots4x3F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, MMX+
 TEXT ·dots4x3F32AVX512(SB), NOSPLIT, $0-65
 	MOVQ y+0(FP), AX
 	MOVQ w+16(FP), CX
@@ -414,6 +586,7 @@ group:
 	VPXORD Z9, Z9, Z9
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
+	LEAQ   (CX)(DX*4), R9
 	TESTQ  R8, R8
 	JZ     tail
 
@@ -437,6 +610,11 @@ step:
 	VFMADD231PS Z12, Z15, Z9
 	VFMADD231PS Z13, Z15, Z10
 	VFMADD231PS Z14, Z15, Z11
+	PREFETCHT1  (R9)
+	PREFETCHT1  64(R9)
+	PREFETCHT1  128(R9)
+	PREFETCHT1  192(R9)
+	ADDQ        $0x00000100, R9
 	ADDQ        $0x00000040, SI
 	ADDQ        $0x00000040, CX
 	DECQ        R8
@@ -553,7 +731,7 @@ next:
 	RET
 
 // func dots4x4F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, MMX+
 TEXT ·dots4x4F32AVX512(SB), NOSPLIT, $0-65
 	MOVQ y+0(FP), AX
 	MOVQ w+16(FP), CX
@@ -582,6 +760,7 @@ group:
 	VPXORD Z13, Z13, Z13
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
+	LEAQ   (CX)(DX*4), R10
 	TESTQ  R9, R9
 	JZ     tail
 
@@ -610,6 +789,11 @@ step:
 	VFMADD231PS Z17, Z20, Z13
 	VFMADD231PS Z18, Z20, Z14
 	VFMADD231PS Z19, Z20, Z15
+	PREFETCHT1  (R10)
+	PREFETCHT1  64(R10)
+	PREFETCHT1  128(R10)
+	PREFETCHT1  192(R10)
+	ADDQ        $0x00000100, R10
 	ADDQ        $0x00000040, SI
 	ADDQ        $0x00000040, CX
 	DECQ        R9
@@ -737,7 +921,7 @@ next:
 	RET
 
 // func dots4x5F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, MMX+
 TEXT ·dots4x5F32AVX512(SB), NOSPLIT, $0-65
 	MOVQ y+0(FP), AX
 	MOVQ w+16(FP), CX
@@ -770,6 +954,7 @@ group:
 	VPXORD Z17, Z17, Z17
 	VPXORD Z18, Z18, Z18
 	VPXORD Z19, Z19, Z19
+	LEAQ   (CX)(DX*4), R10
 	TESTQ  R9, R9
 	JZ     tail
 
@@ -803,6 +988,11 @@ step:
 	VFMADD231PS Z22, Z25, Z17
 	VFMADD231PS Z23, Z25, Z18
 	VFMADD231PS Z24, Z25, Z19
+	PREFETCHT1  (R10)
+	PREFETCHT1  64(R10)
+	PREFETCHT1  128(R10)
+	PREFETCHT1  192(R10)
+	ADDQ        $0x00000100, R10
 	ADDQ        $0x00000040, SI
 	ADDQ        $0x00000040, CX
 	DECQ        R9
@@ -973,7 +1163,7 @@ next:
 	RET
 
 // func dots4x6F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, MMX+
 TEXT ·dots4x6F32AVX512(SB), NOSPLIT, $0-65
 	MOVQ y+0(FP), AX
 	MOVQ w+16(FP), CX
@@ -1011,6 +1201,7 @@ group:
 	VPXORD Z21, Z21, Z21
 	VPXORD Z22, Z22, Z22
 	VPXORD Z23, Z23, Z23
+	LEAQ   (CX)(DX*4), R11
 	TESTQ  R10, R10
 	JZ     tail
 
@@ -1049,6 +1240,11 @@ step:
 	VFMADD231PS Z27, Z30, Z21
 	VFMADD231PS Z28, Z30, Z22
 	VFMADD231PS Z29, Z30, Z23
+	PREFETCHT1  (R11)
+	PREFETCHT1  64(R11)
+	PREFETCHT1  128(R11)
+	PREFETCHT1  192(R11)
+	ADDQ        $0x00000100, R11
 	ADDQ        $0x00000040, SI
 	ADDQ        $0x00000040, CX
 	DECQ        R10
@@ -1229,9 +1425,9 @@ next:
 	VZEROUPPER
 	RET
 
-// func dots8x1BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·dots8x1BF16AVX512(SB), NOSPLIT, $0-65
+// func dots8x1BF16AVX512Near(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·dots8x1BF16AVX512Near(SB), NOSPLIT, $0-65
 	MOVQ y+0(FP), AX
 	MOVQ w+16(FP), CX
 	MOVQ wStride+40(FP), DX
@@ -1252,6 +1448,7 @@ group:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
+	LEAQ   (CX)(DX*8), R10
 	TESTQ  R9, R9
 	JZ     tail
 
@@ -1281,6 +1478,173 @@ step:
 	VPMOVZXWD   (CX)(DI*1), Z9
 	VPSLLD      $0x10, Z9, Z9
 	VFMADD231PS Z8, Z9, Z7
+	PREFETCHT0  (R10)
+	PREFETCHT0  64(R10)
+	PREFETCHT0  128(R10)
+	PREFETCHT0  192(R10)
+	ADDQ        $0x00000100, R10
+	ADDQ        $0x00000040, R8
+	ADDQ        $0x00000020, CX
+	DECQ        R9
+	JNZ         step
+
+tail:
+	MOVQ        k+48(FP), R9
+	ANDQ        $0x0000000f, R9
+	JZ          reduce
+	MOVL        $-1, R10
+	BZHIL       R9, R10, R10
+	KMOVW       R10, K1
+	VMOVUPS.Z   (R8), K1, Z8
+	VPMOVZXWD.Z (CX), K1, Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z8, Z9, Z0
+	VPMOVZXWD.Z (CX)(DX*1), K1, Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z8, Z9, Z1
+	VPMOVZXWD.Z (CX)(DX*2), K1, Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z8, Z9, Z2
+	VPMOVZXWD.Z (CX)(BX*1), K1, Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z8, Z9, Z3
+	VPMOVZXWD.Z (CX)(DX*4), K1, Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z8, Z9, Z4
+	VPMOVZXWD.Z (CX)(SI*1), K1, Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z8, Z9, Z5
+	VPMOVZXWD.Z (CX)(BX*2), K1, Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z8, Z9, Z6
+	VPMOVZXWD.Z (CX)(DI*1), K1, Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z8, Z9, Z7
+
+reduce:
+	VSHUFF64X2    $0x44, Z4, Z0, Z8
+	VSHUFF64X2    $0xee, Z4, Z0, Z9
+	VADDPS        Z9, Z8, Z8
+	VSHUFF64X2    $0x88, Z8, Z8, Z9
+	VSHUFF64X2    $0xdd, Z8, Z8, Z8
+	VADDPS        Z8, Z9, Z9
+	VSHUFF64X2    $0x44, Z5, Z1, Z8
+	VSHUFF64X2    $0xee, Z5, Z1, Z10
+	VADDPS        Z10, Z8, Z8
+	VSHUFF64X2    $0x88, Z8, Z8, Z10
+	VSHUFF64X2    $0xdd, Z8, Z8, Z8
+	VADDPS        Z8, Z10, Z10
+	VSHUFF64X2    $0x44, Z6, Z2, Z8
+	VSHUFF64X2    $0xee, Z6, Z2, Z11
+	VADDPS        Z11, Z8, Z8
+	VSHUFF64X2    $0x88, Z8, Z8, Z11
+	VSHUFF64X2    $0xdd, Z8, Z8, Z8
+	VADDPS        Z8, Z11, Z11
+	VSHUFF64X2    $0x44, Z7, Z3, Z8
+	VSHUFF64X2    $0xee, Z7, Z3, Z12
+	VADDPS        Z12, Z8, Z8
+	VSHUFF64X2    $0x88, Z8, Z8, Z12
+	VSHUFF64X2    $0xdd, Z8, Z8, Z8
+	VADDPS        Z8, Z12, Z12
+	VUNPCKLPS     Z10, Z9, Z8
+	VUNPCKHPS     Z10, Z9, Z9
+	VADDPS        Z9, Z8, Z8
+	VUNPCKLPS     Z12, Z11, Z9
+	VUNPCKHPS     Z12, Z11, Z10
+	VADDPS        Z10, Z9, Z9
+	VUNPCKLPD     Z9, Z8, Z10
+	VUNPCKHPD     Z9, Z8, Z8
+	VADDPS        Z8, Z10, Z10
+	MOVQ          yStride+24(FP), R8
+	MOVB          add+64(FP), R8
+	TESTB         R8, R8
+	JZ            set
+	VMOVAPS       X10, X8
+	VADDPS        (AX), X8, X8
+	VMOVUPS       X8, (AX)
+	VEXTRACTF32X4 $0x01, Z10, X8
+	VADDPS        16(AX), X8, X8
+	VMOVUPS       X8, 16(AX)
+	JMP           next
+
+set:
+	VMOVAPS       X10, X8
+	VMOVUPS       X8, (AX)
+	VEXTRACTF32X4 $0x01, Z10, X8
+	VMOVUPS       X8, 16(AX)
+
+next:
+	ADDQ $0x00000020, AX
+	MOVQ k+48(FP), R8
+	ANDQ $-16, R8
+	MOVQ wStride+40(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, CX
+	SHLQ $0x01, R8
+	SUBQ R8, CX
+	DECQ groups+56(FP)
+	JNZ  group
+	VZEROUPPER
+	RET
+
+// func dots8x1BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// Requires: AVX, AVX512F, BMI2, MMX+
+TEXT ·dots8x1BF16AVX512(SB), NOSPLIT, $0-65
+	MOVQ y+0(FP), AX
+	MOVQ w+16(FP), CX
+	MOVQ wStride+40(FP), DX
+	LEAQ (DX)(DX*2), BX
+	LEAQ (BX)(DX*2), SI
+	LEAQ (SI)(DX*2), DI
+
+group:
+	MOVQ   x+8(FP), R8
+	MOVQ   xStride+32(FP), R9
+	MOVQ   k+48(FP), R9
+	SHRQ   $0x04, R9
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	LEAQ   (CX)(DX*8), R10
+	TESTQ  R9, R9
+	JZ     tail
+
+step:
+	VMOVUPS     (R8), Z8
+	VPMOVZXWD   (CX), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z8, Z9, Z0
+	VPMOVZXWD   (CX)(DX*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z8, Z9, Z1
+	VPMOVZXWD   (CX)(DX*2), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z8, Z9, Z2
+	VPMOVZXWD   (CX)(BX*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z8, Z9, Z3
+	VPMOVZXWD   (CX)(DX*4), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z8, Z9, Z4
+	VPMOVZXWD   (CX)(SI*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z8, Z9, Z5
+	VPMOVZXWD   (CX)(BX*2), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z8, Z9, Z6
+	VPMOVZXWD   (CX)(DI*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z8, Z9, Z7
+	PREFETCHT1  (R10)
+	PREFETCHT1  64(R10)
+	PREFETCHT1  128(R10)
+	PREFETCHT1  192(R10)
+	ADDQ        $0x00000100, R10
 	ADDQ        $0x00000040, R8
 	ADDQ        $0x00000020, CX
 	DECQ        R9
@@ -1386,7 +1750,7 @@ next:
 	RET
 
 // func dots4x1BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, MMX+
 TEXT ·dots4x1BF16AVX512(SB), NOSPLIT, $0-65
 	MOVQ y+0(FP), AX
 	MOVQ w+16(FP), CX
@@ -1402,6 +1766,7 @@ group:
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
+	LEAQ   (CX)(DX*4), R8
 	TESTQ  DI, DI
 	JZ     tail
 
@@ -1419,6 +1784,9 @@ step:
 	VPMOVZXWD   (CX)(BX*1), Z5
 	VPSLLD      $0x10, Z5, Z5
 	VFMADD231PS Z4, Z5, Z3
+	PREFETCHT1  (R8)
+	PREFETCHT1  64(R8)
+	ADDQ        $0x00000080, R8
 	ADDQ        $0x00000040, SI
 	ADDQ        $0x00000020, CX
 	DECQ        DI
@@ -1507,7 +1875,7 @@ next:
 	RET
 
 // func dots4x2BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, MMX+
 TEXT ·dots4x2BF16AVX512(SB), NOSPLIT, $0-65
 	MOVQ y+0(FP), AX
 	MOVQ w+16(FP), CX
@@ -1527,6 +1895,7 @@ group:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
+	LEAQ   (CX)(DX*4), R9
 	TESTQ  R8, R8
 	JZ     tail
 
@@ -1549,6 +1918,9 @@ step:
 	VPSLLD      $0x10, Z10, Z10
 	VFMADD231PS Z8, Z10, Z6
 	VFMADD231PS Z9, Z10, Z7
+	PREFETCHT1  (R9)
+	PREFETCHT1  64(R9)
+	ADDQ        $0x00000080, R9
 	ADDQ        $0x00000040, SI
 	ADDQ        $0x00000020, CX
 	DECQ        R8
@@ -1647,7 +2019,7 @@ next:
 	RET
 
 // func dots4x3BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, MMX+
 TEXT ·dots4x3BF16AVX512(SB), NOSPLIT, $0-65
 	MOVQ y+0(FP), AX
 	MOVQ w+16(FP), CX
@@ -1671,6 +2043,7 @@ group:
 	VPXORD Z9, Z9, Z9
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
+	LEAQ   (CX)(DX*4), R9
 	TESTQ  R8, R8
 	JZ     tail
 
@@ -1698,6 +2071,9 @@ step:
 	VFMADD231PS Z12, Z15, Z9
 	VFMADD231PS Z13, Z15, Z10
 	VFMADD231PS Z14, Z15, Z11
+	PREFETCHT1  (R9)
+	PREFETCHT1  64(R9)
+	ADDQ        $0x00000080, R9
 	ADDQ        $0x00000040, SI
 	ADDQ        $0x00000020, CX
 	DECQ        R8
@@ -1818,7 +2194,7 @@ next:
 	RET
 
 // func dots4x4BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, MMX+
 TEXT ·dots4x4BF16AVX512(SB), NOSPLIT, $0-65
 	MOVQ y+0(FP), AX
 	MOVQ w+16(FP), CX
@@ -1847,6 +2223,7 @@ group:
 	VPXORD Z13, Z13, Z13
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
+	LEAQ   (CX)(DX*4), R10
 	TESTQ  R9, R9
 	JZ     tail
 
@@ -1879,6 +2256,9 @@ step:
 	VFMADD231PS Z17, Z20, Z13
 	VFMADD231PS Z18, Z20, Z14
 	VFMADD231PS Z19, Z20, Z15
+	PREFETCHT1  (R10)
+	PREFETCHT1  64(R10)
+	ADDQ        $0x00000080, R10
 	ADDQ        $0x00000040, SI
 	ADDQ        $0x00000020, CX
 	DECQ        R9
@@ -2010,7 +2390,7 @@ next:
 	RET
 
 // func dots4x5BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, MMX+
 TEXT ·dots4x5BF16AVX512(SB), NOSPLIT, $0-65
 	MOVQ y+0(FP), AX
 	MOVQ w+16(FP), CX
@@ -2043,6 +2423,7 @@ group:
 	VPXORD Z17, Z17, Z17
 	VPXORD Z18, Z18, Z18
 	VPXORD Z19, Z19, Z19
+	LEAQ   (CX)(DX*4), R10
 	TESTQ  R9, R9
 	JZ     tail
 
@@ -2080,6 +2461,9 @@ step:
 	VFMADD231PS Z22, Z25, Z17
 	VFMADD231PS Z23, Z25, Z18
 	VFMADD231PS Z24, Z25, Z19
+	PREFETCHT1  (R10)
+	PREFETCHT1  64(R10)
+	ADDQ        $0x00000080, R10
 	ADDQ        $0x00000040, SI
 	ADDQ        $0x00000020, CX
 	DECQ        R9
@@ -2254,7 +2638,7 @@ next:
 	RET
 
 // func dots4x6BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, MMX+
 TEXT ·dots4x6BF16AVX512(SB), NOSPLIT, $0-65
 	MOVQ y+0(FP), AX
 	MOVQ w+16(FP), CX
@@ -2292,6 +2676,7 @@ group:
 	VPXORD Z21, Z21, Z21
 	VPXORD Z22, Z22, Z22
 	VPXORD Z23, Z23, Z23
+	LEAQ   (CX)(DX*4), R11
 	TESTQ  R10, R10
 	JZ     tail
 
@@ -2334,6 +2719,9 @@ step:
 	VFMADD231PS Z27, Z30, Z21
 	VFMADD231PS Z28, Z30, Z22
 	VFMADD231PS Z29, Z30, Z23
+	PREFETCHT1  (R11)
+	PREFETCHT1  64(R11)
+	ADDQ        $0x00000080, R11
 	ADDQ        $0x00000040, SI
 	ADDQ        $0x00000020, CX
 	DECQ        R10
@@ -2518,9 +2906,9 @@ next:
 	VZEROUPPER
 	RET
 
-// func dots8x1F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
-TEXT ·dots8x1F16AVX512(SB), NOSPLIT, $0-65
+// func dots8x1F16AVX512Near(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, MMX+
+TEXT ·dots8x1F16AVX512Near(SB), NOSPLIT, $0-65
 	MOVQ y+0(FP), AX
 	MOVQ w+16(FP), CX
 	MOVQ wStride+40(FP), DX
@@ -2541,6 +2929,7 @@ group:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
+	LEAQ   (CX)(DX*8), R10
 	TESTQ  R9, R9
 	JZ     tail
 
@@ -2562,6 +2951,165 @@ step:
 	VFMADD231PS Z8, Z9, Z6
 	VCVTPH2PS   (CX)(DI*1), Z9
 	VFMADD231PS Z8, Z9, Z7
+	PREFETCHT0  (R10)
+	PREFETCHT0  64(R10)
+	PREFETCHT0  128(R10)
+	PREFETCHT0  192(R10)
+	ADDQ        $0x00000100, R10
+	ADDQ        $0x00000040, R8
+	ADDQ        $0x00000020, CX
+	DECQ        R9
+	JNZ         step
+
+tail:
+	MOVQ        k+48(FP), R9
+	ANDQ        $0x0000000f, R9
+	JZ          reduce
+	MOVL        $-1, R10
+	BZHIL       R9, R10, R10
+	KMOVW       R10, K1
+	VMOVUPS.Z   (R8), K1, Z8
+	VMOVDQU16.Z (CX), K1, Y9
+	VCVTPH2PS   Y9, Z9
+	VFMADD231PS Z8, Z9, Z0
+	VMOVDQU16.Z (CX)(DX*1), K1, Y9
+	VCVTPH2PS   Y9, Z9
+	VFMADD231PS Z8, Z9, Z1
+	VMOVDQU16.Z (CX)(DX*2), K1, Y9
+	VCVTPH2PS   Y9, Z9
+	VFMADD231PS Z8, Z9, Z2
+	VMOVDQU16.Z (CX)(BX*1), K1, Y9
+	VCVTPH2PS   Y9, Z9
+	VFMADD231PS Z8, Z9, Z3
+	VMOVDQU16.Z (CX)(DX*4), K1, Y9
+	VCVTPH2PS   Y9, Z9
+	VFMADD231PS Z8, Z9, Z4
+	VMOVDQU16.Z (CX)(SI*1), K1, Y9
+	VCVTPH2PS   Y9, Z9
+	VFMADD231PS Z8, Z9, Z5
+	VMOVDQU16.Z (CX)(BX*2), K1, Y9
+	VCVTPH2PS   Y9, Z9
+	VFMADD231PS Z8, Z9, Z6
+	VMOVDQU16.Z (CX)(DI*1), K1, Y9
+	VCVTPH2PS   Y9, Z9
+	VFMADD231PS Z8, Z9, Z7
+
+reduce:
+	VSHUFF64X2    $0x44, Z4, Z0, Z8
+	VSHUFF64X2    $0xee, Z4, Z0, Z9
+	VADDPS        Z9, Z8, Z8
+	VSHUFF64X2    $0x88, Z8, Z8, Z9
+	VSHUFF64X2    $0xdd, Z8, Z8, Z8
+	VADDPS        Z8, Z9, Z9
+	VSHUFF64X2    $0x44, Z5, Z1, Z8
+	VSHUFF64X2    $0xee, Z5, Z1, Z10
+	VADDPS        Z10, Z8, Z8
+	VSHUFF64X2    $0x88, Z8, Z8, Z10
+	VSHUFF64X2    $0xdd, Z8, Z8, Z8
+	VADDPS        Z8, Z10, Z10
+	VSHUFF64X2    $0x44, Z6, Z2, Z8
+	VSHUFF64X2    $0xee, Z6, Z2, Z11
+	VADDPS        Z11, Z8, Z8
+	VSHUFF64X2    $0x88, Z8, Z8, Z11
+	VSHUFF64X2    $0xdd, Z8, Z8, Z8
+	VADDPS        Z8, Z11, Z11
+	VSHUFF64X2    $0x44, Z7, Z3, Z8
+	VSHUFF64X2    $0xee, Z7, Z3, Z12
+	VADDPS        Z12, Z8, Z8
+	VSHUFF64X2    $0x88, Z8, Z8, Z12
+	VSHUFF64X2    $0xdd, Z8, Z8, Z8
+	VADDPS        Z8, Z12, Z12
+	VUNPCKLPS     Z10, Z9, Z8
+	VUNPCKHPS     Z10, Z9, Z9
+	VADDPS        Z9, Z8, Z8
+	VUNPCKLPS     Z12, Z11, Z9
+	VUNPCKHPS     Z12, Z11, Z10
+	VADDPS        Z10, Z9, Z9
+	VUNPCKLPD     Z9, Z8, Z10
+	VUNPCKHPD     Z9, Z8, Z8
+	VADDPS        Z8, Z10, Z10
+	MOVQ          yStride+24(FP), R8
+	MOVB          add+64(FP), R8
+	TESTB         R8, R8
+	JZ            set
+	VMOVAPS       X10, X8
+	VADDPS        (AX), X8, X8
+	VMOVUPS       X8, (AX)
+	VEXTRACTF32X4 $0x01, Z10, X8
+	VADDPS        16(AX), X8, X8
+	VMOVUPS       X8, 16(AX)
+	JMP           next
+
+set:
+	VMOVAPS       X10, X8
+	VMOVUPS       X8, (AX)
+	VEXTRACTF32X4 $0x01, Z10, X8
+	VMOVUPS       X8, 16(AX)
+
+next:
+	ADDQ $0x00000020, AX
+	MOVQ k+48(FP), R8
+	ANDQ $-16, R8
+	MOVQ wStride+40(FP), R9
+	SHLQ $0x03, R9
+	ADDQ R9, CX
+	SHLQ $0x01, R8
+	SUBQ R8, CX
+	DECQ groups+56(FP)
+	JNZ  group
+	VZEROUPPER
+	RET
+
+// func dots8x1F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, MMX+
+TEXT ·dots8x1F16AVX512(SB), NOSPLIT, $0-65
+	MOVQ y+0(FP), AX
+	MOVQ w+16(FP), CX
+	MOVQ wStride+40(FP), DX
+	LEAQ (DX)(DX*2), BX
+	LEAQ (BX)(DX*2), SI
+	LEAQ (SI)(DX*2), DI
+
+group:
+	MOVQ   x+8(FP), R8
+	MOVQ   xStride+32(FP), R9
+	MOVQ   k+48(FP), R9
+	SHRQ   $0x04, R9
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	LEAQ   (CX)(DX*8), R10
+	TESTQ  R9, R9
+	JZ     tail
+
+step:
+	VMOVUPS     (R8), Z8
+	VCVTPH2PS   (CX), Z9
+	VFMADD231PS Z8, Z9, Z0
+	VCVTPH2PS   (CX)(DX*1), Z9
+	VFMADD231PS Z8, Z9, Z1
+	VCVTPH2PS   (CX)(DX*2), Z9
+	VFMADD231PS Z8, Z9, Z2
+	VCVTPH2PS   (CX)(BX*1), Z9
+	VFMADD231PS Z8, Z9, Z3
+	VCVTPH2PS   (CX)(DX*4), Z9
+	VFMADD231PS Z8, Z9, Z4
+	VCVTPH2PS   (CX)(SI*1), Z9
+	VFMADD231PS Z8, Z9, Z5
+	VCVTPH2PS   (CX)(BX*2), Z9
+	VFMADD231PS Z8, Z9, Z6
+	VCVTPH2PS   (CX)(DI*1), Z9
+	VFMADD231PS Z8, Z9, Z7
+	PREFETCHT1  (R10)
+	PREFETCHT1  64(R10)
+	PREFETCHT1  128(R10)
+	PREFETCHT1  192(R10)
+	ADDQ        $0x00000100, R10
 	ADDQ        $0x00000040, R8
 	ADDQ        $0x00000020, CX
 	DECQ        R9
@@ -2667,7 +3215,7 @@ next:
 	RET
 
 // func dots4x1F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, MMX+
 TEXT ·dots4x1F16AVX512(SB), NOSPLIT, $0-65
 	MOVQ y+0(FP), AX
 	MOVQ w+16(FP), CX
@@ -2683,6 +3231,7 @@ group:
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
+	LEAQ   (CX)(DX*4), R8
 	TESTQ  DI, DI
 	JZ     tail
 
@@ -2696,6 +3245,9 @@ step:
 	VFMADD231PS Z4, Z5, Z2
 	VCVTPH2PS   (CX)(BX*1), Z5
 	VFMADD231PS Z4, Z5, Z3
+	PREFETCHT1  (R8)
+	PREFETCHT1  64(R8)
+	ADDQ        $0x00000080, R8
 	ADDQ        $0x00000040, SI
 	ADDQ        $0x00000020, CX
 	DECQ        DI
@@ -2784,7 +3336,7 @@ next:
 	RET
 
 // func dots4x2F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, MMX+
 TEXT ·dots4x2F16AVX512(SB), NOSPLIT, $0-65
 	MOVQ y+0(FP), AX
 	MOVQ w+16(FP), CX
@@ -2804,6 +3356,7 @@ group:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
+	LEAQ   (CX)(DX*4), R9
 	TESTQ  R8, R8
 	JZ     tail
 
@@ -2822,6 +3375,9 @@ step:
 	VCVTPH2PS   (CX)(BX*1), Z10
 	VFMADD231PS Z8, Z10, Z6
 	VFMADD231PS Z9, Z10, Z7
+	PREFETCHT1  (R9)
+	PREFETCHT1  64(R9)
+	ADDQ        $0x00000080, R9
 	ADDQ        $0x00000040, SI
 	ADDQ        $0x00000020, CX
 	DECQ        R8
@@ -2920,7 +3476,7 @@ next:
 	RET
 
 // func dots4x3F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, MMX+
 TEXT ·dots4x3F16AVX512(SB), NOSPLIT, $0-65
 	MOVQ y+0(FP), AX
 	MOVQ w+16(FP), CX
@@ -2944,6 +3500,7 @@ group:
 	VPXORD Z9, Z9, Z9
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
+	LEAQ   (CX)(DX*4), R9
 	TESTQ  R8, R8
 	JZ     tail
 
@@ -2967,6 +3524,9 @@ step:
 	VFMADD231PS Z12, Z15, Z9
 	VFMADD231PS Z13, Z15, Z10
 	VFMADD231PS Z14, Z15, Z11
+	PREFETCHT1  (R9)
+	PREFETCHT1  64(R9)
+	ADDQ        $0x00000080, R9
 	ADDQ        $0x00000040, SI
 	ADDQ        $0x00000020, CX
 	DECQ        R8
@@ -3087,7 +3647,7 @@ next:
 	RET
 
 // func dots4x4F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, MMX+
 TEXT ·dots4x4F16AVX512(SB), NOSPLIT, $0-65
 	MOVQ y+0(FP), AX
 	MOVQ w+16(FP), CX
@@ -3116,6 +3676,7 @@ group:
 	VPXORD Z13, Z13, Z13
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
+	LEAQ   (CX)(DX*4), R10
 	TESTQ  R9, R9
 	JZ     tail
 
@@ -3144,6 +3705,9 @@ step:
 	VFMADD231PS Z17, Z20, Z13
 	VFMADD231PS Z18, Z20, Z14
 	VFMADD231PS Z19, Z20, Z15
+	PREFETCHT1  (R10)
+	PREFETCHT1  64(R10)
+	ADDQ        $0x00000080, R10
 	ADDQ        $0x00000040, SI
 	ADDQ        $0x00000020, CX
 	DECQ        R9
@@ -3275,7 +3839,7 @@ next:
 	RET
 
 // func dots4x5F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, MMX+
 TEXT ·dots4x5F16AVX512(SB), NOSPLIT, $0-65
 	MOVQ y+0(FP), AX
 	MOVQ w+16(FP), CX
@@ -3308,6 +3872,7 @@ group:
 	VPXORD Z17, Z17, Z17
 	VPXORD Z18, Z18, Z18
 	VPXORD Z19, Z19, Z19
+	LEAQ   (CX)(DX*4), R10
 	TESTQ  R9, R9
 	JZ     tail
 
@@ -3341,6 +3906,9 @@ step:
 	VFMADD231PS Z22, Z25, Z17
 	VFMADD231PS Z23, Z25, Z18
 	VFMADD231PS Z24, Z25, Z19
+	PREFETCHT1  (R10)
+	PREFETCHT1  64(R10)
+	ADDQ        $0x00000080, R10
 	ADDQ        $0x00000040, SI
 	ADDQ        $0x00000020, CX
 	DECQ        R9
@@ -3515,7 +4083,7 @@ next:
 	RET
 
 // func dots4x6F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, MMX+
 TEXT ·dots4x6F16AVX512(SB), NOSPLIT, $0-65
 	MOVQ y+0(FP), AX
 	MOVQ w+16(FP), CX
@@ -3553,6 +4121,7 @@ group:
 	VPXORD Z21, Z21, Z21
 	VPXORD Z22, Z22, Z22
 	VPXORD Z23, Z23, Z23
+	LEAQ   (CX)(DX*4), R11
 	TESTQ  R10, R10
 	JZ     tail
 
@@ -3591,6 +4160,9 @@ step:
 	VFMADD231PS Z27, Z30, Z21
 	VFMADD231PS Z28, Z30, Z22
 	VFMADD231PS Z29, Z30, Z23
+	PREFETCHT1  (R11)
+	PREFETCHT1  64(R11)
+	ADDQ        $0x00000080, R11
 	ADDQ        $0x00000040, SI
 	ADDQ        $0x00000020, CX
 	DECQ        R10

@@ -258,6 +258,10 @@ func matrix(b *testing.B, d *Device, rows, cols int, ty kernels.DType) kernels.M
 	}
 	rng := rand.New(rand.NewPCG(9, 10))
 	for i := range rows {
+		if i >= 16 { // random once is random enough for a clock
+			copy(m.Slice(i, 1).Host[:cols*ty.Bytes()], m.Host)
+			continue
+		}
 		for j := range cols {
 			put(m, i, j, rng.Float32()-0.5)
 		}

@@ -9,10 +9,12 @@ import (
 // avx2 has 8 lanes and 16 registers; F16C widens halves.
 type avx2 struct{}
 
-func (avx2) name() string          { return "AVX2" }
-func (avx2) lanes() int            { return 8 }
-func (avx2) quads() int            { return 2 }
-func (avx2) shapes() []shape       { return []shape{{8, 1}, {4, 1}, {4, 2}, {4, 3}} }
+func (avx2) name() string { return "AVX2" }
+func (avx2) lanes() int   { return 8 }
+func (avx2) quads() int   { return 2 }
+func (avx2) shapes() []shape {
+	return []shape{{8, 1, true}, {8, 1, false}, {4, 1, false}, {4, 2, false}, {4, 3, false}}
+}
 func (avx2) vec() reg.VecVirtual   { return build.YMM() }
 func (avx2) zero(v reg.VecVirtual) { build.VXORPS(v, v, v) }
 func (avx2) done()                 { build.VZEROUPPER() }

@@ -13,7 +13,7 @@ func (avx512) name() string { return "AVX512" }
 func (avx512) lanes() int   { return 16 }
 func (avx512) quads() int   { return 4 }
 func (avx512) shapes() []shape {
-	return []shape{{8, 1}, {4, 1}, {4, 2}, {4, 3}, {4, 4}, {4, 5}, {4, 6}}
+	return []shape{{8, 1, true}, {8, 1, false}, {4, 1, false}, {4, 2, false}, {4, 3, false}, {4, 4, false}, {4, 5, false}, {4, 6, false}}
 }
 func (avx512) vec() reg.VecVirtual   { return build.ZMM() }
 func (avx512) zero(v reg.VecVirtual) { build.VPXORD(v, v, v) }

@@ -30,8 +30,12 @@ func main() {
 	build.Generate()
 }
 
-// A shape is the extent of a tile: weight rows by tokens. rows is a multiple of 4.
-type shape struct{ rows, tokens int }
+// A shape is the extent of a tile: weight rows, a multiple of 4, by tokens. near says that the nearest cache has room
+// for two groups of weight rows beside x.
+type shape struct {
+	rows, tokens int
+	near         bool
+}
 
 // An isa emits what differs between vector widths.
 type isa interface {
@@ -64,15 +68,18 @@ func elementBytes(weight string) int {
 // x. Every product has one accumulator of a vector's width that runs along k and is reduced at the end by halves.
 func dots(t isa, weight string, s shape) {
 	bytes := elementBytes(weight)
-	build.TEXT(fmt.Sprintf("dots%dx%d%s%s", s.rows, s.tokens, weight, t.name()), build.NOSPLIT,
+	name := fmt.Sprintf("dots%dx%d%s%s", s.rows, s.tokens, weight, t.name())
+	if s.near {
+		name += "Near"
+	}
+	build.TEXT(name, build.NOSPLIT,
 		"func(y, x *float32, w *byte, yStride, xStride, wStride, k, groups int, add bool)")
-	build.Doc(fmt.Sprintf("dots%dx%d%s%s is a tileFunc of %d weight rows and %d tokens.",
-		s.rows, s.tokens, weight, t.name(), s.rows, s.tokens))
+	build.Doc(fmt.Sprintf("%s is a tileFunc of %d weight rows, tokens: %d.", name, s.rows, s.tokens))
 	build.Pragma("noescape")
 
 	y := param("y")
 	w := param("w")
-	wRow := strided(w, param("wStride"), s.rows)
+	wRow := strided(w, param("wStride"), s.rows+1)
 
 	build.Label("group")
 	x := param("x")
@@ -98,10 +105,22 @@ func dots(t isa, weight string, s shape) {
 			}
 		}
 	}
+	// The processor's own prefetching is lost among several short streams, so every step asks for as much of the next
+	// group as it uses up, in the order of memory.
+	prefetch := build.PREFETCHT1
+	if s.near {
+		prefetch = build.PREFETCHT0
+	}
+	ahead := build.GP64()
+	build.LEAQ(wRow(s.rows), ahead)
 	build.TESTQ(steps, steps)
 	build.JZ(operand.LabelRef("tail"))
 	build.Label("step")
 	step(false)
+	for i := 0; i < s.rows*t.lanes()*bytes; i += 64 {
+		prefetch(operand.Mem{Base: ahead, Disp: i})
+	}
+	build.ADDQ(operand.U32(s.rows*t.lanes()*bytes), ahead)
 	build.ADDQ(operand.U32(t.lanes()*4), x)
 	build.ADDQ(operand.U32(t.lanes()*bytes), w)
 	build.DECQ(steps)
@@ -137,7 +156,7 @@ func dots(t isa, weight string, s shape) {
 				q[j] = acc[(r+j)*s.tokens+i]
 			}
 			all = append(all, q)
-			places = append(places, shape{r, i})
+			places = append(places, shape{rows: r, tokens: i})
 		}
 	}
 	var sums []reg.VecVirtual

@@ -15,6 +15,8 @@ var (
 	// ErrLogits marks a request whose next token cannot be chosen: a logit is not a number, or every token is banned.
 	// Other requests are not touched by it.
 	ErrLogits = errors.New("no token can be chosen")
+	// ErrFault marks the device's failure, which ends Run and every request.
+	ErrFault = errors.New("device fault")
 )
 
 // A ContextError says that a request does not fit into the context.

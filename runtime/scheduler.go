@@ -278,8 +278,8 @@ func (s *scheduler) finish(st *step, out outcome) []*sequence {
 	return s.finished
 }
 
-// cancel takes q away, wherever it is, and frees its blocks. It reports whether q was still here. It must not be called
-// between start and finish.
+// cancel takes q away, wherever it is, and frees its blocks. It reports whether q was still here. A step that is
+// under way with it must not be finished.
 func (s *scheduler) cancel(q *sequence) bool {
 	if i := slices.Index(s.waiting, q); i >= 0 {
 		s.waiting = slices.Delete(s.waiting, i, i+1)

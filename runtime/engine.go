@@ -1,0 +1,350 @@
+// Package runtime owns requests: their order, how they share the steps of a model, and how tokens are chosen and become
+// text.
+//
+// An Engine runs a model in one goroutine on one locked thread (Run); nothing else touches the model, the cache or the
+// device. Other goroutines send on its one channel and read from their own mailbox (Generate). A step is plan, start,
+// forward, choose, finish, deliver: the scheduler decides, the cache claims, the model computes, a sampler picks each
+// sequence's token, a text holds back what is not certain, and the mailbox hands out the rest. In steady state a step
+// allocates nothing but the text it delivers.
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	goruntime "runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"eckart/kernels"
+	"eckart/kvcache"
+	"eckart/model"
+	"eckart/model/tokenizer"
+)
+
+// Options are what an engine is made of. All fields are needed unless they say otherwise.
+type Options struct {
+	Stream    kernels.Stream // the one that Batch runs on
+	Decoder   *model.Decoder
+	Batch     *model.Batch // its limits hold Slots sequences and samples, StepTokens rows and the blocks of Context
+	Cache     *kvcache.Cache
+	Tokenizer *tokenizer.Tokenizer
+
+	Context    int     // most tokens of one sequence; what the cache holds if that is less
+	Slots      int     // sequences that run at once
+	StepTokens int     // tokens of a step, at least Slots
+	Queue      int     // requests that may wait besides those that run
+	EOS        []int32 // tokens with which the model ends its text; may be empty
+
+	Logger *slog.Logger // nil for none
+}
+
+// check returns an error that names the first option that cannot be.
+func (o *Options) check() error {
+	switch {
+	case o.Stream == nil || o.Decoder == nil || o.Batch == nil || o.Cache == nil || o.Tokenizer == nil:
+		return errors.New("make engine: stream, decoder, batch, cache and tokenizer are all needed")
+	case o.Context < 2:
+		return fmt.Errorf("make engine: context is %d tokens, want at least 2", o.Context)
+	case o.Slots < 1:
+		return fmt.Errorf("make engine: slots is %d, want at least 1", o.Slots)
+	case o.StepTokens < o.Slots:
+		return fmt.Errorf("make engine: tokens of a step is %d, want at least the %d slots", o.StepTokens, o.Slots)
+	case o.Queue < 0:
+		return fmt.Errorf("make engine: queue is %d, want at least 0", o.Queue)
+	}
+	l := o.Batch.Limits()
+	context := min(o.Context, o.Cache.Blocks()*o.Cache.BlockTokens())
+	switch {
+	case l.Rows < o.StepTokens || l.Seqs < o.Slots || l.Samples < o.Slots:
+		return fmt.Errorf("make engine: batch holds %d rows, %d sequences and %d samples, want %d, %d and %d",
+			l.Rows, l.Seqs, l.Samples, o.StepTokens, o.Slots, o.Slots)
+	case l.BlockTokens != o.Cache.BlockTokens() || l.Blocks < o.Cache.BlocksFor(context):
+		return fmt.Errorf("make engine: batch holds %d blocks of %d tokens, want %d of %d",
+			l.Blocks, l.BlockTokens, o.Cache.BlocksFor(context), o.Cache.BlockTokens())
+	}
+	return nil
+}
+
+// An Engine turns requests into tokens. Run must run for as long as requests are to be served.
+type Engine struct {
+	o       Options
+	context int // most tokens of a sequence
+	vocab   int // logits of a token
+
+	// Of the loop alone.
+	sched   *scheduler
+	forward func(*model.Batch) (kernels.Mat, error) // Decoder.Forward
+	out     outcome
+	scratch *scratch
+	host    []float32 // logits, where the device does not share the host's memory
+	logits  kernels.Mat
+
+	// Shared with the goroutines that generate.
+	calls    chan call
+	flight   atomic.Int64  // requests taken and not ended
+	draining chan struct{} // closed by Drain: no more requests are taken
+	aborted  chan struct{} // closed when what is left is to be given up
+	done     chan struct{} // closed when Run has ended
+	drain    sync.Once
+	abort    sync.Once
+	started  atomic.Bool
+	fault    atomic.Pointer[error]
+	counters counters
+}
+
+// A call is what other goroutines tell the loop: here is a sequence, or nobody waits for it any more.
+type call struct {
+	q     *sequence
+	leave bool
+}
+
+// New returns an engine that is not running yet.
+func New(o Options) (*Engine, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	vocab := o.Decoder.Config().Vocab
+	for _, id := range o.EOS {
+		if id < 0 || int(id) >= vocab {
+			return nil, fmt.Errorf("make engine: end of sequence is token %d, want an id below %d", id, vocab)
+		}
+	}
+	e := &Engine{
+		o: o, vocab: vocab,
+		context:  min(o.Context, o.Cache.Blocks()*o.Cache.BlockTokens()),
+		sched:    newScheduler(o.Cache, o.Slots),
+		forward:  o.Decoder.Forward,
+		out:      outcome{ids: make([]int32, 0, o.Slots), stop: make([]bool, 0, o.Slots)},
+		scratch:  newScratch(vocab),
+		calls:    make(chan call, 2*(o.Slots+o.Queue)),
+		draining: make(chan struct{}),
+		aborted:  make(chan struct{}),
+		done:     make(chan struct{}),
+	}
+	return e, nil
+}
+
+// Context returns the most tokens a sequence may have, its prompt included.
+func (e *Engine) Context() int { return e.context }
+
+// Run serves requests until Drain and then the last request's end, which returns nil; until ctx is done, which returns
+// its cause; or until the device fails, which returns that error, and the engine is of no further use. Requests that
+// have not ended by then fail. Run can be called once.
+func (e *Engine) Run(ctx context.Context) error {
+	if !e.started.CompareAndSwap(false, true) {
+		return errors.New("run engine: it was run before")
+	}
+	goruntime.LockOSThread()
+	defer goruntime.UnlockOSThread()
+	err := e.loop(ctx)
+	e.end(err)
+	return err
+}
+
+func (e *Engine) loop(ctx context.Context) error {
+	for {
+		e.listen()
+		for e.sched.idle() { // parked: no turn of the loop, no time spent
+			select {
+			case c := <-e.calls:
+				e.take(c)
+				e.listen()
+			case <-e.draining:
+				return nil
+			case <-e.aborted:
+				return nil
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-e.aborted:
+			return nil
+		default:
+		}
+		if err := e.step(); err != nil {
+			err = fmt.Errorf("%w: %w", ErrFault, err)
+			e.fault.Store(&err)
+			e.o.Logger.Error("device fault", "err", err, "running", len(e.sched.running), "waiting", len(e.sched.waiting))
+			return err
+		}
+	}
+}
+
+// listen takes the calls that are there.
+func (e *Engine) listen() {
+	for {
+		select {
+		case c := <-e.calls:
+			e.take(c)
+		default:
+			return
+		}
+	}
+}
+
+func (e *Engine) take(c call) {
+	if c.leave {
+		if e.sched.cancel(c.q) {
+			e.flight.Add(-1)
+			e.publish()
+		}
+		return
+	}
+	if err := e.sched.submit(c.q); err != nil {
+		e.flight.Add(-1)
+		c.q.out.end(err)
+	}
+}
+
+// publish makes what runs and what it holds known to Stats.
+func (e *Engine) publish() {
+	e.counters.running.Store(int64(len(e.sched.running)))
+	e.counters.blocksUsed.Store(int64(e.o.Cache.Used()))
+}
+
+// end lets the requests that are left fail and tells those that still come. The cache is left without references.
+func (e *Engine) end(err error) {
+	if !errors.Is(err, ErrFault) {
+		err = ErrClosed
+	}
+	e.Drain()
+	for _, q := range append(slices.Clone(e.sched.running), e.sched.waiting...) {
+		e.sched.cancel(q)
+		e.flight.Add(-1)
+		q.out.end(err)
+	}
+	e.publish()
+	close(e.done)
+}
+
+// step runs one step. Its error is the device's.
+func (e *Engine) step() error {
+	begin := time.Now()
+	st := e.sched.plan(e.o.StepTokens)
+	rows := st.rows()
+	if rows == 0 {
+		panic(fmt.Sprintf("BUG: nothing to do for %d running and %d waiting sequences", len(e.sched.running), len(e.sched.waiting)))
+	}
+	e.counters.preemptions.Add(int64(len(st.preempt)))
+	e.sched.start(st, e.o.Batch)
+	e.publish()
+
+	forward := time.Now()
+	logits, err := e.forward(e.o.Batch)
+	if err == nil {
+		logits, err = e.download(logits)
+	}
+	if err != nil {
+		return err
+	}
+	e.counters.forward.Add(int64(time.Since(forward)))
+
+	e.out.ids, e.out.stop = e.out.ids[:0], e.out.stop[:0]
+	for _, w := range st.work {
+		for range w.sample {
+			id, stop := e.choose(w.seq, logits.Float32s(len(e.out.ids)))
+			e.out.ids = append(e.out.ids, id)
+			e.out.stop = append(e.out.stop, stop)
+		}
+	}
+	ended := e.sched.finish(st, e.out)
+	e.flight.Add(-int64(len(ended)))
+	e.publish()
+	e.counters.steps.Add(1)
+	e.counters.rows.Add(int64(rows))
+	for _, w := range st.work {
+		if len(w.sample) > 0 {
+			w.seq.deliver()
+		}
+	}
+	e.counters.step.Add(int64(time.Since(begin)))
+	return nil
+}
+
+// download returns the logits in host memory.
+func (e *Engine) download(logits kernels.Mat) (kernels.Mat, error) {
+	if logits.Host != nil || logits.Rows == 0 {
+		return logits, nil
+	}
+	if e.host == nil {
+		e.host = make([]float32, e.o.Batch.Limits().Samples*logits.Cols)
+	}
+	bytes := kernels.Float32Bytes(e.host[:logits.Rows*logits.Cols])
+	e.o.Stream.Download(bytes, logits)
+	logits.Span = kernels.Span{Host: bytes}
+	return logits, e.o.Stream.Sync()
+}
+
+// choose picks the next token of q from its logits, which it changes, and prepares what is delivered. It returns the
+// token, below 0 when there is none, and whether it is the last one.
+func (e *Engine) choose(q *sequence, logits []float32) (id int32, last bool) {
+	if q.generated() == 0 {
+		e.counters.promptTokens.Add(int64(q.prompt))
+		e.counters.cachedTokens.Add(int64(q.cached))
+	}
+	var banned []int32
+	if q.generated() < q.minTokens {
+		banned = q.ends
+	}
+	var r report
+	if q.logprobs >= 0 {
+		r = observe(logits, q.logprobs, q.sampler.adjusts(banned), e.scratch)
+	}
+	id, err := q.sampler.choose(logits, banned, e.scratch)
+	if err != nil {
+		q.failed = err
+		return -1, true
+	}
+	q.sampler.accept(id)
+	e.counters.generatedTokens.Add(1)
+
+	t := &q.token
+	*t = Token{ID: id, StopID: -1}
+	if q.generated() == 0 {
+		t.Cached = q.cached
+	}
+	if q.logprobs >= 0 {
+		t.Logprob, t.Top = r.logprob(id), r.top
+	}
+	q.read(t)
+	return id, t.Finish != ""
+}
+
+// Drain lets the engine take no more requests: they fail with ErrClosed. Run returns when the ones it has have ended.
+func (e *Engine) Drain() { e.drain.Do(func() { close(e.draining) }) }
+
+// Close drains the engine and waits for Run to return. When ctx is done first, the requests that are left fail with
+// ErrClosed, and Close returns the cause. An engine that never ran is closed at once.
+func (e *Engine) Close(ctx context.Context) error {
+	e.Drain()
+	if !e.started.Load() {
+		return nil
+	}
+	select {
+	case <-e.done:
+		return nil
+	case <-ctx.Done():
+	}
+	e.abort.Do(func() { close(e.aborted) })
+	<-e.done
+	return context.Cause(ctx)
+}
+
+// Healthy returns nil, or the device fault that ended Run.
+func (e *Engine) Healthy() error {
+	if err := e.fault.Load(); err != nil {
+		return *err
+	}
+	return nil
+}

@@ -124,8 +124,8 @@ func (s *Server) writeError(w *response, r *http.Request, err error) {
 	if w.status != 0 {
 		return
 	}
-	if e.status == statusClientGone || r.Context().Err() != nil {
-		w.status = statusClientGone
+	if e.status == statusClientGone {
+		w.status = e.status
 		return
 	}
 	if e.retryAfter > 0 {

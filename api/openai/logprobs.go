@@ -34,14 +34,19 @@ type record struct {
 func (c *record) add(t *runtime.Token, includeStop bool) []entry {
 	ended := t.Finish == runtime.FinishStop && t.StopString == ""
 	if !ended {
-		c.pending = append(c.pending, entry{t.ID, t.Logprob, slices.Clone(t.Top), c.start, c.offset})
+		var piece []byte
 		if c.special || !c.tokenizer.IsSpecial(t.ID) {
-			piece := c.tokenizer.Bytes(t.ID)
-			c.start += len(piece)
-			for _, b := range piece {
-				if utf8.RuneStart(b) {
-					c.offset++
-				}
+			piece = c.tokenizer.Bytes(t.ID)
+		}
+		offset := c.offset
+		if len(piece) > 0 && !utf8.RuneStart(piece[0]) {
+			offset = max(0, offset-1) // inside the character that an earlier token began
+		}
+		c.pending = append(c.pending, entry{t.ID, t.Logprob, slices.Clone(t.Top), c.start, offset})
+		c.start += len(piece)
+		for _, b := range piece {
+			if utf8.RuneStart(b) {
+				c.offset++
 			}
 		}
 	}

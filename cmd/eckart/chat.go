@@ -3,10 +3,11 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/signal"
 	"strings"
@@ -15,10 +16,7 @@ import (
 	"eckart/api/openai"
 	"eckart/cmd/internal/command"
 	"eckart/cmd/internal/launch"
-	"eckart/model/tokenizer"
 	"eckart/model/tokenizer/chat"
-	"eckart/model/tokenizer/jinja"
-	"eckart/runtime"
 )
 
 // chatCommand is `eckart chat`.
@@ -30,27 +28,10 @@ type chatCommand struct {
 	Seed   *uint64 `placeholder:"N" help:"Makes replies repeatable."`
 }
 
-// A message is one turn, as templates know it.
-type message struct {
-	Role    string `json:"role"`
-	Content string `json:"content"`
-}
-
-// A conversation is a chat under way.
-type conversation struct {
-	instance *launch.Instance
-	sampling runtime.Sampling
-	most     int // tokens of a reply; 0 for what the context holds
-	system   string
-	messages []message
-	terminal bool // someone types: prompts and remarks are welcome
-	out      io.Writer
-	remarks  io.Writer
-}
-
 const chatHelp = "Type a message, and Ctrl-C to stop a reply. /reset forgets the conversation, /exit ends it."
 
-// Run reads messages from standard input, one a line, and streams the replies to standard output.
+// Run reads messages from standard input, one a line, and streams the replies to standard output. It talks to the model
+// as any client would, through a server of its own on loopback, so that a chat here is what a chat there is.
 func (c *chatCommand) Run(ctx context.Context, env command.Env) error {
 	o, err := c.Options()
 	if err != nil {
@@ -63,7 +44,6 @@ func (c *chatCommand) Run(ctx context.Context, env command.Env) error {
 	if o.Slots == 0 {
 		o.Slots = 1
 	}
-	terminal := launch.IsTerminal(env.Stdin)
 	if f, ok := env.Stderr.(*os.File); ok && launch.IsTerminal(f) {
 		o.Progress = f
 	}
@@ -79,33 +59,59 @@ func (c *chatCommand) Run(ctx context.Context, env command.Env) error {
 	if i.Template == nil {
 		return errors.Join(fmt.Errorf("chat with %s: %w (--chat-template FILE names one)", m.Name, chat.ErrNone), i.Close())
 	}
-	if terminal {
+	key := rand.Text()
+	api, err := openai.New(openai.Options{
+		Engine: i.Engine, Tokenizer: i.Tokenizer, Template: i.Template, Model: m.Name, Context: i.Plan.Context, Vocab: m.Config.Vocab,
+		Defaults: defaults, Generation: m.Generation, APIKeys: []string{key}, Loopback: true, Version: command.Version(),
+	})
+	if err != nil {
+		return errors.Join(err, i.Close())
+	}
+	talk := &conversation{
+		client: client{key: key, model: m.Name, seed: c.Seed},
+		system: c.System, terminal: launch.IsTerminal(env.Stdin), out: env.Stdout, remarks: env.Stderr,
+	}
+	if talk.terminal {
 		fmt.Fprint(env.Stderr, i.Summary(), chatHelp, "\n")
 	}
+	return errors.Join(talk.over(ctx, i, api, env.Stdin), i.Close())
+}
 
-	sampling := openai.BaseSampling(m.Generation, defaults)
-	sampling.Seed = c.Seed
-	talk := &conversation{
-		instance: i, sampling: sampling, system: c.System, terminal: terminal,
-		out: env.Stdout, remarks: env.Stderr,
+// over holds the conversation over an engine that runs meanwhile.
+func (c *conversation) over(ctx context.Context, i *launch.Instance, api *openai.Server, in io.Reader) error {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("listen on loopback: %w", err)
 	}
-	if c.MaxTokens != nil {
-		talk.most = *c.MaxTokens
-	}
-	talk.reset()
+	c.url = "http://" + listener.Addr().String()
+	server := api.HTTP()
+	go server.Serve(listener)
+	defer server.Close()
+
 	running, stop := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() { ended <- i.Run(running) }()
-	err = talk.run(ctx, env.Stdin)
+	err = c.run(ctx, in)
 	stop()
-	if fault := <-ended; fault != nil && !errors.Is(fault, context.Canceled) {
+	if fault := <-ended; !errors.Is(fault, context.Canceled) {
 		err = errors.Join(err, fault)
 	}
-	return errors.Join(err, i.Close())
+	return err
+}
+
+// A conversation is a chat under way.
+type conversation struct {
+	client
+	system   string
+	messages []message
+	terminal bool // someone types: prompts and remarks are welcome
+	out      io.Writer
+	remarks  io.Writer
 }
 
 // run answers line by line until the input ends or says so.
 func (c *conversation) run(ctx context.Context, in io.Reader) error {
+	c.reset()
 	lines := bufio.NewScanner(in)
 	lines.Buffer(nil, 1<<24)
 	for {
@@ -139,78 +145,37 @@ func (c *conversation) reset() {
 	}
 }
 
-// turn sends one message and streams the reply. What the user can mend is a remark and leaves the conversation as it
-// was; without anybody at the keyboard it is an error.
+// turn sends one message and streams the reply, which Ctrl-C stops. A refusal leaves the conversation as it was; with
+// nobody at the keyboard to hear it, it ends the program.
 func (c *conversation) turn(ctx context.Context, text string) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt)
 	defer stop()
 	asked := append(c.messages, message{"user", text})
-	reply, err := c.reply(ctx, asked)
-	var overflow *runtime.ContextError
-	var raised *jinja.RaisedError
-	switch {
-	case err == nil || errors.Is(err, context.Canceled) && ctx.Err() != nil:
-		c.messages = append(asked, message{"assistant", reply})
-		return nil
-	case errors.As(err, &overflow):
-		err = fmt.Errorf("the conversation has %d tokens and the context holds %d: /reset forgets it, --context may raise the limit", overflow.Prompt, overflow.Context)
-	case errors.As(err, &raised):
-		err = fmt.Errorf("the chat template refuses the messages: %s", raised.Message)
-	default:
+	start := time.Now()
+	var first time.Time
+	var reply strings.Builder
+	tokens, err := c.send(ctx, asked, func(piece string) error {
+		if first.IsZero() {
+			first = time.Now()
+		}
+		reply.WriteString(piece)
+		_, err := io.WriteString(c.out, piece)
 		return err
-	}
-	if !c.terminal {
-		return err
-	}
-	fmt.Fprintln(c.remarks, err)
-	return nil
-}
-
-// reply streams the reply to messages and returns it, as far as it got.
-func (c *conversation) reply(ctx context.Context, messages []message) (string, error) {
-	prompt, err := c.prompt(messages)
-	if err != nil {
-		return "", err
-	}
-	var text strings.Builder
-	start, tokens := time.Now(), 0
-	var first time.Duration
-	request := runtime.Request{Prompt: prompt, Sampling: c.sampling, MaxTokens: c.most, Logprobs: -1}
-	for token, e := range c.instance.Engine.Generate(ctx, request) {
-		if e != nil {
-			err = e
-			break
-		}
-		if tokens++; tokens == 1 {
-			first = time.Since(start)
-		}
-		text.WriteString(token.Text)
-		if _, err := io.WriteString(c.out, token.Text); err != nil {
-			return text.String(), err
-		}
-	}
-	if tokens > 0 {
+	})
+	if reply.Len() > 0 {
 		fmt.Fprintln(c.out)
 	}
-	if after := time.Since(start) - first; c.terminal && tokens > 1 && after > 0 {
-		fmt.Fprintf(c.remarks, "[%d tokens, %.1f a second, the first after %d ms]\n", tokens, float64(tokens-1)/after.Seconds(), first.Milliseconds())
+	var refused *refusal
+	switch {
+	case errors.As(err, &refused) && c.terminal:
+		fmt.Fprintln(c.remarks, refused)
+		return nil
+	case err != nil && ctx.Err() == nil:
+		return err
 	}
-	return text.String(), err
-}
-
-// prompt renders the template over messages and encodes the result.
-func (c *conversation) prompt(messages []message) ([]int32, error) {
-	raw, err := json.Marshal(messages)
-	if err != nil {
-		return nil, fmt.Errorf("render chat template: %w", err)
+	c.messages = append(asked, message{"assistant", reply.String()})
+	if seconds := time.Since(first).Seconds(); c.terminal && tokens > 1 && seconds > 0 {
+		fmt.Fprintf(c.remarks, "[%d tokens, %.1f a second, the first after %d ms]\n", tokens, float64(tokens-1)/seconds, first.Sub(start).Milliseconds())
 	}
-	value, err := jinja.ParseJSON(raw)
-	if err != nil {
-		return nil, fmt.Errorf("render chat template: %w", err)
-	}
-	text, err := c.instance.Template.Render(chat.Input{Messages: value, AddGenerationPrompt: true, Now: time.Now})
-	if err != nil {
-		return nil, err
-	}
-	return c.instance.Tokenizer.Encode(text, tokenizer.EncodeOptions{ParseSpecial: true}), nil
+	return nil
 }

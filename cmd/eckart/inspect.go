@@ -109,9 +109,9 @@ func inspect(m *launch.Model, sizing launch.Sizing) report {
 	types := map[string]*tensorType{}
 	for _, name := range m.Checkpoint.Names() {
 		t, _ := m.Checkpoint.Tensor(name)
-		sum := types[t.Type.String()]
+		sum := types[string(t.Type)]
 		if sum == nil {
-			sum = &tensorType{Type: t.Type.String()}
+			sum = &tensorType{Type: string(t.Type)}
 			types[sum.Type] = sum
 		}
 		sum.Count++

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -23,7 +24,7 @@ type Runner interface {
 
 // Env is what a command has of the world.
 type Env struct {
-	Program        string // as it was called, for advice on what to type
+	Program        string // as it is called, its command included: "eckart serve"
 	Stdin          *os.File
 	Stdout, Stderr io.Writer
 }
@@ -64,7 +65,7 @@ func Run(ctx context.Context, env Env, description string, grammar any, args []s
 	parser, err := kong.New(grammar, kong.Name(env.Program), kong.Description(description),
 		kong.Writers(env.Stdout, env.Stderr), kong.Exit(func(code int) { exit = code }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),
-		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(env))
+		kong.BindTo(ctx, (*context.Context)(nil)))
 	if err != nil {
 		panic(fmt.Sprintf("BUG: grammar of %s: %v", env.Program, err))
 	}
@@ -75,7 +76,12 @@ func Run(ctx context.Context, env Env, description string, grammar any, args []s
 	if err != nil {
 		return fail(env, &UsageError{err})
 	}
-	return fail(env, parsed.Run())
+	for _, word := range strings.Fields(parsed.Command()) {
+		if !strings.HasPrefix(word, "<") { // an argument's place
+			env.Program += " " + word
+		}
+	}
+	return fail(env, parsed.Run(env))
 }
 
 // fail prints err, if it is one, and returns the exit status.

@@ -12,8 +12,8 @@ func (p *parser) tupleEnd() bool {
 }
 
 // tuple reads an expression, or a tuple if commas follow. In parentheses it may
-// be empty. ends are names that end it.
-func (p *parser) tuple(conditional, parentheses bool, ends ...string) expr {
+// be empty.
+func (p *parser) tuple(conditional, parentheses bool) expr {
 	line := p.cur.line
 	var items []expr
 	tuple := false
@@ -21,7 +21,7 @@ func (p *parser) tuple(conditional, parentheses bool, ends ...string) expr {
 		if len(items) > 0 {
 			p.expectOp(",")
 		}
-		if p.tupleEnd() || len(ends) > 0 && p.isName(ends[0]) {
+		if p.tupleEnd() {
 			break
 		}
 		items = append(items, p.expression(conditional))

@@ -85,7 +85,6 @@ func (r *run) percent(format string, arg Value, markup bool) (Value, error) {
 		}
 		t.write(format[:at])
 		format = format[at+1:]
-		var named Value = missing
 		if strings.HasPrefix(format, "(") {
 			key, rest, err := percentKey(format)
 			if err != nil {
@@ -98,7 +97,8 @@ func (r *run) percent(format string, arg Value, markup bool) (Value, error) {
 			if err != nil || !ok {
 				return nil, fmt.Errorf("format key %s: not found", quote(key))
 			}
-			named, format = v, rest
+			// From here on the value under the key is the one argument there is.
+			args, next, format = []Value{v}, 0, rest
 		}
 		sp, rest, err := percentSpec(format, take)
 		if err != nil {
@@ -109,11 +109,9 @@ func (r *run) percent(format string, arg Value, markup bool) (Value, error) {
 			t.write("%")
 			continue
 		}
-		v := named
-		if v == missing {
-			if v, err = take(); err != nil {
-				return nil, err
-			}
+		v, err := take()
+		if err != nil {
+			return nil, err
 		}
 		if err := r.writePercent(&t, sp, v, markup); err != nil {
 			return nil, err

@@ -24,7 +24,7 @@ type published struct {
 const sharedChat = "../../../../shared/golden/chat"
 
 // fixedNow is the clock of the goldens.
-func fixedNow() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) }
+func fixedNow() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 678901000, time.UTC) }
 
 func TestPublishedTemplates(t *testing.T) {
 	raw, err := os.ReadFile(filepath.Join(sharedChat, "_inputs.json"))

@@ -178,7 +178,12 @@ func (l *lexer) strip(data string, sign byte, block bool) string {
 	return data
 }
 
+// comment skips a comment. At the very end of the template it need not close,
+// nor need {% raw %}: that is how jinja2's rules come out.
 func (l *lexer) comment() error {
+	if l.pos == len(l.src) {
+		return nil
+	}
 	i := strings.Index(l.src[l.pos:], "#}")
 	if i < 0 {
 		return l.errorf("close the comment with '#}'")
@@ -198,6 +203,9 @@ func (l *lexer) comment() error {
 // rawText returns what stands between {% raw %} and {% endraw %}.
 func (l *lexer) rawText() (token, error) {
 	tok := token{kind: tokenData, line: l.line}
+	if l.pos == len(l.src) {
+		return tok, nil
+	}
 	for at := l.pos; ; at += 2 {
 		i := strings.Index(l.src[at:], "{%")
 		if i < 0 {

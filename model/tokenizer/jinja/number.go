@@ -267,6 +267,9 @@ func parseFloat(s string) (float64, bool) {
 		}
 		s = strings.ReplaceAll(s, "_", "")
 	}
+	if strings.EqualFold(strings.TrimLeft(s, "+-"), "nan") {
+		return math.NaN(), len(s) <= len("-nan")
+	}
 	f, err := strconv.ParseFloat(s, 64)
 	if err != nil && !errors.Is(err, strconv.ErrRange) {
 		return 0, false

@@ -278,11 +278,11 @@ func (p *parser) statement(inside string) stmt {
 
 func (p *parser) parseFor(line int) stmt {
 	f := &forStmt{line: line}
-	f.target = p.targetTuple("in", false)
+	f.target = p.targetTuple(false)
 	if !p.skipName("in") {
 		p.fail(p.cur.line, "expected 'in', got %s", p.cur.describe())
 	}
-	f.iter = p.tuple(false, false, "recursive")
+	f.iter = p.tuple(false, false)
 	if p.skipName("if") {
 		f.test = p.expression(true)
 	}
@@ -315,7 +315,7 @@ func (p *parser) parseIf(line int) stmt {
 }
 
 func (p *parser) parseSet(line int) stmt {
-	t := p.targetTuple("", true)
+	t := p.targetTuple(true)
 	if p.skipOp("=") {
 		return &setStmt{line: line, target: t, value: p.tuple(true, false)}
 	}
@@ -346,7 +346,7 @@ func (p *parser) parseWith(line int) stmt {
 		if len(w.targets) > 0 {
 			p.expectOp(",")
 		}
-		w.targets = append(w.targets, p.targetTuple("", false))
+		w.targets = append(w.targets, p.targetTuple(false))
 		p.expectOp("=")
 		w.values = append(w.values, p.expression(true))
 	}
@@ -392,14 +392,14 @@ func (p *parser) signature(m *macroStmt) {
 	p.expectOp(")")
 }
 
-// targetTuple reads what an assignment assigns to, up to the keyword end.
-func (p *parser) targetTuple(end string, namespaces bool) *target {
+// targetTuple reads what an assignment assigns to.
+func (p *parser) targetTuple(namespaces bool) *target {
 	t := &target{line: p.cur.line}
 	for p.err == nil {
 		if len(t.items) > 0 {
 			p.expectOp(",")
 		}
-		if p.tupleEnd() || end != "" && p.isName(end) {
+		if p.tupleEnd() {
 			break
 		}
 		t.items = append(t.items, p.oneTarget(namespaces))
@@ -427,7 +427,7 @@ func (p *parser) oneTarget(namespaces bool) *target {
 		}
 		defer p.leave()
 		p.advance()
-		t := p.targetTuple("", namespaces)
+		t := p.targetTuple(namespaces)
 		p.expectOp(")")
 		return t
 	case p.cur.kind == tokenName:

@@ -582,25 +582,10 @@ func (v *resolver) macro(f frame, m *macroStmt) {
 	in := f.newFunction()
 	s := in.symbols
 	m.function = s.function
-	own := map[string]bool{}
 	for _, name := range m.params {
-		own[name] = true
 		m.slots = append(m.slots, s.parameter(name))
 	}
-	if own["caller"] {
-		m.explicitCaller = true
-		at := 0
-		for m.params[at] != "caller" {
-			at++
-		}
-		if at < len(m.params)-len(m.defaults) {
-			v.fail(m.line, "parameter 'caller' of a macro needs a default")
-		}
-	}
 	for name, sp := range map[string]*special{"caller": &m.caller, "varargs": &m.varargs, "kwargs": &m.kwargs} {
-		if own[name] {
-			continue
-		}
 		sp.slot = s.parameter(name)
 		v.macros[loopSlot{s.function, sp.slot}] = sp
 	}
@@ -613,6 +598,22 @@ func (v *resolver) macro(f frame, m *macroStmt) {
 	}
 	v.stmts(in, m.body)
 	m.enter = s.program()
+	// A parameter that is declared is no special one any more, but caller, which
+	// must not be required if the body calls it.
+	for i, name := range m.params {
+		switch name {
+		case "caller":
+			m.explicitCaller = m.caller.used
+			if m.caller.used && i < len(m.params)-len(m.defaults) {
+				v.fail(m.line, "parameter 'caller' of a macro needs a default")
+			}
+			m.caller.used = false
+		case "varargs":
+			m.varargs.used = false
+		case "kwargs":
+			m.kwargs.used = false
+		}
+	}
 }
 
 func (v *resolver) block(f frame, b *blockStmt) {

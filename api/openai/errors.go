@@ -68,6 +68,8 @@ func toRequestError(err error, retryAfter time.Duration) *requestError {
 		}
 	case errors.Is(err, runtime.ErrClosed):
 		return draining(retryAfter)
+	case errors.Is(err, runtime.ErrFault):
+		return &requestError{status: 500, kind: kindServer, code: "engine_failed", message: "the engine has stopped after a fault of the device"}
 	case errors.Is(err, context.Canceled):
 		return &requestError{status: statusClientGone, kind: kindServer, code: "client_closed_request", message: "the client left"}
 	}

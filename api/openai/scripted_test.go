@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	goruntime "runtime"
@@ -230,7 +231,7 @@ func serve(t testing.TB, o openai.Options) (*openai.Server, string) {
 		t.Fatal(err)
 	}
 	h := httptest.NewUnstartedServer(s)
-	h.Config = s.HTTP()
+	h.Config = openai.NewHTTPServer(s, slog.New(slog.DiscardHandler))
 	h.Start()
 	t.Cleanup(func() {
 		h.Close()

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -155,25 +154,18 @@ func (s *Server) byteLimit(context int) int64 { return 2 * int64(context) * int6
 // them with http.Server.Shutdown.
 func (s *Server) Drain() { s.draining.Store(true) }
 
-// HTTP returns an http.Server over s with the limits that a handler cannot set itself: headers of at most 32 KiB within
-// ten seconds, and connections that are silent between requests for two minutes closed. There is no limit on the time
-// of an answer: it is set per write.
-func (s *Server) HTTP() *http.Server {
+// NewHTTPServer returns an http.Server over h, a Server or what stands before one, with the limits that a handler cannot
+// set itself: headers of at most 32 KiB within ten seconds, and connections that are silent between requests for two
+// minutes closed. There is no limit on the time of an answer: a Server sets one for each write. What net/http has to
+// say, mostly about broken connections, goes to the logger at the level of debugging.
+func NewHTTPServer(h http.Handler, logger *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler:           s,
+		Handler:           h,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          log.New(&serverLog{s.o.Logger}, "", 0),
+		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 	}
-}
-
-// serverLog passes what net/http has to say, mostly about broken connections, to the logger.
-type serverLog struct{ to *slog.Logger }
-
-func (l *serverLog) Write(line []byte) (int, error) {
-	l.to.Debug("http", "message", cut(printable(strings.TrimSpace(string(line))), 1024))
-	return len(line), nil
 }
 
 // A response is an http.ResponseWriter that remembers what the log and the metrics want to know.

@@ -47,6 +47,8 @@ func (s *Server) newStream(w *response, q *request, head reply, choices int, pro
 	for i := range t.records {
 		t.records[i] = record{tokenizer: s.o.Tokenizer, special: q.keepSpecial}
 	}
+	t.mu.Lock() // the timer may run before it has been noted
+	defer t.mu.Unlock()
 	t.ping = time.AfterFunc(s.o.PingInterval, t.keepAlive)
 	return t
 }

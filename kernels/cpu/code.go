@@ -6,5 +6,5 @@ type code struct {
 	matMul matMulCode
 }
 
-// codeFor returns the routines for isa.
-func codeFor(isa ISA) code { return code{matMul: matMulFor(isa)} }
+// codeFor returns the routines for isa; bf16 is Options.BF16Activations.
+func codeFor(isa ISA, bf16 bool) code { return code{matMul: matMulFor(isa, bf16)} }

@@ -19,6 +19,11 @@ import (
 type Options struct {
 	Threads int // threads that work on a verb, the caller's included; at least 1 (DefaultThreads is a good choice)
 	ISA     ISA // instructions to use; Auto takes the best there is
+
+	// BF16Activations allows MatMul to round activations to BF16 before it multiplies them by BF16 weights, where the
+	// processor is faster that way (AVX512_BF16: twice the products a second). The sums stay F32; numbers
+	// below 2^-126 count as zero.
+	BF16Activations bool
 }
 
 // Device is the host's processor and memory. Its methods may be called from several goroutines.
@@ -43,7 +48,7 @@ func Open(o Options) (*Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Device{isa: isa, code: codeFor(isa), pool: newPool(o.Threads), arenas: map[*arena]struct{}{}}, nil
+	return &Device{isa: isa, code: codeFor(isa, o.BF16Activations), pool: newPool(o.Threads), arenas: map[*arena]struct{}{}}, nil
 }
 
 // DefaultThreads returns the processor cores that this process may use: hyperthreads of a core count once where the
@@ -59,7 +64,11 @@ func (d *Device) Name() string {
 	if d.pool.threads == 1 {
 		noun = "thread"
 	}
-	return fmt.Sprintf("cpu: %s (%s), %d %s", processor(), d.isa, d.pool.threads, noun)
+	how := d.isa.String()
+	if d.code.matMul.round != nil {
+		how += ", bf16 activations"
+	}
+	return fmt.Sprintf("cpu: %s (%s), %d %s", processor(), how, d.pool.threads, noun)
 }
 
 // ISA returns the instruction set in use, never Auto.

@@ -29,6 +29,10 @@ type tiles struct {
 type matMulCode struct {
 	tiles   [kernels.BF16 + 1]tiles // by the type of the weights
 	minCols int                     // the narrowest operands that tiles take
+
+	// Where activations may be rounded: sets n elements of dst to those of src as BF16. The tiles for BF16 weights then
+	// take x as BF16.
+	round func(dst *uint16, src *float32, n int)
 }
 
 const (
@@ -68,6 +72,9 @@ func (s *Stream) MatMul(y, x, w kernels.Mat, mode kernels.Mode) {
 		return
 	}
 	t := &s.matMul
+	if w.Type == kernels.BF16 && s.code.matMul.round != nil {
+		x = s.round(x)
+	}
 	t.y, t.x, t.w, t.add, t.tiles = y, x, w, mode == kernels.Add, tiles{}
 	if w.Cols >= s.code.matMul.minCols {
 		t.tiles = s.code.matMul.tiles[w.Type]
@@ -118,7 +125,7 @@ func (m *matMulTask) do(worker, chunk int) {
 // tile computes n tokens of x, from token on, by rows rows of w, from row on.
 func (m *matMulTask) tile(worker, token, n, row, rows int) {
 	weightBytes := m.w.Type.Bytes()
-	yStride, xStride, wStride := m.y.Stride*4, m.x.Stride*4, m.w.Stride*weightBytes
+	yStride, xStride, wStride := m.y.Stride*4, m.x.Stride*m.x.Type.Bytes(), m.w.Stride*weightBytes
 	x := (*float32)(at(m.x, token*xStride))
 	if n == 1 && rows >= wideRows {
 		groups := rows / wideRows

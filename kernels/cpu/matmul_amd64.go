@@ -2,10 +2,14 @@
 
 package cpu
 
-import "eckart/kernels"
+import (
+	"eckart/kernels"
 
-// matMulFor returns the tiles for isa.
-func matMulFor(isa ISA) matMulCode {
+	"golang.org/x/sys/cpu"
+)
+
+// matMulFor returns the tiles for isa. bf16 allows those that take activations in BF16.
+func matMulFor(isa ISA, bf16 bool) matMulCode {
 	var c matMulCode
 	switch isa {
 	case AVX512:
@@ -32,6 +36,17 @@ func matMulFor(isa ISA) matMulCode {
 				dots4x1BF16AVX512, dots4x2BF16AVX512, dots4x3BF16AVX512,
 				dots4x4BF16AVX512, dots4x5BF16AVX512, dots4x6BF16AVX512,
 			},
+		}
+		if bf16 && cpu.X86.HasAVX512BF16 {
+			c.round = roundBF16AVX512
+			c.tiles[kernels.BF16] = tiles{
+				near: dots8x1BF16AVX512BF16Near,
+				far:  dots8x1BF16AVX512BF16,
+				by: []tileFunc{
+					dots4x1BF16AVX512BF16, dots4x2BF16AVX512BF16, dots4x3BF16AVX512BF16,
+					dots4x4BF16AVX512BF16, dots4x5BF16AVX512BF16, dots4x6BF16AVX512BF16,
+				},
+			}
 		}
 	case AVX2:
 		c.tiles[kernels.F32] = tiles{

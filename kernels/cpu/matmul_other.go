@@ -3,4 +3,4 @@
 package cpu
 
 // matMulFor returns nothing: plain Go runs.
-func matMulFor(ISA) matMulCode { return matMulCode{} }
+func matMulFor(ISA, bool) matMulCode { return matMulCode{} }

@@ -11,7 +11,8 @@ type Stream struct {
 	code *code
 	err  error
 
-	matMul matMulTask
+	matMul  matMulTask
+	rounded roundTask
 	lookup lookupTask
 }
 

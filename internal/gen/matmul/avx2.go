@@ -9,9 +9,12 @@ import (
 // avx2 has 8 lanes and 16 registers; F16C widens halves.
 type avx2 struct{}
 
-func (avx2) name() string { return "AVX2" }
-func (avx2) lanes() int   { return 8 }
-func (avx2) quads() int   { return 2 }
+func (avx2) name() string                 { return "AVX2" }
+func (avx2) lanes() int                   { return 8 }
+func (avx2) quads() int                   { return 2 }
+func (avx2) types() []string              { return []string{"F32", "BF16", "F16"} }
+func (avx2) xBytes() int                  { return 4 }
+func (avx2) dot(a, b, dst reg.VecVirtual) { build.VFMADD231PS(a, b, dst) }
 func (avx2) shapes() []shape {
 	return []shape{{8, 1, true}, {8, 1, false}, {4, 1, false}, {4, 2, false}, {4, 3, false}}
 }

@@ -9,9 +9,12 @@ import (
 // avx512 has 16 lanes, 32 registers and a mask for every load.
 type avx512 struct{}
 
-func (avx512) name() string { return "AVX512" }
-func (avx512) lanes() int   { return 16 }
-func (avx512) quads() int   { return 4 }
+func (avx512) name() string                 { return "AVX512" }
+func (avx512) lanes() int                   { return 16 }
+func (avx512) quads() int                   { return 4 }
+func (avx512) types() []string              { return []string{"F32", "BF16", "F16"} }
+func (avx512) xBytes() int                  { return 4 }
+func (avx512) dot(a, b, dst reg.VecVirtual) { build.VFMADD231PS(a, b, dst) }
 func (avx512) shapes() []shape {
 	return []shape{{8, 1, true}, {8, 1, false}, {4, 1, false}, {4, 2, false}, {4, 3, false}, {4, 4, false}, {4, 5, false}, {4, 6, false}}
 }

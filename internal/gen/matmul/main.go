@@ -17,17 +17,23 @@ var isaFlag = flag.String("isa", "", "instruction set: avx512 or avx2")
 
 func main() {
 	flag.Parse()
-	target, ok := map[string]isa{"avx512": avx512{}, "avx2": avx2{}}[*isaFlag]
+	target, ok := map[string]isa{"avx512": avx512{}, "avx512bf16": avx512bf16{}, "avx2": avx2{}}[*isaFlag]
 	if !ok {
 		log.Fatalf("generate matmul: unknown -isa %q", *isaFlag)
 	}
 	build.Constraint(buildtags.Not("purego"))
-	for _, weight := range []string{"F32", "BF16", "F16"} {
+	for _, weight := range target.types() {
 		for _, s := range target.shapes() {
 			dots(target, weight, s)
 		}
 	}
+	if *isaFlag == "avx512bf16" {
+		round()
+	}
 	build.Generate()
+	if err := encodeDots(flag.Lookup("out").Value.String()); err != nil {
+		log.Fatalf("generate matmul: %v", err)
+	}
 }
 
 // A shape is the extent of a tile: weight rows, a multiple of 4, by tokens. near says that the nearest cache has room
@@ -41,7 +47,9 @@ type shape struct {
 type isa interface {
 	name() string
 	lanes() int
+	types() []string // of weights
 	shapes() []shape
+	xBytes() int // bytes of an element of x
 	vec() reg.VecVirtual
 	zero(v reg.VecVirtual)
 	// weights loads and widens lanes weights, load a vector of floats; both take the tail's mask instead when tail is set.
@@ -50,6 +58,8 @@ type isa interface {
 	// prepareTail sets the mask for the last r elements and returns how many elements before the row's end the tail's
 	// vector starts at.
 	prepareTail(r reg.GPVirtual)
+	// dot adds products of a and b to dst.
+	dot(a, b, dst reg.VecVirtual)
 	// sums reduces the accumulators of up to quads() quads to one vector that holds a quad of sums in each 128 bits.
 	quads() int
 	sums(quads [][4]reg.VecVirtual) reg.VecVirtual
@@ -101,7 +111,7 @@ func dots(t isa, weight string, s shape) {
 			wv := t.vec()
 			t.weights(wv, wRow(r), weight, tail)
 			for i := range xv {
-				build.VFMADD231PS(xv[i], wv, acc[r*s.tokens+i])
+				t.dot(xv[i], wv, acc[r*s.tokens+i])
 			}
 		}
 	}
@@ -121,7 +131,7 @@ func dots(t isa, weight string, s shape) {
 		prefetch(operand.Mem{Base: ahead, Disp: i})
 	}
 	build.ADDQ(operand.U32(s.rows*t.lanes()*bytes), ahead)
-	build.ADDQ(operand.U32(t.lanes()*4), x)
+	build.ADDQ(operand.U32(t.lanes()*t.xBytes()), x)
 	build.ADDQ(operand.U32(t.lanes()*bytes), w)
 	build.DECQ(steps)
 	build.JNZ(operand.LabelRef("step"))
@@ -133,7 +143,7 @@ func dots(t isa, weight string, s shape) {
 	t.prepareTail(rest)
 	if _, back := t.(avx2); back {
 		// There is no masked load of halves: the vector ends where the row ends, and the mask clears what the steps have had.
-		build.LEAQ(operand.Mem{Base: x, Index: rest, Scale: 4, Disp: -t.lanes() * 4}, x)
+		build.LEAQ(operand.Mem{Base: x, Index: rest, Scale: uint8(t.xBytes()), Disp: -t.lanes() * t.xBytes()}, x)
 		build.LEAQ(operand.Mem{Base: w, Index: rest, Scale: uint8(bytes), Disp: -t.lanes() * bytes}, w)
 	}
 	step(true)

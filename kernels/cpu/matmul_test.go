@@ -117,7 +117,7 @@ func TestMatMulSizes(t *testing.T) {
 		s := openStream(t, o, 2)
 		rng := rand.New(rand.NewPCG(1, 2))
 		for _, ty := range weightTypes {
-			for cols := range 34 {
+			for _, cols := range []int{0, 1, 2, 5, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33, 40, 61} {
 				for _, rows := range []int{1, 3, 4, 8, 14, 33} {
 					for _, tokens := range []int{1, 2, 3, 4, 5, 6, 13} {
 						x, w := random(rng, tokens, cols, cols+3, kernels.F32), random(rng, rows, cols, cols+5, ty)
@@ -257,6 +257,9 @@ func TestWeightsWidenExactly(t *testing.T) {
 			s.MatMul(y, x, w, kernels.Set)
 			for i, got := range y.Float32s(0) {
 				want := get(w, i, 5)
+				if rounds(o) && math.Abs(float64(want)) < 0x1p-126 && ty == kernels.BF16 {
+					want = 0 // VDPBF16PS takes subnormal numbers for zero
+				}
 				if got != want && (got == got || want == want) {
 					t.Fatalf("%s %#04x: got %g, want %g", ty, i, got, want)
 				}

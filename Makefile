@@ -107,14 +107,9 @@ golden: ## write the golden files again, from the reference implementation
 	@echo "nothing yet"; exit 1
 
 .PHONY: interop
-interop: build .venv/bin/python ## run the official openai Python client against the server
-	.venv/bin/python cmd/serve/testdata/interop.py bin/serve
-
-.venv/bin/python: cmd/serve/testdata/requirements.txt
-	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --requirement $<
-	touch $@
+interop: ## run the official openai Python client against the server
+	PYTHON=$(PYTHON) bash interop/run.sh
 
 .PHONY: clean
 clean: ## remove what the other targets made
-	rm -rf bin .venv bench/out
+	rm -rf bin interop/.venv bench/out

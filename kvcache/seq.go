@@ -63,12 +63,11 @@ func (c *Cache) Match(s *Seq, tokens []int32) int {
 	return s.matchable * c.blockTokens
 }
 
-// Awaits reports whether the block after the first n tokens of s, n being what Match returned, is not in the cache
-// and is one that o, which holds blocks or is about to, has asked Match for and will compute: it pays to let o go first.
-// It changes nothing.
+// Awaits reports whether the next block that Match would look for after the n tokens it found for s is one that it has
+// looked for on behalf of o. If o is computing its tokens, it pays to let o go first. It changes nothing.
 func (c *Cache) Awaits(s *Seq, n int, o *Seq) bool {
 	i := n / c.blockTokens
-	return i < s.matchable && i < len(o.keys) && s.keys[i] == o.keys[i] && c.find(&s.keys[i]) == none
+	return i < s.matchable && i < len(o.keys) && s.keys[i] == o.keys[i]
 }
 
 // Seal says that these leading tokens of s have been computed; full blocks among them become findable. A block whose

@@ -606,8 +606,14 @@ func TestFault(t *testing.T) {
 	broken := errors.New("the device fell off the bus")
 	steps := 0
 	forward := e.forward
+	late := make(chan answer)
 	e.forward = func(b *model.Batch) (kernels.Mat, error) {
 		if steps++; steps == 4 {
+			before := e.flight.Load() // one more comes, which the loop will never take
+			go func() { late <- e.ask(t.Context(), Request{Prompt: []int32{1}}) }()
+			for e.flight.Load() == before || len(e.calls) == 0 {
+				goruntime.Gosched()
+			}
 			return kernels.Mat{}, broken
 		}
 		return forward(b)
@@ -628,6 +634,9 @@ func TestFault(t *testing.T) {
 		t.Errorf("run ended with %v", err)
 	}
 	wg.Wait()
+	if a := <-late; !errors.Is(a.err, broken) {
+		t.Errorf("a request that came during the fault: %v", a.err)
+	}
 	if err := e.Healthy(); !errors.Is(err, broken) {
 		t.Errorf("health is %v", err)
 	}

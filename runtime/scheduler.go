@@ -118,17 +118,9 @@ func (s *scheduler) plan(budget int) *step {
 		if q.left() == 1 {
 			continue
 		}
-		n := min(budget, q.left())
-		for st.claim.Add(q.kv, 0, n) != nil {
-			// While others move on, their blocks will come back; a sequence that has work in this step can no longer
-			// be preempted in it. Without any work yet, q is the oldest.
-			if len(st.work) > 0 || keep == i+1 {
-				n = 0
-				break
-			}
-			keep = s.preemptYoungest(keep)
-		}
-		if n > 0 {
+		// Without room it waits. There is work in this step then: only the youngest can be within its prompt, since
+		// none starts before the budget has reached the end of those before, and alone it would have room.
+		if n := min(budget, q.left()); st.claim.Add(q.kv, 0, n) == nil {
 			s.give(q, q.computed, n)
 			budget -= n
 		}

@@ -247,20 +247,20 @@ func TestScripts(t *testing.T) {
 
 // randomCalls submits, cancels and steps, and checks that every sequence which is not cancelled ends with the tokens
 // it would have had alone, within as many steps as there can be.
-func randomCalls(t testing.TB, next func(n int) int, calls int) {
+// It returns how often one gave its blocks back.
+func randomCalls(t testing.TB, next func(n int) int, calls int) (preempted int) {
 	blockTokens := 1 + next(4)
 	blocks := 4 + next(12)
 	s := newScheduler(newTestCache(t, blockTokens, blocks), 1+next(5))
 	budget := s.slots + next(12)
 	none := map[string]bool{}
 	all := map[string]*sequence{}
-	cancelled := map[string]bool{}
-	steps, tokens := 0, 0
+	tokens := 0
 	step := func() {
-		steps++
 		for _, w := range strings.Fields(takeStep(t, s, budget, none, none)["finished"]) {
 			q := all[w]
 			delete(all, w)
+			preempted += q.preempted
 			if len(q.tokens) != q.limit {
 				t.Fatalf("%s ended with %d tokens, want %d", w, len(q.tokens), q.limit)
 			}
@@ -290,7 +290,7 @@ func randomCalls(t testing.TB, next func(n int) int, calls int) {
 			waits := append(slices.Clone(s.waiting), s.running...)
 			if len(waits) > 0 && next(2) == 0 {
 				q := waits[next(len(waits))]
-				cancelled[q.id] = s.cancel(q)
+				s.cancel(q)
 				delete(all, q.id)
 			}
 		default:
@@ -308,11 +308,16 @@ func randomCalls(t testing.TB, next func(n int) int, calls int) {
 	if len(all) > 0 || s.cache.Used() != 0 {
 		t.Fatalf("idle with %d sequences and %d blocks left", len(all), s.cache.Used())
 	}
+	return preempted
 }
 
 func TestRandomCalls(t *testing.T) {
+	preempted := 0
 	for seed := range uint64(150) {
-		randomCalls(t, rand.New(rand.NewPCG(seed, 2)).IntN, 120)
+		preempted += randomCalls(t, rand.New(rand.NewPCG(seed, 2)).IntN, 120)
+	}
+	if preempted < 50 {
+		t.Errorf("%d preemptions: the test has become too easy", preempted)
 	}
 }
 

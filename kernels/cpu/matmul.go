@@ -16,13 +16,12 @@ import (
 // the same in every tile, and a row's result is independent of the company it is in.
 type tileFunc func(y, x *float32, w *byte, yStride, xStride, wStride, k, groups int, add bool)
 
-// tiles holds the functions for one type of weights.
+// tiles holds the functions for one type of weights. Eight weight rows hide the latency of memory better than four, but
+// leave registers for few tokens.
 type tiles struct {
-	// Eight weight rows by one token, which hide the latency of memory better than four. The first fetches the next
-	// eight rows to the nearest cache, the other to the one behind it.
-	near, far tileFunc
-	// Four weight rows by n+1 tokens.
-	by []tileFunc
+	near tileFunc   // 8 weight rows by one token, where the nearest cache has room for the next 8 rows too
+	wide []tileFunc // 8 weight rows by n+1 tokens
+	by   []tileFunc // 4 weight rows by n+1 tokens; empty without assembly
 }
 
 // matMulCode is the part of code that MatMul needs. Its zero value means plain Go.
@@ -37,7 +36,7 @@ type matMulCode struct {
 
 const (
 	tileRows = 4 // weight rows of a tile
-	wideRows = 8 // weight rows of a tile with one token
+	wideRows = 8 // weight rows of a wide tile
 
 	// Weights of a wide tile for which the nearest cache has room twice.
 	nearBytes = 16 << 10
@@ -127,10 +126,10 @@ func (m *matMulTask) tile(worker, token, n, row, rows int) {
 	weightBytes := m.w.Type.Bytes()
 	yStride, xStride, wStride := m.y.Stride*4, m.x.Stride*m.x.Type.Bytes(), m.w.Stride*weightBytes
 	x := (*float32)(at(m.x, token*xStride))
-	if n == 1 && rows >= wideRows {
+	if n <= len(m.tiles.wide) && rows >= wideRows {
 		groups := rows / wideRows
-		f := m.tiles.far
-		if wideRows*m.w.Cols*weightBytes <= nearBytes {
+		f := m.tiles.wide[n-1]
+		if n == 1 && wideRows*m.w.Cols*weightBytes <= nearBytes {
 			f = m.tiles.near
 		}
 		f((*float32)(at(m.y, token*yStride+row*4)), x, (*byte)(at(m.w, row*wStride)), yStride, xStride, wStride,

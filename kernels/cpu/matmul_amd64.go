@@ -15,7 +15,7 @@ func matMulFor(isa ISA, bf16 bool) matMulCode {
 	case AVX512:
 		c.tiles[kernels.F32] = tiles{
 			near: dots8x1F32AVX512Near,
-			far:  dots8x1F32AVX512,
+			wide: []tileFunc{dots8x1F32AVX512, dots8x2F32AVX512, dots8x3F32AVX512},
 			by: []tileFunc{
 				dots4x1F32AVX512, dots4x2F32AVX512, dots4x3F32AVX512,
 				dots4x4F32AVX512, dots4x5F32AVX512, dots4x6F32AVX512,
@@ -23,7 +23,7 @@ func matMulFor(isa ISA, bf16 bool) matMulCode {
 		}
 		c.tiles[kernels.F16] = tiles{
 			near: dots8x1F16AVX512Near,
-			far:  dots8x1F16AVX512,
+			wide: []tileFunc{dots8x1F16AVX512, dots8x2F16AVX512, dots8x3F16AVX512},
 			by: []tileFunc{
 				dots4x1F16AVX512, dots4x2F16AVX512, dots4x3F16AVX512,
 				dots4x4F16AVX512, dots4x5F16AVX512, dots4x6F16AVX512,
@@ -31,7 +31,7 @@ func matMulFor(isa ISA, bf16 bool) matMulCode {
 		}
 		c.tiles[kernels.BF16] = tiles{
 			near: dots8x1BF16AVX512Near,
-			far:  dots8x1BF16AVX512,
+			wide: []tileFunc{dots8x1BF16AVX512, dots8x2BF16AVX512, dots8x3BF16AVX512},
 			by: []tileFunc{
 				dots4x1BF16AVX512, dots4x2BF16AVX512, dots4x3BF16AVX512,
 				dots4x4BF16AVX512, dots4x5BF16AVX512, dots4x6BF16AVX512,
@@ -41,7 +41,7 @@ func matMulFor(isa ISA, bf16 bool) matMulCode {
 			c.round = roundBF16AVX512
 			c.tiles[kernels.BF16] = tiles{
 				near: dots8x1BF16AVX512BF16Near,
-				far:  dots8x1BF16AVX512BF16,
+				wide: []tileFunc{dots8x1BF16AVX512BF16, dots8x2BF16AVX512BF16, dots8x3BF16AVX512BF16},
 				by: []tileFunc{
 					dots4x1BF16AVX512BF16, dots4x2BF16AVX512BF16, dots4x3BF16AVX512BF16,
 					dots4x4BF16AVX512BF16, dots4x5BF16AVX512BF16, dots4x6BF16AVX512BF16,
@@ -51,21 +51,21 @@ func matMulFor(isa ISA, bf16 bool) matMulCode {
 	case AVX2:
 		c.tiles[kernels.F32] = tiles{
 			near: dots8x1F32AVX2Near,
-			far:  dots8x1F32AVX2,
+			wide: []tileFunc{dots8x1F32AVX2},
 			by: []tileFunc{
 				dots4x1F32AVX2, dots4x2F32AVX2, dots4x3F32AVX2,
 			},
 		}
 		c.tiles[kernels.F16] = tiles{
 			near: dots8x1F16AVX2Near,
-			far:  dots8x1F16AVX2,
+			wide: []tileFunc{dots8x1F16AVX2},
 			by: []tileFunc{
 				dots4x1F16AVX2, dots4x2F16AVX2, dots4x3F16AVX2,
 			},
 		}
 		c.tiles[kernels.BF16] = tiles{
 			near: dots8x1BF16AVX2Near,
-			far:  dots8x1BF16AVX2,
+			wide: []tileFunc{dots8x1BF16AVX2},
 			by: []tileFunc{
 				dots4x1BF16AVX2, dots4x2BF16AVX2, dots4x3BF16AVX2,
 			},

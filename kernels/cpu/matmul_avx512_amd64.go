@@ -14,6 +14,16 @@ func dots8x1F32AVX512Near(y *float32, x *float32, w *byte, yStride int, xStride 
 //go:noescape
 func dots8x1F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
 
+// dots8x2F32AVX512 is a tileFunc of 8 weight rows, tokens: 2.
+//
+//go:noescape
+func dots8x2F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+
+// dots8x3F32AVX512 is a tileFunc of 8 weight rows, tokens: 3.
+//
+//go:noescape
+func dots8x3F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+
 // dots4x1F32AVX512 is a tileFunc of 4 weight rows, tokens: 1.
 //
 //go:noescape
@@ -54,6 +64,16 @@ func dots8x1BF16AVX512Near(y *float32, x *float32, w *byte, yStride int, xStride
 //go:noescape
 func dots8x1BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
 
+// dots8x2BF16AVX512 is a tileFunc of 8 weight rows, tokens: 2.
+//
+//go:noescape
+func dots8x2BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+
+// dots8x3BF16AVX512 is a tileFunc of 8 weight rows, tokens: 3.
+//
+//go:noescape
+func dots8x3BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+
 // dots4x1BF16AVX512 is a tileFunc of 4 weight rows, tokens: 1.
 //
 //go:noescape
@@ -93,6 +113,16 @@ func dots8x1F16AVX512Near(y *float32, x *float32, w *byte, yStride int, xStride 
 //
 //go:noescape
 func dots8x1F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+
+// dots8x2F16AVX512 is a tileFunc of 8 weight rows, tokens: 2.
+//
+//go:noescape
+func dots8x2F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+
+// dots8x3F16AVX512 is a tileFunc of 8 weight rows, tokens: 3.
+//
+//go:noescape
+func dots8x3F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
 
 // dots4x1F16AVX512 is a tileFunc of 4 weight rows, tokens: 1.
 //

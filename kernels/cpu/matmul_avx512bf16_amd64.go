@@ -14,6 +14,16 @@ func dots8x1BF16AVX512BF16Near(y *float32, x *float32, w *byte, yStride int, xSt
 //go:noescape
 func dots8x1BF16AVX512BF16(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
 
+// dots8x2BF16AVX512BF16 is a tileFunc of 8 weight rows, tokens: 2.
+//
+//go:noescape
+func dots8x2BF16AVX512BF16(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+
+// dots8x3BF16AVX512BF16 is a tileFunc of 8 weight rows, tokens: 3.
+//
+//go:noescape
+func dots8x3BF16AVX512BF16(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+
 // dots4x1BF16AVX512BF16 is a tileFunc of 4 weight rows, tokens: 1.
 //
 //go:noescape

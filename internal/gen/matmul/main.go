@@ -116,7 +116,8 @@ func dots(t isa, weight string, s shape) {
 		}
 	}
 	// The processor's own prefetching is lost among several short streams, so every step asks for as much of the next
-	// group as it uses up, in the order of memory.
+	// group as it uses up, in the order of memory. With one token there is so little else to do that even the way from
+	// the second cache to the nearest shows.
 	prefetch := build.PREFETCHT1
 	if s.near {
 		prefetch = build.PREFETCHT0
@@ -129,6 +130,13 @@ func dots(t isa, weight string, s shape) {
 	step(false)
 	for i := 0; i < s.rows*t.lanes()*bytes; i += 64 {
 		prefetch(operand.Mem{Base: ahead, Disp: i})
+	}
+	if s.tokens == 1 && !s.near {
+		for r := range s.rows {
+			m := wRow(r)
+			m.Disp = 6 * 64
+			build.PREFETCHT0(m)
+		}
 	}
 	build.ADDQ(operand.U32(s.rows*t.lanes()*bytes), ahead)
 	build.ADDQ(operand.U32(t.lanes()*t.xBytes()), x)

@@ -3,3 +3,7 @@ package cpu
 //go:generate go -C ../../internal/gen run ./matmul -isa avx512 -out ../../kernels/cpu/matmul_avx512_amd64.s -stubs ../../kernels/cpu/matmul_avx512_amd64.go -pkg cpu
 //go:generate go -C ../../internal/gen run ./matmul -isa avx2 -out ../../kernels/cpu/matmul_avx2_amd64.s -stubs ../../kernels/cpu/matmul_avx2_amd64.go -pkg cpu
 //go:generate go -C ../../internal/gen run ./matmul -isa avx512bf16 -out ../../kernels/cpu/matmul_avx512bf16_amd64.s -stubs ../../kernels/cpu/matmul_avx512bf16_amd64.go -pkg cpu
+//go:generate go -C ../../internal/gen run ./attention -isa avx512 -out ../../kernels/cpu/attention_avx512_amd64.s -stubs ../../kernels/cpu/attention_avx512_amd64.go -pkg cpu
+//go:generate go -C ../../internal/gen run ./attention -isa avx2 -out ../../kernels/cpu/attention_avx2_amd64.s -stubs ../../kernels/cpu/attention_avx2_amd64.go -pkg cpu
+//go:generate go -C ../../internal/gen run ./rows -isa avx512 -out ../../kernels/cpu/rows_avx512_amd64.s -stubs ../../kernels/cpu/rows_avx512_amd64.go -pkg cpu
+//go:generate go -C ../../internal/gen run ./rows -isa avx2 -out ../../kernels/cpu/rows_avx2_amd64.s -stubs ../../kernels/cpu/rows_avx2_amd64.go -pkg cpu

@@ -1,79 +1,50 @@
 package cpu
 
-import (
-	"math"
+import "math"
 
-	"eckart/kernels"
-)
+// The plain Go of the verbs on rows: what is correct, and what runs where there is no assembly.
 
-// The verbs that work on each row alone.
+func biasGeneric(y, b []float32) {
+	for j, v := range b {
+		y[j] += v
+	}
+}
 
-func biasGeneric(y, b kernels.Mat) {
-	bias := b.Float32s(0)
-	for i := range y.Rows {
-		row := y.Float32s(i)
-		for j, v := range bias {
-			row[j] += v
+func rmsNormGeneric(y, x, gain []float32, eps float32) {
+	var sum float32
+	for _, v := range x {
+		sum += v * v
+	}
+	scale := rmsScale(sum, len(x), eps)
+	for j, v := range x {
+		y[j] = v * scale * gain[j]
+	}
+}
+
+func anglesGeneric(y []float32, pos int32, freqs []float32, scale float32) {
+	for j, freq := range freqs {
+		// The product is rounded to F32 as the reference implementations round it: at long contexts the angle's last
+		// bits decide the cosine.
+		sin, cos := math.Sincos(float64(float32(pos) * freq))
+		y[j] = float32(cos) * scale
+		y[len(freqs)+j] = float32(sin) * scale
+	}
+}
+
+func rotateGeneric(x, angles []float32, heads int) {
+	half, width := len(angles)/2, len(x)/heads
+	for ; len(x) > 0; x = x[width:] {
+		for j := range half {
+			c, s := angles[j], angles[half+j]
+			u, v := x[j], x[half+j]
+			x[j] = u*c - v*s
+			x[half+j] = v*c + u*s
 		}
 	}
 }
 
-func rmsNormGeneric(y, x, gain kernels.Mat, eps float32) {
-	g := gain.Float32s(0)
-	n := len(g)
-	for i := range x.Rows {
-		xr, yr := x.Float32s(i), y.Float32s(i)
-		for at := 0; at < len(xr); at += n {
-			xh, yh := xr[at:at+n], yr[at:at+n]
-			var sum float32
-			for _, v := range xh {
-				sum += v * v
-			}
-			scale := float32(1 / math.Sqrt(float64(sum/float32(n)+eps)))
-			for j, v := range xh {
-				yh[j] = v * scale * g[j]
-			}
-		}
-	}
-}
-
-func anglesGeneric(y, pos, freqs kernels.Mat, scale float32) {
-	f := freqs.Float32s(0)
-	for i := range y.Rows {
-		p := float32(pos.Int32s(i)[0])
-		row := y.Float32s(i)
-		for j, freq := range f {
-			// The product is rounded to F32 as the reference implementations round it: at long contexts the angle's
-			// last bits decide the cosine.
-			sin, cos := math.Sincos(float64(p * freq))
-			row[j] = float32(cos) * scale
-			row[len(f)+j] = float32(sin) * scale
-		}
-	}
-}
-
-func rotateGeneric(x, angles kernels.Mat, heads int) {
-	half := angles.Cols / 2
-	width := x.Cols / heads
-	for i := range x.Rows {
-		row, a := x.Float32s(i), angles.Float32s(i)
-		for h := range heads {
-			head := row[h*width:]
-			for j := range half {
-				c, s := a[j], a[half+j]
-				u, v := head[j], head[half+j]
-				head[j] = u*c - v*s
-				head[half+j] = v*c + u*s
-			}
-		}
-	}
-}
-
-func swiGLUGeneric(y, gate, up kernels.Mat) {
-	for i := range y.Rows {
-		yr, g, u := y.Float32s(i), gate.Float32s(i), up.Float32s(i)
-		for j, v := range g {
-			yr[j] = v / (1 + float32(math.Exp(float64(-v)))) * u[j]
-		}
+func swiGLUGeneric(y, gate, up []float32) {
+	for j, v := range gate {
+		y[j] = v / (1 + float32(math.Exp(float64(-v)))) * up[j]
 	}
 }

@@ -13,7 +13,10 @@ type Stream struct {
 
 	matMul  matMulTask
 	rounded roundTask
-	lookup lookupTask
+	lookup  lookupTask
+	rows    rowsTask
+	store   storeTask
+	attend  attendTask
 }
 
 var _ kernels.Stream = (*Stream)(nil)
@@ -21,31 +24,6 @@ var _ kernels.Stream = (*Stream)(nil)
 func newStream(d *Device) *Stream {
 	return &Stream{pool: d.pool, code: &d.code, matMul: newMatMulTask(d.pool.threads)}
 }
-
-// Bias implements kernels.Stream.
-func (s *Stream) Bias(y, b kernels.Mat) { biasGeneric(y, b) }
-
-// RMSNorm implements kernels.Stream.
-func (s *Stream) RMSNorm(y, x, gain kernels.Mat, eps float32) { rmsNormGeneric(y, x, gain, eps) }
-
-// Angles implements kernels.Stream.
-func (s *Stream) Angles(y, pos, freqs kernels.Mat, scale float32) {
-	anglesGeneric(y, pos, freqs, scale)
-}
-
-// Rotate implements kernels.Stream.
-func (s *Stream) Rotate(x, angles kernels.Mat, heads int) { rotateGeneric(x, angles, heads) }
-
-// Store implements kernels.Stream.
-func (s *Stream) Store(kv kernels.Pages, k, v, slots kernels.Mat) { storeGeneric(kv, k, v, slots) }
-
-// Attend implements kernels.Stream.
-func (s *Stream) Attend(y, q kernels.Mat, kv kernels.Pages, seqs kernels.Seqs, a kernels.Attention) {
-	attendGeneric(y, q, kv, seqs, a)
-}
-
-// SwiGLU implements kernels.Stream.
-func (s *Stream) SwiGLU(y, gate, up kernels.Mat) { swiGLUGeneric(y, gate, up) }
 
 // Sync implements kernels.Stream.
 func (s *Stream) Sync() error {

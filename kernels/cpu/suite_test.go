@@ -1,0 +1,40 @@
+package cpu_test
+
+import (
+	"fmt"
+	"testing"
+
+	"eckart/kernels/cpu"
+	"eckart/kernels/kerneltest"
+)
+
+// open returns a device that is closed when the test ends.
+func open(t testing.TB, isa cpu.ISA, threads int) *cpu.Device {
+	t.Helper()
+	d, err := cpu.Open(cpu.Options{Threads: threads, ISA: isa})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
+}
+
+// The whole suite runs on two threads for every instruction set; on other numbers of threads the results must be the
+// same bits.
+func TestSuite(t *testing.T) {
+	for _, isa := range cpu.ISAs() {
+		t.Run(isa.String(), func(t *testing.T) {
+			two := open(t, isa, 2)
+			kerneltest.Run(t, two)
+			for _, threads := range []int{1, 3} {
+				t.Run(fmt.Sprintf("threads=%d", threads), func(t *testing.T) {
+					kerneltest.Same(t, two, open(t, isa, threads))
+				})
+			}
+		})
+	}
+}

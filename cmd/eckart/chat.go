@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"os/signal"
@@ -84,7 +85,7 @@ func (c *conversation) over(ctx context.Context, i *launch.Instance, api *openai
 		return fmt.Errorf("listen on loopback: %w", err)
 	}
 	c.url = "http://" + listener.Addr().String()
-	server := api.HTTP()
+	server := openai.NewHTTPServer(api, slog.New(slog.DiscardHandler))
 	go server.Serve(listener)
 	defer server.Close()
 

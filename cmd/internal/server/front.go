@@ -11,6 +11,8 @@ import (
 	"net/http/pprof"
 	"sync/atomic"
 	"time"
+
+	"eckart/api/openai"
 )
 
 // A front is the HTTP server. It answers from the moment the address is bound; before the model is loaded it answers
@@ -25,14 +27,7 @@ type front struct {
 // newFront starts to answer on listener, which it takes over.
 func newFront(listener net.Listener, logger *slog.Logger) *front {
 	f := &front{listener: listener, failed: make(chan error, 1)}
-	f.http = &http.Server{
-		Handler: f,
-		// An answer may take as long as its tokens do: there is no limit on writing but the one that each write sets.
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    32 << 10,
-		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
-	}
+	f.http = openai.NewHTTPServer(f, logger)
 	go func() {
 		if err := f.http.Serve(listener); err != http.ErrServerClosed {
 			f.failed <- err

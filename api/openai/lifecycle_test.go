@@ -102,16 +102,17 @@ func TestClientLeaves(t *testing.T) {
 // TestSlowReader is row C4: a client that stops reading is dropped when its buffers are full and the time to write is
 // over; another one keeps its pace.
 func TestSlowReader(t *testing.T) {
+	const chunks = 16 // of a MiB: more than the sockets of both ends hold
 	large := strings.Repeat("x", 1<<20)
 	e := &scripted{script: func(r runtime.Request) []runtime.Token {
-		pieces := make([]string, 64)
+		pieces := make([]string, chunks)
 		for i := range pieces {
 			pieces[i] = large
 		}
 		return says(pieces...)(r)
 	}}
 	o := options(t, e)
-	o.WriteTimeout = 200 * time.Millisecond
+	o.WriteTimeout = time.Second
 	_, url := serve(t, o)
 	slow, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
 	if err != nil {
@@ -130,7 +131,7 @@ func TestSlowReader(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if text := readAll(t, res.Body); !strings.HasSuffix(text, "data: [DONE]\n\n") || len(text) < 64<<20 {
+	if text := readAll(t, res.Body); !strings.HasSuffix(text, "data: [DONE]\n\n") || len(text) < chunks<<20 {
 		t.Errorf("another client got %d bytes", len(text))
 	}
 }

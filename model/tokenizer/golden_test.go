@@ -1,0 +1,113 @@
+package tokenizer_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"eckart/model/tokenizer"
+)
+
+// goldenCase is a text and what the reference made of it.
+type goldenCase struct {
+	Text        string
+	IDs         []int32
+	IDsPlain    []int32 `json:"ids_plain"`
+	Decoded     string
+	DecodedSkip string `json:"decoded_skip"`
+}
+
+const shared = "../../../shared/"
+
+// kinds returns the folders of golden tokenizers: those of the project, and those of the shared folder where there is one.
+func kinds(t testing.TB) []string {
+	t.Helper()
+	var all []string
+	for _, pattern := range []string{"testdata/*/cases.json.gz", shared + "golden/tokenizers/*/cases.json"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range found {
+			all = append(all, filepath.Dir(f))
+		}
+	}
+	if len(all) < 10 {
+		t.Fatalf("testdata has %d golden tokenizers, want 10", len(all))
+	}
+	return all
+}
+
+// read returns a file, or what is packed in the file of that name with .gz behind it.
+func read(t testing.TB, path string) []byte {
+	t.Helper()
+	raw, err := os.ReadFile(path)
+	if err == nil {
+		return raw
+	}
+	if raw, err = os.ReadFile(path + ".gz"); err != nil {
+		t.Fatal(err)
+	}
+	packed, err := gzip.NewReader(bytes.NewReader(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if raw, err = io.ReadAll(packed); err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+func load(t testing.TB, path string) *tokenizer.Tokenizer {
+	t.Helper()
+	tok, err := tokenizer.New(read(t, path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tok
+}
+
+func cases(t testing.TB, kind string) []goldenCase {
+	t.Helper()
+	var file struct{ Cases []goldenCase }
+	if err := json.Unmarshal(read(t, filepath.Join(kind, "cases.json")), &file); err != nil {
+		t.Fatal(err)
+	}
+	return file.Cases
+}
+
+// TestGolden holds ids and texts to those of the reference.
+func TestGolden(t *testing.T) {
+	for _, kind := range kinds(t) {
+		t.Run(filepath.Base(filepath.Dir(kind))+"/"+filepath.Base(kind), func(t *testing.T) {
+			tok := load(t, filepath.Join(kind, "tokenizer.json"))
+			all := cases(t, kind)
+			if len(all) < 50 {
+				t.Fatalf("only %d cases", len(all))
+			}
+			for _, c := range all {
+				ids := tok.Encode(c.Text, tokenizer.EncodeOptions{AddSpecial: true, ParseSpecial: true})
+				if !slices.Equal(ids, c.IDs) {
+					t.Errorf("encode %q with special tokens: %v, want %v", c.Text, ids, c.IDs)
+				}
+				plain := tok.Encode(c.Text, tokenizer.EncodeOptions{ParseSpecial: true})
+				if !slices.Equal(plain, c.IDsPlain) {
+					t.Errorf("encode %q: %v, want %v", c.Text, plain, c.IDsPlain)
+				}
+				if got := tok.Decode(c.IDsPlain, false); got != c.Decoded {
+					t.Errorf("decode %v: %q, want %q", c.IDsPlain, got, c.Decoded)
+				}
+				if got := tok.Decode(c.IDs, true); got != c.DecodedSkip {
+					t.Errorf("decode %v without special tokens: %q, want %q", c.IDs, got, c.DecodedSkip)
+				}
+				streamed(t, tok, c.IDs, true)
+				streamed(t, tok, c.IDsPlain, false)
+			}
+		})
+	}
+}

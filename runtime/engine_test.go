@@ -198,7 +198,7 @@ func mixture(n int) []Request {
 			prompt = append(prompt, int32(3+rng.IntN(317)))
 		}
 		r := Request{
-			ID: fmt.Sprint(i), Prompt: prompt, MaxTokens: 1 + rng.IntN(24), Logprobs: i%7 - 1, IgnoreEOS: i%3 == 0,
+			ID: fmt.Sprint(i), Prompt: prompt, MaxTokens: 1 + rng.IntN(48), Logprobs: i%7 - 1, IgnoreEOS: i%3 == 0,
 			Sampling: DefaultSampling(), Salt: []string{"", "a"}[i%2],
 		}
 		r.Sampling.Seed = seed(uint64(i))
@@ -221,8 +221,7 @@ func mixture(n int) []Request {
 }
 
 // alone answers each request in an engine that serves nothing else: one sequence, whole prompts, nothing cached.
-func alone(t *testing.T, all []Request) []answer {
-	one := roomy
+func alone(t *testing.T, one shape, all []Request) []answer {
 	one.slots, one.blocks = 1, 64
 	e := newEngine(t, one).serve(t)
 	var answers []answer
@@ -241,8 +240,16 @@ func alone(t *testing.T, all []Request) []answer {
 // TestBatchEqualsAlone holds that a request gets the same ids, text and log-probabilities, bit for bit, however it is
 // served: with others, in chunks, after preemptions, from the cache.
 func TestBatchEqualsAlone(t *testing.T) {
+	for _, blockTokens := range []int{4, 16} {
+		t.Run(fmt.Sprintf("blocks of %d", blockTokens), func(t *testing.T) { batchEqualsAlone(t, blockTokens) })
+	}
+}
+
+func batchEqualsAlone(t *testing.T, blockTokens int) {
+	roomy := roomy
+	roomy.blockTokens = blockTokens
 	all := mixture(32)
-	want := alone(t, all)
+	want := alone(t, roomy, all)
 	run := func(t *testing.T, e *Engine) Stats {
 		var wg sync.WaitGroup
 		for i, r := range all {
@@ -282,15 +289,10 @@ func TestBatchEqualsAlone(t *testing.T) {
 	})
 	t.Run("preempted", func(t *testing.T) {
 		s := roomy
-		s.slots, s.rows, s.blocks = 8, 64, 34
+		s.slots, s.rows, s.blocks = 8, 64, 136/blockTokens
 		if s := run(t, newEngine(t, s).serve(t)); s.Preemptions == 0 {
 			t.Error("nothing was preempted")
 		}
-	})
-	t.Run("other blocks", func(t *testing.T) {
-		s := roomy
-		s.blockTokens, s.blocks = 16, 100
-		run(t, newEngine(t, s).serve(t))
 	})
 }
 
@@ -455,35 +457,30 @@ func TestLeaving(t *testing.T) {
 			if a := <-never; !errors.Is(a.err, context.Canceled) || len(a.tokens) > 0 {
 				t.Errorf("waiting and cancelled: %+v", a)
 			}
-			ran := func(name string) bool {
-				return slices.ContainsFunc(e.sched.running, func(q *sequence) bool { return q.id == name })
+			find := func(name string) *sequence {
+				i := slices.IndexFunc(e.sched.running, func(q *sequence) bool { return q.id == name })
+				if i < 0 {
+					return nil
+				}
+				return e.sched.running[i]
 			}
-			for left := false; !left; { // until it has had its first token and left
+			for { // until its first token was delivered, and the next step stands before the model
 				pass <- struct{}{}
-				select {
-				case err := <-gone:
-					if want := name == "cancels"; (err != nil) != want || want && err.Error() != "had enough" {
-						t.Errorf("left with error %v", err)
-					}
-					left = true
-				case <-about:
-					if ran("never") {
-						t.Error("a cancelled request got a turn")
-					}
+				<-about
+				if find("never") != nil {
+					t.Error("a cancelled request got a turn")
+				}
+				if q := find("leaves"); q != nil && q.generated() > 0 {
+					break
 				}
 			}
-			// The call to leave was sent before Generate returned, so that the plan of the next step knows.
-			for range 2 {
-				select {
-				case <-about: // perhaps planned before it left
-					pass <- struct{}{}
-				case a := <-stays:
-					t.Fatalf("the other ended: %+v", a)
-				}
+			if err, want := <-gone, name == "cancels"; (err != nil) != want || want && err.Error() != "had enough" {
+				t.Errorf("left with error %v", err)
 			}
+			pass <- struct{}{} // the step that was planned before it left
 			<-about
-			if ran("leaves") || e.o.Cache.Used() != e.o.Cache.BlocksFor(e.sched.running[0].computed+1) {
-				t.Errorf("after leaving it runs: %v; %d blocks are used", ran("leaves"), e.o.Cache.Used())
+			if q := find("leaves"); q != nil || e.o.Cache.Used() != e.o.Cache.BlocksFor(find("stays").computed+1) {
+				t.Errorf("a step after it left it runs: %v; %d blocks are used", q != nil, e.o.Cache.Used())
 			}
 			go func() {
 				for range about {
@@ -558,7 +555,7 @@ func TestSlowReader(t *testing.T) {
 
 func TestBadLogitsFailOneRequest(t *testing.T) {
 	all := mixture(6)
-	want := alone(t, all)
+	want := alone(t, roomy, all)
 	e := newEngine(t, roomy)
 	forward := e.forward
 	e.forward = func(b *model.Batch) (kernels.Mat, error) {
@@ -757,7 +754,7 @@ func TestHammer(t *testing.T) {
 		s.slots, s.rows, s.blocks, s.queue, s.context = 6, 24, 40, 10, 60
 		e := newEngine(t, s).serve(t)
 		all := mixture(32)
-		want := alone(t, all)
+		want := alone(t, roomy, all)
 		var wg sync.WaitGroup
 		for client := range 16 {
 			wg.Go(func() {

@@ -104,7 +104,9 @@ func (e *Engine) enqueue(ctx context.Context, r Request) (*sequence, error) {
 	}
 	q := newSequence(r.ID, e.o.Cache, r.Salt, slices.Clone(r.Prompt), limit)
 	q.sampler = newSampler(r.Sampling, r.Prompt)
-	q.text = newText(e.o.Tokenizer.NewStream(!r.KeepSpecial), r.Stop, r.IncludeStop)
+	// The end of the prompt tells the decoder that this text does not begin a text: a leading space stays.
+	before := r.Prompt[max(0, len(r.Prompt)-decoderContext):]
+	q.text = newText(e.o.Tokenizer.NewStream(!r.KeepSpecial, before...), r.Stop, r.IncludeStop)
 	q.stopIDs = slices.Clone(r.StopIDs)
 	q.ends = slices.Clone(r.StopIDs)
 	if !r.IgnoreEOS {
@@ -122,6 +124,9 @@ func (e *Engine) enqueue(ctx context.Context, r Request) (*sequence, error) {
 		return nil, e.closed()
 	}
 }
+
+// decoderContext is how many tokens of the prompt the decoder sees: more than special tokens stand in a row.
+const decoderContext = 16
 
 // leave tells the loop that nobody reads q any more.
 func (e *Engine) leave(q *sequence) {

@@ -279,7 +279,7 @@ func randomCalls(t testing.TB, next func(n int) int, calls int) (preempted int) 
 		case 0:
 			name := strconv.Itoa(i)
 			prompt := testPrompt(strconv.Itoa(next(3)), 1+next(blocks*blockTokens))
-			q := newSequence(name, s.cache, "", prompt, len(prompt)+1+next(10))
+			q := newSequence(name, s.cache, "", prompt, len(prompt)+1+next(max(10, blocks*blockTokens-len(prompt))))
 			if err := s.submit(q); (err != nil) != (s.cache.BlocksFor(q.limit-1) > blocks) {
 				t.Fatalf("submit %d tokens up to %d: %v", q.prompt, q.limit, err)
 			} else if err == nil {

@@ -1,0 +1,100 @@
+package cpu
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// write makes files under a new folder and returns it.
+func write(t *testing.T, files map[string]string) string {
+	t.Helper()
+	root := t.TempDir()
+	for name, text := range files {
+		file := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
+}
+
+func TestCountCores(t *testing.T) {
+	// Four cores of two threads each, numbered as usual: 0 and 4 are one core.
+	files := map[string]string{}
+	for id := range 8 {
+		files[fmt.Sprintf("cpu%d/topology/thread_siblings_list", id)] = fmt.Sprintf("%d,%d\n", id%4, id%4+4)
+	}
+	root := write(t, files)
+	for _, c := range []struct {
+		name    string
+		root    string
+		allowed []int
+		want    int
+	}{
+		{"all", root, []int{0, 1, 2, 3, 4, 5, 6, 7}, 4},
+		{"both threads of a core", root, []int{1, 5}, 1},
+		{"one thread of each core", root, []int{0, 1, 6, 7}, 4},
+		{"no topology", t.TempDir(), []int{0, 1, 6}, 3},
+	} {
+		allowed := map[int]bool{}
+		for _, id := range c.allowed {
+			allowed[id] = true
+		}
+		if got := countCores(c.root, func(id int) bool { return allowed[id] }, len(allowed)); got != c.want {
+			t.Errorf("%s: got %d, want %d", c.name, got, c.want)
+		}
+	}
+}
+
+func TestMachineMemory(t *testing.T) {
+	root := write(t, map[string]string{"meminfo": "MemTotal:       1000 kB\nMemFree:  10 kB\nMemAvailable:    400 kB\nHugePages_Total: 0\n"})
+	if free, total := machineMemory(root + "/meminfo"); free != 400<<10 || total != 1000<<10 {
+		t.Errorf("got %d of %d", free, total)
+	}
+	if free, total := machineMemory(root + "/absent"); free != 0 || total != 0 {
+		t.Errorf("without meminfo: got %d of %d", free, total)
+	}
+}
+
+func TestLimitMemory(t *testing.T) {
+	const machineFree, machineTotal = 600, 1000
+	for _, c := range []struct {
+		name        string
+		group       string
+		files       map[string]string
+		free, total int64
+	}{
+		{"no limit", "0::/a", map[string]string{"a/memory.max": "max\n"}, 600, 1000},
+		{"no files", "0::/a", nil, 600, 1000},
+		{"limit above the machine's", "0::/a", map[string]string{"a/memory.max": "5000\n", "a/memory.current": "4999\n"}, 600, 1000},
+		{"limit", "0::/a", map[string]string{"a/memory.max": "500\n", "a/memory.current": "100\n"}, 400, 500},
+		{
+			"cached files count as free", "0::/a",
+			map[string]string{
+				"a/memory.max": "500\n", "a/memory.current": "300\n",
+				"a/memory.stat": "anon 50\ninactive_file 120\nactive_file 9\n",
+			}, 320, 500,
+		},
+		{"the machine has less", "0::/a", map[string]string{"a/memory.max": "900\n", "a/memory.current": "1\n"}, 600, 900},
+		{
+			"limit of an outer group", "0::/a/b/c",
+			map[string]string{"a/memory.max": "300\n", "a/memory.current": "250\n", "a/b/c/memory.max": "400\n"}, 50, 300,
+		},
+		{"the path is the host's", "0::/host/only", map[string]string{"memory.max": "200\n", "memory.current": "0\n"}, 200, 200},
+		{"used up", "0::/", map[string]string{"memory.max": "200\n", "memory.current": "250\n"}, 0, 200},
+		{
+			"version 1", "3:cpu:/x\n5:memory:/a\n0::/",
+			map[string]string{"memory/a/memory.limit_in_bytes": "500\n", "memory/a/memory.usage_in_bytes": "450\n"}, 50, 500,
+		},
+	} {
+		root := write(t, c.files)
+		if free, total := limitMemory(root, c.group, machineFree, machineTotal); free != c.free || total != c.total {
+			t.Errorf("%s: got %d of %d, want %d of %d", c.name, free, total, c.free, c.total)
+		}
+	}
+}

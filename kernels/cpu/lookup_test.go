@@ -1,0 +1,54 @@
+package cpu
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"eckart/kernels"
+)
+
+func TestLookups(t *testing.T) {
+	eachVariant(t, func(t *testing.T, o Options) {
+		s := openStream(t, o, 2)
+		rng := rand.New(rand.NewPCG(13, 14))
+		for _, ty := range weightTypes {
+			for _, cols := range []int{1, 33, 960} {
+				const rows, tokens = 50, 200
+				table := random(rng, rows, cols, cols+2, ty)
+				ids := kernels.Mat{Span: kernels.Span{Host: make([]byte, tokens*4)}, Rows: tokens, Cols: 1, Stride: 1, Type: kernels.I32}
+				for i := range tokens {
+					ids.Int32s(i)[0] = int32(rng.IntN(rows))
+				}
+				y := random(rng, tokens, cols, cols+1, kernels.F32)
+				verb := s.Embed
+				if ty == kernels.F32 {
+					verb = s.Gather
+				}
+				if n := testing.AllocsPerRun(5, func() { verb(y, table, ids) }); n != 0 {
+					t.Errorf("%s: %v allocations", ty, n)
+				}
+				for i := range tokens {
+					for j, got := range y.Float32s(i) {
+						if want := get(table, int(ids.Int32s(i)[0]), j); got != want {
+							t.Fatalf("%s: row %d, column %d: got %g, want %g", ty, i, j, got, want)
+						}
+					}
+				}
+			}
+		}
+	})
+}
+
+func TestUploadDownload(t *testing.T) {
+	s := openStream(t, Options{}, 1)
+	m := random(rand.New(rand.NewPCG(1, 1)), 3, 5, 5, kernels.F32)
+	want := []float32{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}
+	got := make([]float32, 15)
+	s.Upload(m, kernels.Float32Bytes(want))
+	s.Download(kernels.Float32Bytes(got), m)
+	for i, v := range want {
+		if got[i] != v || m.Float32s(i / 5)[i%5] != v {
+			t.Fatalf("element %d: got %g and %g, want %g", i, got[i], m.Float32s(i / 5)[i%5], v)
+		}
+	}
+}

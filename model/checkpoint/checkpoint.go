@@ -95,7 +95,7 @@ func (c *Checkpoint) Metadata() map[string]string { return c.metadata }
 func (c *Checkpoint) Notices() []string { return c.notices }
 
 // ReadFile returns a side file such as config.json, which lies beside the
-// tensors. A file of more than limit bytes is an error, and so is anything but a
+// tensors or, named with slashes, in a folder there. A file of more than limit bytes is an error, and so is anything but a
 // regular file. The error wraps fs.ErrNotExist where there is no such file.
 func (c *Checkpoint) ReadFile(name string, limit int64) ([]byte, error) {
 	return c.folder.read(name, limit)

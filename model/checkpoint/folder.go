@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 )
 
 // folder is where the files of a checkpoint lie: a directory of a file system,
@@ -24,7 +25,7 @@ type folder struct {
 // stands for is looked at before it is opened, since opening a named pipe would
 // wait for a writer.
 func (f folder) open(name string) (fs.File, int64, error) {
-	if name == "" || path.Base(name) != name || !fs.ValidPath(name) || !filepath.IsLocal(name) || filepath.Base(name) != name {
+	if !fs.ValidPath(name) || strings.ContainsRune(name, '\\') || !filepath.IsLocal(name) {
 		return nil, 0, fmt.Errorf("want the name of a file in the folder, have %s", quote(name))
 	}
 	full := path.Join(f.dir, name)

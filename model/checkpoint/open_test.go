@@ -347,6 +347,9 @@ func TestReadFile(t *testing.T) {
 	if data, err := c.ReadFile("config.json", 10); err != nil || string(data) != "0123456789" {
 		t.Errorf("config.json is %q, error %v", data, err)
 	}
+	if data, err := c.ReadFile("d/x.json", 10); err != nil || string(data) != "{}" {
+		t.Errorf("d/x.json is %q, error %v", data, err)
+	}
 	if _, err := c.ReadFile("absent.json", 10); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), filepath.Join(dir, "m", "absent.json")) {
 		t.Errorf("error is %v", err)
 	}
@@ -354,8 +357,9 @@ func TestReadFile(t *testing.T) {
 		"config.json": "it has 10 bytes, want at most 9",
 		"climb.json":  "it leaves the folder",
 		"d":           "have a directory",
-		"d/x.json":    "want the name of a file in the folder",
+		"d/none.json": "no such file",
 		"../secret":   "want the name of a file in the folder",
+		"d/../../m":   "want the name of a file in the folder",
 		"":            "want the name of a file in the folder",
 		".":           "have a directory",
 	} {

@@ -136,10 +136,10 @@ def test_chat_stream_usage(s):
 
 
 def test_stream_helper(s):
-    with s.client.chat.completions.stream(model=s.model, messages=CHAT, max_tokens=8, temperature=0) as stream:
+    with s.client.chat.completions.stream(model=s.model, messages=CHAT, stop="(", temperature=0) as stream:
         text = "".join(e.delta for e in stream if e.type == "content.delta")
         final = stream.get_final_completion()
-    assert text == final.choices[0].message.content
+    assert text and text == final.choices[0].message.content and final.choices[0].finish_reason == "stop"
 
 
 def test_completions(s):

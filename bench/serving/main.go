@@ -88,7 +88,7 @@ type server struct {
 
 func start(program, model string, threads, slots int) (*server, error) {
 	args := []string{"--addr", "127.0.0.1:0", "--threads", strconv.Itoa(threads), "--slots", strconv.Itoa(slots), "--log-level", "error",
-		"--cache-memory", strconv.Itoa(cacheBytes), "--context", "1024"}
+		"--cache-memory", strconv.Itoa(cacheBytes), "--context", "1024", "--served-model-name", "m"}
 	if model != "" {
 		args = append(args, model)
 	}
@@ -132,7 +132,7 @@ func (s *server) peakMemory() float64 {
 
 // stream asks for a completion and returns when its first and its last event came.
 func (s *server) stream(prompt string, tokens int) (first, last time.Time, err error) {
-	body := fmt.Sprintf(`{"prompt": %q, "max_tokens": %d, "ignore_eos": true, "temperature": 0, "stream": true}`, prompt, tokens)
+	body := fmt.Sprintf(`{"model": "m", "prompt": %q, "max_tokens": %d, "ignore_eos": true, "temperature": 0, "stream": true}`, prompt, tokens)
 	response, err := http.Post(s.url+"/v1/completions", "application/json", bytes.NewReader([]byte(body)))
 	if err != nil {
 		return first, last, err

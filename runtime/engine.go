@@ -82,7 +82,6 @@ type Engine struct {
 	out     outcome
 	scratch *scratch
 	host    []float32 // logits, where the device does not share the host's memory
-	logits  kernels.Mat
 
 	// Shared with the goroutines that generate.
 	calls    chan call

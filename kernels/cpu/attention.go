@@ -23,6 +23,7 @@ const (
 	groupTokens   = 64  // keys that a scoresFunc takes at once
 	segmentTokens = 512 // keys of a segment, which one thread sums alone
 	maxQueries    = 6   // queries that a scoresFunc or a valuesFunc takes at once
+	fewQueries    = 4   // up to so many, memory is what they wait for
 	tileQueries   = 24  // queries of a tile, unless a key head has more query heads
 
 	// A unit of work is split by segments when it is more than this part of a thread's share.
@@ -31,13 +32,15 @@ const (
 
 // scoresFunc computes s[i][j] = q[i]·k[j] for a fixed number of queries i and groups of groupTokens keys j. The rows of
 // s are tileTokens apart; query i is rows[i] bytes from q. Chunk c of the keys is chunks[c] bytes from k and holds
-// chunkTokens of them, (dim, chunkTokens).
-type scoresFunc func(s, q *float32, rows *int, k *byte, chunks *int, groups, dim int)
+// chunkTokens of them, (dim, chunkTokens). The functions of up to fewQueries queries also fetch the memory ahead[c] bytes
+// from k, which comes next.
+type scoresFunc func(s, q *float32, rows *int, k *byte, chunks, ahead *int, groups, dim int)
 
 // valuesFunc adds Σ p[i][j]·v[j] over from <= j < to to y[i] for a fixed number of queries i. The rows of y are stride
 // bytes apart, those of p tileTokens elements. Chunk c of the values is chunks[c] bytes from v and holds chunkTokens of
-// them, (chunkTokens, width); width is a multiple of 16.
-type valuesFunc func(y *float32, stride int, p *float32, v *byte, chunks *int, from, to, width int)
+// them, (chunkTokens, width); width is a multiple of 16. Those of up to fewQueries queries also fetch the
+// memory ahead[c] bytes from v.
+type valuesFunc func(y *float32, stride int, p *float32, v *byte, chunks, ahead *int, from, to, width int)
 
 // softmaxFunc turns groups of 16 scores s into exp(scale·(s - top)), where top is the largest score that the query has
 // met, and adds them to its sums. state is a query's: width features, 16 partial sums, top. When the top rises, what
@@ -110,8 +113,11 @@ type attendScratch struct {
 	state, total []float32 // (queries, width + stateExtra): of a segment, and of all before it
 	rows         []int     // bytes from the first query of a tile
 	queries      [][2]int  // for each query: the keys it sees
-	keys, values [tileTokens]int
-	wide         []float32 // a row of a chunk of the cache, for plain Go
+	// Where the chunks of a tile are, in bytes from the cache's first key and first value; what comes after the keys is
+	// values, and the other way round.
+	keys, values           [tileTokens]int
+	valuesAhead, keysAhead [tileTokens]int
+	wide                   []float32 // a row of a chunk of the cache, for plain Go
 }
 
 // Attend implements kernels.Stream.
@@ -255,8 +261,15 @@ func (t *attendTask) state(states []float32, i int) []float32 {
 // tile adds the keys from low up to high, which lie in the tile that begins at position from.
 func (t *attendTask) tile(w *attendScratch, u *attendUnit, head, from, low, high int, state []float32) {
 	t.locate(w, u, head, from, low, high)
+	if t.fast {
+		t.lookAhead(w, u, head, from, low, high)
+	}
 	queries := u.rows * t.group
-	parts := (queries + maxQueries - 1) / maxQueries
+	most := maxQueries
+	if queries <= 2*fewQueries {
+		most = fewQueries
+	}
+	parts := (queries + most - 1) / most
 	part := (queries + parts - 1) / parts
 	// Scores of all queries, then values, so that each part of the cache stays in the first-level cache meanwhile.
 	for first := 0; first < queries; first += part {
@@ -318,6 +331,21 @@ func (t *attendTask) locate(w *attendScratch, u *attendUnit, head, from, low, hi
 	}
 }
 
+// lookAhead says what to fetch meanwhile: the tile's values during its scores, the keys of the next tile during its
+// values.
+func (t *attendTask) lookAhead(w *attendScratch, u *attendUnit, head, from, low, high int) {
+	l := &t.layout
+	apart := int(uintptr(at(t.kv.V, 0)) - uintptr(at(t.kv.K, 0)))
+	blocks := t.seqs.Blocks.Int32s(u.seq)
+	last := (u.pos + u.rows - 1) / l.chunk
+	for c := range tileTokens / l.chunk {
+		w.valuesAhead[c] = w.values[c] + apart
+		next := min(from/l.chunk+tileTokens/l.chunk+c, last) * l.chunk
+		block, place := int(blocks[next/t.kv.BlockTokens]), next%t.kv.BlockTokens/l.chunk
+		w.keysAhead[c] = (block*t.kv.K.Stride+(head*l.chunks+place)*l.chunk*t.kv.KeyDim)*l.elementBytes - apart
+	}
+}
+
 // scores computes the scores of n queries in groups first up to end.
 func (t *attendTask) scores(w *attendScratch, u *attendUnit, head, query, n, first, end int) {
 	q := at(t.q, (u.row*t.q.Stride+head*t.group*t.kv.KeyDim)*4)
@@ -327,7 +355,7 @@ func (t *attendTask) scores(w *attendScratch, u *attendUnit, head, query, n, fir
 	}
 	const perGroup = groupTokens / chunkTokens
 	t.code.scores[t.kv.K.Type][n](&w.scores[query*tileTokens+first*groupTokens], (*float32)(q), &w.rows[query],
-		(*byte)(at(t.kv.K, 0)), &w.keys[first*perGroup], end-first, t.kv.KeyDim)
+		(*byte)(at(t.kv.K, 0)), &w.keys[first*perGroup], &w.valuesAhead[first*perGroup], end-first, t.kv.KeyDim)
 }
 
 // softmax turns the scores from low up to high into weights.
@@ -355,7 +383,7 @@ func (t *attendTask) values(w *attendScratch, query, n, low, high int, state []f
 		t.valuesGeneric(w, query, n, low, high, state)
 	default:
 		t.code.values[t.kv.V.Type][n](&state[query*t.stateLen()], t.stateLen()*4, &w.scores[query*tileTokens],
-			(*byte)(at(t.kv.V, 0)), &w.values[0], low, high, t.kv.ValueDim)
+			(*byte)(at(t.kv.V, 0)), &w.values[0], &w.keysAhead[0], low, high, t.kv.ValueDim)
 	}
 }
 

@@ -7,179 +7,179 @@ package cpu
 // scores1F32AVX2 is a scoresFunc of 1 queries.
 //
 //go:noescape
-func scores1F32AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
+func scores1F32AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
 
 // scores2F32AVX2 is a scoresFunc of 2 queries.
 //
 //go:noescape
-func scores2F32AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
+func scores2F32AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
 
 // scores3F32AVX2 is a scoresFunc of 3 queries.
 //
 //go:noescape
-func scores3F32AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
+func scores3F32AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
 
 // scores4F32AVX2 is a scoresFunc of 4 queries.
 //
 //go:noescape
-func scores4F32AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
+func scores4F32AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
 
 // scores5F32AVX2 is a scoresFunc of 5 queries.
 //
 //go:noescape
-func scores5F32AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
+func scores5F32AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
 
 // scores6F32AVX2 is a scoresFunc of 6 queries.
 //
 //go:noescape
-func scores6F32AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
+func scores6F32AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
 
 // values1F32AVX2 is a valuesFunc of 1 queries.
 //
 //go:noescape
-func values1F32AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
+func values1F32AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
 
 // values2F32AVX2 is a valuesFunc of 2 queries.
 //
 //go:noescape
-func values2F32AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
+func values2F32AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
 
 // values3F32AVX2 is a valuesFunc of 3 queries.
 //
 //go:noescape
-func values3F32AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
+func values3F32AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
 
 // values4F32AVX2 is a valuesFunc of 4 queries.
 //
 //go:noescape
-func values4F32AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
+func values4F32AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
 
 // values5F32AVX2 is a valuesFunc of 5 queries.
 //
 //go:noescape
-func values5F32AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
+func values5F32AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
 
 // values6F32AVX2 is a valuesFunc of 6 queries.
 //
 //go:noescape
-func values6F32AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
+func values6F32AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
 
 // scores1F16AVX2 is a scoresFunc of 1 queries.
 //
 //go:noescape
-func scores1F16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
+func scores1F16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
 
 // scores2F16AVX2 is a scoresFunc of 2 queries.
 //
 //go:noescape
-func scores2F16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
+func scores2F16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
 
 // scores3F16AVX2 is a scoresFunc of 3 queries.
 //
 //go:noescape
-func scores3F16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
+func scores3F16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
 
 // scores4F16AVX2 is a scoresFunc of 4 queries.
 //
 //go:noescape
-func scores4F16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
+func scores4F16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
 
 // scores5F16AVX2 is a scoresFunc of 5 queries.
 //
 //go:noescape
-func scores5F16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
+func scores5F16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
 
 // scores6F16AVX2 is a scoresFunc of 6 queries.
 //
 //go:noescape
-func scores6F16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
+func scores6F16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
 
 // values1F16AVX2 is a valuesFunc of 1 queries.
 //
 //go:noescape
-func values1F16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
+func values1F16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
 
 // values2F16AVX2 is a valuesFunc of 2 queries.
 //
 //go:noescape
-func values2F16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
+func values2F16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
 
 // values3F16AVX2 is a valuesFunc of 3 queries.
 //
 //go:noescape
-func values3F16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
+func values3F16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
 
 // values4F16AVX2 is a valuesFunc of 4 queries.
 //
 //go:noescape
-func values4F16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
+func values4F16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
 
 // values5F16AVX2 is a valuesFunc of 5 queries.
 //
 //go:noescape
-func values5F16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
+func values5F16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
 
 // values6F16AVX2 is a valuesFunc of 6 queries.
 //
 //go:noescape
-func values6F16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
+func values6F16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
 
 // scores1BF16AVX2 is a scoresFunc of 1 queries.
 //
 //go:noescape
-func scores1BF16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
+func scores1BF16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
 
 // scores2BF16AVX2 is a scoresFunc of 2 queries.
 //
 //go:noescape
-func scores2BF16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
+func scores2BF16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
 
 // scores3BF16AVX2 is a scoresFunc of 3 queries.
 //
 //go:noescape
-func scores3BF16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
+func scores3BF16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
 
 // scores4BF16AVX2 is a scoresFunc of 4 queries.
 //
 //go:noescape
-func scores4BF16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
+func scores4BF16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
 
 // scores5BF16AVX2 is a scoresFunc of 5 queries.
 //
 //go:noescape
-func scores5BF16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
+func scores5BF16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
 
 // scores6BF16AVX2 is a scoresFunc of 6 queries.
 //
 //go:noescape
-func scores6BF16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
+func scores6BF16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
 
 // values1BF16AVX2 is a valuesFunc of 1 queries.
 //
 //go:noescape
-func values1BF16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
+func values1BF16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
 
 // values2BF16AVX2 is a valuesFunc of 2 queries.
 //
 //go:noescape
-func values2BF16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
+func values2BF16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
 
 // values3BF16AVX2 is a valuesFunc of 3 queries.
 //
 //go:noescape
-func values3BF16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
+func values3BF16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
 
 // values4BF16AVX2 is a valuesFunc of 4 queries.
 //
 //go:noescape
-func values4BF16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
+func values4BF16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
 
 // values5BF16AVX2 is a valuesFunc of 5 queries.
 //
 //go:noescape
-func values5BF16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
+func values5BF16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
 
 // values6BF16AVX2 is a valuesFunc of 6 queries.
 //
 //go:noescape
-func values6BF16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
+func values6BF16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)

@@ -4,41 +4,48 @@
 
 #include "textflag.h"
 
-// func scores1F32AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
-// Requires: AVX, FMA3
-TEXT ·scores1F32AVX2(SB), NOSPLIT, $0-56
-	SHLQ $0x02, dim+48(FP)
-	SHLQ $0x01, groups+40(FP)
+// func scores1F32AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
+// Requires: AVX, FMA3, MMX+
+TEXT ·scores1F32AVX2(SB), NOSPLIT, $0-64
+	SHLQ $0x02, dim+56(FP)
+	SHLQ $0x01, groups+48(FP)
 	MOVQ rows+16(FP), AX
 	MOVQ q+8(FP), CX
 	ADDQ (AX), CX
 
 pass:
 	MOVQ   chunks+32(FP), AX
-	MOVQ   k+24(FP), DX
-	ADDQ   (AX), DX
+	MOVQ   ahead+40(FP), DX
 	MOVQ   k+24(FP), BX
-	ADDQ   8(AX), BX
+	MOVQ   BX, SI
+	ADDQ   (DX), SI
+	ADDQ   (AX), BX
+	MOVQ   k+24(FP), DI
+	MOVQ   DI, R8
+	ADDQ   8(DX), R8
+	ADDQ   8(AX), DI
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 	XORQ   AX, AX
-	XORQ   SI, SI
+	XORQ   DX, DX
 
 feature:
 	VBROADCASTSS (CX)(AX*1), Y4
-	VMOVUPS      (DX)(SI*1), Y5
+	VMOVUPS      (BX)(DX*1), Y5
 	VFMADD231PS  Y5, Y4, Y0
-	VMOVUPS      32(DX)(SI*1), Y5
+	VMOVUPS      32(BX)(DX*1), Y5
 	VFMADD231PS  Y5, Y4, Y1
-	VMOVUPS      (BX)(SI*1), Y5
+	VMOVUPS      (DI)(DX*1), Y5
 	VFMADD231PS  Y5, Y4, Y2
-	VMOVUPS      32(BX)(SI*1), Y5
+	VMOVUPS      32(DI)(DX*1), Y5
 	VFMADD231PS  Y5, Y4, Y3
-	ADDQ         $0x00000040, SI
+	PREFETCHT1   (SI)(DX*1)
+	PREFETCHT1   (R8)(DX*1)
+	ADDQ         $0x00000040, DX
 	ADDQ         $0x04, AX
-	CMPQ         AX, dim+48(FP)
+	CMPQ         AX, dim+56(FP)
 	JLT          feature
 	MOVQ         s+0(FP), AX
 	VMOVUPS      Y0, (AX)
@@ -47,16 +54,17 @@ feature:
 	VMOVUPS      Y3, 96(AX)
 	ADDQ         $0x00000080, s+0(FP)
 	ADDQ         $0x00000010, chunks+32(FP)
-	DECQ         groups+40(FP)
+	ADDQ         $0x00000010, ahead+40(FP)
+	DECQ         groups+48(FP)
 	JNZ          pass
 	VZEROUPPER
 	RET
 
-// func scores2F32AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
-// Requires: AVX, FMA3
-TEXT ·scores2F32AVX2(SB), NOSPLIT, $0-56
-	SHLQ $0x02, dim+48(FP)
-	SHLQ $0x01, groups+40(FP)
+// func scores2F32AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
+// Requires: AVX, FMA3, MMX+
+TEXT ·scores2F32AVX2(SB), NOSPLIT, $0-64
+	SHLQ $0x02, dim+56(FP)
+	SHLQ $0x01, groups+48(FP)
 	MOVQ rows+16(FP), AX
 	MOVQ q+8(FP), CX
 	ADDQ (AX), CX
@@ -65,10 +73,15 @@ TEXT ·scores2F32AVX2(SB), NOSPLIT, $0-56
 
 pass:
 	MOVQ   chunks+32(FP), AX
-	MOVQ   k+24(FP), BX
-	ADDQ   (AX), BX
+	MOVQ   ahead+40(FP), BX
 	MOVQ   k+24(FP), SI
-	ADDQ   8(AX), SI
+	MOVQ   SI, DI
+	ADDQ   (BX), DI
+	ADDQ   (AX), SI
+	MOVQ   k+24(FP), R8
+	MOVQ   R8, R9
+	ADDQ   8(BX), R9
+	ADDQ   8(AX), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -78,26 +91,28 @@ pass:
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
 	XORQ   AX, AX
-	XORQ   DI, DI
+	XORQ   BX, BX
 
 feature:
 	VBROADCASTSS (CX)(AX*1), Y8
 	VBROADCASTSS (DX)(AX*1), Y9
-	VMOVUPS      (BX)(DI*1), Y10
+	VMOVUPS      (SI)(BX*1), Y10
 	VFMADD231PS  Y10, Y8, Y0
 	VFMADD231PS  Y10, Y9, Y4
-	VMOVUPS      32(BX)(DI*1), Y10
+	VMOVUPS      32(SI)(BX*1), Y10
 	VFMADD231PS  Y10, Y8, Y1
 	VFMADD231PS  Y10, Y9, Y5
-	VMOVUPS      (SI)(DI*1), Y10
+	VMOVUPS      (R8)(BX*1), Y10
 	VFMADD231PS  Y10, Y8, Y2
 	VFMADD231PS  Y10, Y9, Y6
-	VMOVUPS      32(SI)(DI*1), Y10
+	VMOVUPS      32(R8)(BX*1), Y10
 	VFMADD231PS  Y10, Y8, Y3
 	VFMADD231PS  Y10, Y9, Y7
-	ADDQ         $0x00000040, DI
+	PREFETCHT1   (DI)(BX*1)
+	PREFETCHT1   (R9)(BX*1)
+	ADDQ         $0x00000040, BX
 	ADDQ         $0x04, AX
-	CMPQ         AX, dim+48(FP)
+	CMPQ         AX, dim+56(FP)
 	JLT          feature
 	MOVQ         s+0(FP), AX
 	VMOVUPS      Y0, (AX)
@@ -110,16 +125,17 @@ feature:
 	VMOVUPS      Y7, 608(AX)
 	ADDQ         $0x00000080, s+0(FP)
 	ADDQ         $0x00000010, chunks+32(FP)
-	DECQ         groups+40(FP)
+	ADDQ         $0x00000010, ahead+40(FP)
+	DECQ         groups+48(FP)
 	JNZ          pass
 	VZEROUPPER
 	RET
 
-// func scores3F32AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
-// Requires: AVX, FMA3
-TEXT ·scores3F32AVX2(SB), NOSPLIT, $0-56
-	SHLQ $0x02, dim+48(FP)
-	SHLQ $0x01, groups+40(FP)
+// func scores3F32AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
+// Requires: AVX, FMA3, MMX+
+TEXT ·scores3F32AVX2(SB), NOSPLIT, $0-64
+	SHLQ $0x02, dim+56(FP)
+	SHLQ $0x01, groups+48(FP)
 	MOVQ rows+16(FP), AX
 	MOVQ q+8(FP), CX
 	ADDQ (AX), CX
@@ -130,10 +146,15 @@ TEXT ·scores3F32AVX2(SB), NOSPLIT, $0-56
 
 pass:
 	MOVQ   chunks+32(FP), AX
-	MOVQ   k+24(FP), SI
-	ADDQ   (AX), SI
+	MOVQ   ahead+40(FP), SI
 	MOVQ   k+24(FP), DI
-	ADDQ   8(AX), DI
+	MOVQ   DI, R8
+	ADDQ   (SI), R8
+	ADDQ   (AX), DI
+	MOVQ   k+24(FP), R9
+	MOVQ   R9, R10
+	ADDQ   8(SI), R10
+	ADDQ   8(AX), R9
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -147,31 +168,33 @@ pass:
 	VXORPS Y10, Y10, Y10
 	VXORPS Y11, Y11, Y11
 	XORQ   AX, AX
-	XORQ   R8, R8
+	XORQ   SI, SI
 
 feature:
 	VBROADCASTSS (CX)(AX*1), Y12
 	VBROADCASTSS (DX)(AX*1), Y13
 	VBROADCASTSS (BX)(AX*1), Y14
-	VMOVUPS      (SI)(R8*1), Y15
+	VMOVUPS      (DI)(SI*1), Y15
 	VFMADD231PS  Y15, Y12, Y0
 	VFMADD231PS  Y15, Y13, Y4
 	VFMADD231PS  Y15, Y14, Y8
-	VMOVUPS      32(SI)(R8*1), Y15
+	VMOVUPS      32(DI)(SI*1), Y15
 	VFMADD231PS  Y15, Y12, Y1
 	VFMADD231PS  Y15, Y13, Y5
 	VFMADD231PS  Y15, Y14, Y9
-	VMOVUPS      (DI)(R8*1), Y15
+	VMOVUPS      (R9)(SI*1), Y15
 	VFMADD231PS  Y15, Y12, Y2
 	VFMADD231PS  Y15, Y13, Y6
 	VFMADD231PS  Y15, Y14, Y10
-	VMOVUPS      32(DI)(R8*1), Y15
+	VMOVUPS      32(R9)(SI*1), Y15
 	VFMADD231PS  Y15, Y12, Y3
 	VFMADD231PS  Y15, Y13, Y7
 	VFMADD231PS  Y15, Y14, Y11
-	ADDQ         $0x00000040, R8
+	PREFETCHT1   (R8)(SI*1)
+	PREFETCHT1   (R10)(SI*1)
+	ADDQ         $0x00000040, SI
 	ADDQ         $0x04, AX
-	CMPQ         AX, dim+48(FP)
+	CMPQ         AX, dim+56(FP)
 	JLT          feature
 	MOVQ         s+0(FP), AX
 	VMOVUPS      Y0, (AX)
@@ -188,16 +211,17 @@ feature:
 	VMOVUPS      Y11, 1120(AX)
 	ADDQ         $0x00000080, s+0(FP)
 	ADDQ         $0x00000010, chunks+32(FP)
-	DECQ         groups+40(FP)
+	ADDQ         $0x00000010, ahead+40(FP)
+	DECQ         groups+48(FP)
 	JNZ          pass
 	VZEROUPPER
 	RET
 
-// func scores4F32AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
-// Requires: AVX, FMA3
-TEXT ·scores4F32AVX2(SB), NOSPLIT, $0-56
-	SHLQ $0x02, dim+48(FP)
-	SHLQ $0x02, groups+40(FP)
+// func scores4F32AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
+// Requires: AVX, FMA3, MMX+
+TEXT ·scores4F32AVX2(SB), NOSPLIT, $0-64
+	SHLQ $0x02, dim+56(FP)
+	SHLQ $0x02, groups+48(FP)
 	MOVQ rows+16(FP), AX
 	MOVQ q+8(FP), CX
 	ADDQ (AX), CX
@@ -210,8 +234,11 @@ TEXT ·scores4F32AVX2(SB), NOSPLIT, $0-56
 
 pass:
 	MOVQ   chunks+32(FP), AX
-	MOVQ   k+24(FP), DI
-	ADDQ   (AX), DI
+	MOVQ   ahead+40(FP), DI
+	MOVQ   k+24(FP), R8
+	MOVQ   R8, R9
+	ADDQ   (DI), R9
+	ADDQ   (AX), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -221,11 +248,11 @@ pass:
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
 	XORQ   AX, AX
-	XORQ   R8, R8
+	XORQ   DI, DI
 
 feature:
-	VMOVUPS      (DI)(R8*1), Y8
-	VMOVUPS      32(DI)(R8*1), Y9
+	VMOVUPS      (R8)(DI*1), Y8
+	VMOVUPS      32(R8)(DI*1), Y9
 	VBROADCASTSS (CX)(AX*1), Y10
 	VFMADD231PS  Y8, Y10, Y0
 	VFMADD231PS  Y9, Y10, Y1
@@ -238,9 +265,10 @@ feature:
 	VBROADCASTSS (SI)(AX*1), Y10
 	VFMADD231PS  Y8, Y10, Y6
 	VFMADD231PS  Y9, Y10, Y7
-	ADDQ         $0x00000040, R8
+	PREFETCHT1   (R9)(DI*1)
+	ADDQ         $0x00000040, DI
 	ADDQ         $0x04, AX
-	CMPQ         AX, dim+48(FP)
+	CMPQ         AX, dim+56(FP)
 	JLT          feature
 	MOVQ         s+0(FP), AX
 	VMOVUPS      Y0, (AX)
@@ -253,16 +281,17 @@ feature:
 	VMOVUPS      Y7, 1568(AX)
 	ADDQ         $0x00000040, s+0(FP)
 	ADDQ         $0x00000008, chunks+32(FP)
-	DECQ         groups+40(FP)
+	ADDQ         $0x00000008, ahead+40(FP)
+	DECQ         groups+48(FP)
 	JNZ          pass
 	VZEROUPPER
 	RET
 
-// func scores5F32AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
+// func scores5F32AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
 // Requires: AVX, FMA3
-TEXT ·scores5F32AVX2(SB), NOSPLIT, $0-56
-	SHLQ $0x02, dim+48(FP)
-	SHLQ $0x02, groups+40(FP)
+TEXT ·scores5F32AVX2(SB), NOSPLIT, $0-64
+	SHLQ $0x02, dim+56(FP)
+	SHLQ $0x02, groups+48(FP)
 	MOVQ rows+16(FP), AX
 	MOVQ q+8(FP), CX
 	ADDQ (AX), CX
@@ -277,6 +306,7 @@ TEXT ·scores5F32AVX2(SB), NOSPLIT, $0-56
 
 pass:
 	MOVQ   chunks+32(FP), AX
+	MOVQ   ahead+40(FP), R8
 	MOVQ   k+24(FP), R8
 	ADDQ   (AX), R8
 	VXORPS Y0, Y0, Y0
@@ -312,7 +342,7 @@ feature:
 	VFMADD231PS  Y11, Y12, Y9
 	ADDQ         $0x00000040, R9
 	ADDQ         $0x04, AX
-	CMPQ         AX, dim+48(FP)
+	CMPQ         AX, dim+56(FP)
 	JLT          feature
 	MOVQ         s+0(FP), AX
 	VMOVUPS      Y0, (AX)
@@ -327,16 +357,17 @@ feature:
 	VMOVUPS      Y9, 2080(AX)
 	ADDQ         $0x00000040, s+0(FP)
 	ADDQ         $0x00000008, chunks+32(FP)
-	DECQ         groups+40(FP)
+	ADDQ         $0x00000008, ahead+40(FP)
+	DECQ         groups+48(FP)
 	JNZ          pass
 	VZEROUPPER
 	RET
 
-// func scores6F32AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
+// func scores6F32AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
 // Requires: AVX, FMA3
-TEXT ·scores6F32AVX2(SB), NOSPLIT, $0-56
-	SHLQ $0x02, dim+48(FP)
-	SHLQ $0x02, groups+40(FP)
+TEXT ·scores6F32AVX2(SB), NOSPLIT, $0-64
+	SHLQ $0x02, dim+56(FP)
+	SHLQ $0x02, groups+48(FP)
 	MOVQ rows+16(FP), AX
 	MOVQ q+8(FP), CX
 	ADDQ (AX), CX
@@ -353,6 +384,7 @@ TEXT ·scores6F32AVX2(SB), NOSPLIT, $0-56
 
 pass:
 	MOVQ   chunks+32(FP), AX
+	MOVQ   ahead+40(FP), R9
 	MOVQ   k+24(FP), R9
 	ADDQ   (AX), R9
 	VXORPS Y0, Y0, Y0
@@ -393,7 +425,7 @@ feature:
 	VFMADD231PS  Y13, Y14, Y11
 	ADDQ         $0x00000040, R10
 	ADDQ         $0x04, AX
-	CMPQ         AX, dim+48(FP)
+	CMPQ         AX, dim+56(FP)
 	JLT          feature
 	MOVQ         s+0(FP), AX
 	VMOVUPS      Y0, (AX)
@@ -410,19 +442,20 @@ feature:
 	VMOVUPS      Y11, 2592(AX)
 	ADDQ         $0x00000040, s+0(FP)
 	ADDQ         $0x00000008, chunks+32(FP)
-	DECQ         groups+40(FP)
+	ADDQ         $0x00000008, ahead+40(FP)
+	DECQ         groups+48(FP)
 	JNZ          pass
 	VZEROUPPER
 	RET
 
-// func values1F32AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
-// Requires: AVX, CMOV, FMA3
-TEXT ·values1F32AVX2(SB), NOSPLIT, $0-64
-	MOVQ width+56(FP), AX
+// func values1F32AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
+// Requires: AVX, CMOV, FMA3, MMX+
+TEXT ·values1F32AVX2(SB), NOSPLIT, $0-72
+	MOVQ width+64(FP), AX
 	SHLQ $0x02, AX
 
 features32:
-	CMPQ    width+56(FP), $0x00000020
+	CMPQ    width+64(FP), $0x00000020
 	JLT     done32
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -430,7 +463,7 @@ features32:
 	VMOVUPS 32(CX), Y1
 	VMOVUPS 64(CX), Y2
 	VMOVUPS 96(CX), Y3
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk32:
 	MOVQ    CX, BX
@@ -438,19 +471,23 @@ chunk32:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token32:
@@ -463,11 +500,14 @@ token32:
 	VFMADD231PS  Y5, Y4, Y2
 	VMOVUPS      96(DX), Y5
 	VFMADD231PS  Y5, Y4, Y3
+	PREFETCHT1   (DI)
+	PREFETCHT1   64(DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token32
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk32
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -477,18 +517,18 @@ token32:
 	VMOVUPS      Y3, 96(CX)
 	ADDQ         $0x00000080, y+0(FP)
 	ADDQ         $0x00000080, v+24(FP)
-	SUBQ         $0x00000020, width+56(FP)
+	SUBQ         $0x00000020, width+64(FP)
 	JMP          features32
 
 done32:
 features16:
-	CMPQ    width+56(FP), $0x00000010
+	CMPQ    width+64(FP), $0x00000010
 	JLT     done16
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
 	VMOVUPS (CX), Y0
 	VMOVUPS 32(CX), Y1
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk16:
 	MOVQ    CX, BX
@@ -496,19 +536,23 @@ chunk16:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token16:
@@ -517,11 +561,13 @@ token16:
 	VFMADD231PS  Y3, Y2, Y0
 	VMOVUPS      32(DX), Y3
 	VFMADD231PS  Y3, Y2, Y1
+	PREFETCHT1   (DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token16
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk16
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -529,21 +575,21 @@ token16:
 	VMOVUPS      Y1, 32(CX)
 	ADDQ         $0x00000040, y+0(FP)
 	ADDQ         $0x00000040, v+24(FP)
-	SUBQ         $0x00000010, width+56(FP)
+	SUBQ         $0x00000010, width+64(FP)
 	JMP          features16
 
 done16:
 	VZEROUPPER
 	RET
 
-// func values2F32AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
-// Requires: AVX, CMOV, FMA3
-TEXT ·values2F32AVX2(SB), NOSPLIT, $0-64
-	MOVQ width+56(FP), AX
+// func values2F32AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
+// Requires: AVX, CMOV, FMA3, MMX+
+TEXT ·values2F32AVX2(SB), NOSPLIT, $0-72
+	MOVQ width+64(FP), AX
 	SHLQ $0x02, AX
 
 features32:
-	CMPQ    width+56(FP), $0x00000020
+	CMPQ    width+64(FP), $0x00000020
 	JLT     done32
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -556,7 +602,7 @@ features32:
 	VMOVUPS 32(CX), Y5
 	VMOVUPS 64(CX), Y6
 	VMOVUPS 96(CX), Y7
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk32:
 	MOVQ    CX, BX
@@ -564,19 +610,23 @@ chunk32:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token32:
@@ -594,11 +644,14 @@ token32:
 	VMOVUPS      96(DX), Y10
 	VFMADD231PS  Y10, Y8, Y3
 	VFMADD231PS  Y10, Y9, Y7
+	PREFETCHT1   (DI)
+	PREFETCHT1   64(DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token32
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk32
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -613,12 +666,12 @@ token32:
 	VMOVUPS      Y7, 96(CX)
 	ADDQ         $0x00000080, y+0(FP)
 	ADDQ         $0x00000080, v+24(FP)
-	SUBQ         $0x00000020, width+56(FP)
+	SUBQ         $0x00000020, width+64(FP)
 	JMP          features32
 
 done32:
 features16:
-	CMPQ    width+56(FP), $0x00000010
+	CMPQ    width+64(FP), $0x00000010
 	JLT     done16
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -627,7 +680,7 @@ features16:
 	ADDQ    DX, CX
 	VMOVUPS (CX), Y2
 	VMOVUPS 32(CX), Y3
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk16:
 	MOVQ    CX, BX
@@ -635,19 +688,23 @@ chunk16:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token16:
@@ -659,11 +716,13 @@ token16:
 	VBROADCASTSS 512(SI), Y6
 	VFMADD231PS  Y4, Y6, Y2
 	VFMADD231PS  Y5, Y6, Y3
+	PREFETCHT1   (DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token16
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk16
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -674,21 +733,21 @@ token16:
 	VMOVUPS      Y3, 32(CX)
 	ADDQ         $0x00000040, y+0(FP)
 	ADDQ         $0x00000040, v+24(FP)
-	SUBQ         $0x00000010, width+56(FP)
+	SUBQ         $0x00000010, width+64(FP)
 	JMP          features16
 
 done16:
 	VZEROUPPER
 	RET
 
-// func values3F32AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
-// Requires: AVX, CMOV, FMA3
-TEXT ·values3F32AVX2(SB), NOSPLIT, $0-64
-	MOVQ width+56(FP), AX
+// func values3F32AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
+// Requires: AVX, CMOV, FMA3, MMX+
+TEXT ·values3F32AVX2(SB), NOSPLIT, $0-72
+	MOVQ width+64(FP), AX
 	SHLQ $0x02, AX
 
 features32:
-	CMPQ    width+56(FP), $0x00000020
+	CMPQ    width+64(FP), $0x00000020
 	JLT     done32
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -706,7 +765,7 @@ features32:
 	VMOVUPS 32(CX), Y9
 	VMOVUPS 64(CX), Y10
 	VMOVUPS 96(CX), Y11
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk32:
 	MOVQ    CX, BX
@@ -714,19 +773,23 @@ chunk32:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token32:
@@ -749,11 +812,14 @@ token32:
 	VFMADD231PS  Y15, Y12, Y3
 	VFMADD231PS  Y15, Y13, Y7
 	VFMADD231PS  Y15, Y14, Y11
+	PREFETCHT1   (DI)
+	PREFETCHT1   64(DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token32
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk32
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -773,12 +839,12 @@ token32:
 	VMOVUPS      Y11, 96(CX)
 	ADDQ         $0x00000080, y+0(FP)
 	ADDQ         $0x00000080, v+24(FP)
-	SUBQ         $0x00000020, width+56(FP)
+	SUBQ         $0x00000020, width+64(FP)
 	JMP          features32
 
 done32:
 features16:
-	CMPQ    width+56(FP), $0x00000010
+	CMPQ    width+64(FP), $0x00000010
 	JLT     done16
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -790,7 +856,7 @@ features16:
 	ADDQ    DX, CX
 	VMOVUPS (CX), Y4
 	VMOVUPS 32(CX), Y5
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk16:
 	MOVQ    CX, BX
@@ -798,19 +864,23 @@ chunk16:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token16:
@@ -825,11 +895,13 @@ token16:
 	VBROADCASTSS 1024(SI), Y8
 	VFMADD231PS  Y6, Y8, Y4
 	VFMADD231PS  Y7, Y8, Y5
+	PREFETCHT1   (DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token16
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk16
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -843,21 +915,21 @@ token16:
 	VMOVUPS      Y5, 32(CX)
 	ADDQ         $0x00000040, y+0(FP)
 	ADDQ         $0x00000040, v+24(FP)
-	SUBQ         $0x00000010, width+56(FP)
+	SUBQ         $0x00000010, width+64(FP)
 	JMP          features16
 
 done16:
 	VZEROUPPER
 	RET
 
-// func values4F32AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
-// Requires: AVX, CMOV, FMA3
-TEXT ·values4F32AVX2(SB), NOSPLIT, $0-64
-	MOVQ width+56(FP), AX
+// func values4F32AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
+// Requires: AVX, CMOV, FMA3, MMX+
+TEXT ·values4F32AVX2(SB), NOSPLIT, $0-72
+	MOVQ width+64(FP), AX
 	SHLQ $0x02, AX
 
 features16:
-	CMPQ    width+56(FP), $0x00000010
+	CMPQ    width+64(FP), $0x00000010
 	JLT     done16
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -872,7 +944,7 @@ features16:
 	ADDQ    DX, CX
 	VMOVUPS (CX), Y6
 	VMOVUPS 32(CX), Y7
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk16:
 	MOVQ    CX, BX
@@ -880,19 +952,23 @@ chunk16:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token16:
@@ -910,11 +986,13 @@ token16:
 	VBROADCASTSS 1536(SI), Y10
 	VFMADD231PS  Y8, Y10, Y6
 	VFMADD231PS  Y9, Y10, Y7
+	PREFETCHT1   (DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token16
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk16
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -931,21 +1009,21 @@ token16:
 	VMOVUPS      Y7, 32(CX)
 	ADDQ         $0x00000040, y+0(FP)
 	ADDQ         $0x00000040, v+24(FP)
-	SUBQ         $0x00000010, width+56(FP)
+	SUBQ         $0x00000010, width+64(FP)
 	JMP          features16
 
 done16:
 	VZEROUPPER
 	RET
 
-// func values5F32AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
+// func values5F32AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
 // Requires: AVX, CMOV, FMA3
-TEXT ·values5F32AVX2(SB), NOSPLIT, $0-64
-	MOVQ width+56(FP), AX
+TEXT ·values5F32AVX2(SB), NOSPLIT, $0-72
+	MOVQ width+64(FP), AX
 	SHLQ $0x02, AX
 
 features16:
-	CMPQ    width+56(FP), $0x00000010
+	CMPQ    width+64(FP), $0x00000010
 	JLT     done16
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -963,7 +1041,7 @@ features16:
 	ADDQ    DX, CX
 	VMOVUPS (CX), Y8
 	VMOVUPS 32(CX), Y9
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk16:
 	MOVQ    CX, BX
@@ -971,19 +1049,23 @@ chunk16:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token16:
@@ -1006,9 +1088,10 @@ token16:
 	VFMADD231PS  Y11, Y12, Y9
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token16
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk16
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -1028,21 +1111,21 @@ token16:
 	VMOVUPS      Y9, 32(CX)
 	ADDQ         $0x00000040, y+0(FP)
 	ADDQ         $0x00000040, v+24(FP)
-	SUBQ         $0x00000010, width+56(FP)
+	SUBQ         $0x00000010, width+64(FP)
 	JMP          features16
 
 done16:
 	VZEROUPPER
 	RET
 
-// func values6F32AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
+// func values6F32AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
 // Requires: AVX, CMOV, FMA3
-TEXT ·values6F32AVX2(SB), NOSPLIT, $0-64
-	MOVQ width+56(FP), AX
+TEXT ·values6F32AVX2(SB), NOSPLIT, $0-72
+	MOVQ width+64(FP), AX
 	SHLQ $0x02, AX
 
 features16:
-	CMPQ    width+56(FP), $0x00000010
+	CMPQ    width+64(FP), $0x00000010
 	JLT     done16
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -1063,7 +1146,7 @@ features16:
 	ADDQ    DX, CX
 	VMOVUPS (CX), Y10
 	VMOVUPS 32(CX), Y11
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk16:
 	MOVQ    CX, BX
@@ -1071,19 +1154,23 @@ chunk16:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token16:
@@ -1109,9 +1196,10 @@ token16:
 	VFMADD231PS  Y13, Y14, Y11
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token16
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk16
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -1134,48 +1222,55 @@ token16:
 	VMOVUPS      Y11, 32(CX)
 	ADDQ         $0x00000040, y+0(FP)
 	ADDQ         $0x00000040, v+24(FP)
-	SUBQ         $0x00000010, width+56(FP)
+	SUBQ         $0x00000010, width+64(FP)
 	JMP          features16
 
 done16:
 	VZEROUPPER
 	RET
 
-// func scores1F16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
-// Requires: AVX, F16C, FMA3
-TEXT ·scores1F16AVX2(SB), NOSPLIT, $0-56
-	SHLQ $0x02, dim+48(FP)
-	SHLQ $0x01, groups+40(FP)
+// func scores1F16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
+// Requires: AVX, F16C, FMA3, MMX+
+TEXT ·scores1F16AVX2(SB), NOSPLIT, $0-64
+	SHLQ $0x02, dim+56(FP)
+	SHLQ $0x01, groups+48(FP)
 	MOVQ rows+16(FP), AX
 	MOVQ q+8(FP), CX
 	ADDQ (AX), CX
 
 pass:
 	MOVQ   chunks+32(FP), AX
-	MOVQ   k+24(FP), DX
-	ADDQ   (AX), DX
+	MOVQ   ahead+40(FP), DX
 	MOVQ   k+24(FP), BX
-	ADDQ   8(AX), BX
+	MOVQ   BX, SI
+	ADDQ   (DX), SI
+	ADDQ   (AX), BX
+	MOVQ   k+24(FP), DI
+	MOVQ   DI, R8
+	ADDQ   8(DX), R8
+	ADDQ   8(AX), DI
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 	XORQ   AX, AX
-	XORQ   SI, SI
+	XORQ   DX, DX
 
 feature:
 	VBROADCASTSS (CX)(AX*1), Y4
-	VCVTPH2PS    (DX)(SI*1), Y5
+	VCVTPH2PS    (BX)(DX*1), Y5
 	VFMADD231PS  Y5, Y4, Y0
-	VCVTPH2PS    16(DX)(SI*1), Y5
+	VCVTPH2PS    16(BX)(DX*1), Y5
 	VFMADD231PS  Y5, Y4, Y1
-	VCVTPH2PS    (BX)(SI*1), Y5
+	VCVTPH2PS    (DI)(DX*1), Y5
 	VFMADD231PS  Y5, Y4, Y2
-	VCVTPH2PS    16(BX)(SI*1), Y5
+	VCVTPH2PS    16(DI)(DX*1), Y5
 	VFMADD231PS  Y5, Y4, Y3
-	ADDQ         $0x00000020, SI
+	PREFETCHT1   (SI)(DX*1)
+	PREFETCHT1   (R8)(DX*1)
+	ADDQ         $0x00000020, DX
 	ADDQ         $0x04, AX
-	CMPQ         AX, dim+48(FP)
+	CMPQ         AX, dim+56(FP)
 	JLT          feature
 	MOVQ         s+0(FP), AX
 	VMOVUPS      Y0, (AX)
@@ -1184,16 +1279,17 @@ feature:
 	VMOVUPS      Y3, 96(AX)
 	ADDQ         $0x00000080, s+0(FP)
 	ADDQ         $0x00000010, chunks+32(FP)
-	DECQ         groups+40(FP)
+	ADDQ         $0x00000010, ahead+40(FP)
+	DECQ         groups+48(FP)
 	JNZ          pass
 	VZEROUPPER
 	RET
 
-// func scores2F16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
-// Requires: AVX, F16C, FMA3
-TEXT ·scores2F16AVX2(SB), NOSPLIT, $0-56
-	SHLQ $0x02, dim+48(FP)
-	SHLQ $0x01, groups+40(FP)
+// func scores2F16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
+// Requires: AVX, F16C, FMA3, MMX+
+TEXT ·scores2F16AVX2(SB), NOSPLIT, $0-64
+	SHLQ $0x02, dim+56(FP)
+	SHLQ $0x01, groups+48(FP)
 	MOVQ rows+16(FP), AX
 	MOVQ q+8(FP), CX
 	ADDQ (AX), CX
@@ -1202,10 +1298,15 @@ TEXT ·scores2F16AVX2(SB), NOSPLIT, $0-56
 
 pass:
 	MOVQ   chunks+32(FP), AX
-	MOVQ   k+24(FP), BX
-	ADDQ   (AX), BX
+	MOVQ   ahead+40(FP), BX
 	MOVQ   k+24(FP), SI
-	ADDQ   8(AX), SI
+	MOVQ   SI, DI
+	ADDQ   (BX), DI
+	ADDQ   (AX), SI
+	MOVQ   k+24(FP), R8
+	MOVQ   R8, R9
+	ADDQ   8(BX), R9
+	ADDQ   8(AX), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -1215,26 +1316,28 @@ pass:
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
 	XORQ   AX, AX
-	XORQ   DI, DI
+	XORQ   BX, BX
 
 feature:
 	VBROADCASTSS (CX)(AX*1), Y8
 	VBROADCASTSS (DX)(AX*1), Y9
-	VCVTPH2PS    (BX)(DI*1), Y10
+	VCVTPH2PS    (SI)(BX*1), Y10
 	VFMADD231PS  Y10, Y8, Y0
 	VFMADD231PS  Y10, Y9, Y4
-	VCVTPH2PS    16(BX)(DI*1), Y10
+	VCVTPH2PS    16(SI)(BX*1), Y10
 	VFMADD231PS  Y10, Y8, Y1
 	VFMADD231PS  Y10, Y9, Y5
-	VCVTPH2PS    (SI)(DI*1), Y10
+	VCVTPH2PS    (R8)(BX*1), Y10
 	VFMADD231PS  Y10, Y8, Y2
 	VFMADD231PS  Y10, Y9, Y6
-	VCVTPH2PS    16(SI)(DI*1), Y10
+	VCVTPH2PS    16(R8)(BX*1), Y10
 	VFMADD231PS  Y10, Y8, Y3
 	VFMADD231PS  Y10, Y9, Y7
-	ADDQ         $0x00000020, DI
+	PREFETCHT1   (DI)(BX*1)
+	PREFETCHT1   (R9)(BX*1)
+	ADDQ         $0x00000020, BX
 	ADDQ         $0x04, AX
-	CMPQ         AX, dim+48(FP)
+	CMPQ         AX, dim+56(FP)
 	JLT          feature
 	MOVQ         s+0(FP), AX
 	VMOVUPS      Y0, (AX)
@@ -1247,16 +1350,17 @@ feature:
 	VMOVUPS      Y7, 608(AX)
 	ADDQ         $0x00000080, s+0(FP)
 	ADDQ         $0x00000010, chunks+32(FP)
-	DECQ         groups+40(FP)
+	ADDQ         $0x00000010, ahead+40(FP)
+	DECQ         groups+48(FP)
 	JNZ          pass
 	VZEROUPPER
 	RET
 
-// func scores3F16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
-// Requires: AVX, F16C, FMA3
-TEXT ·scores3F16AVX2(SB), NOSPLIT, $0-56
-	SHLQ $0x02, dim+48(FP)
-	SHLQ $0x01, groups+40(FP)
+// func scores3F16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
+// Requires: AVX, F16C, FMA3, MMX+
+TEXT ·scores3F16AVX2(SB), NOSPLIT, $0-64
+	SHLQ $0x02, dim+56(FP)
+	SHLQ $0x01, groups+48(FP)
 	MOVQ rows+16(FP), AX
 	MOVQ q+8(FP), CX
 	ADDQ (AX), CX
@@ -1267,10 +1371,15 @@ TEXT ·scores3F16AVX2(SB), NOSPLIT, $0-56
 
 pass:
 	MOVQ   chunks+32(FP), AX
-	MOVQ   k+24(FP), SI
-	ADDQ   (AX), SI
+	MOVQ   ahead+40(FP), SI
 	MOVQ   k+24(FP), DI
-	ADDQ   8(AX), DI
+	MOVQ   DI, R8
+	ADDQ   (SI), R8
+	ADDQ   (AX), DI
+	MOVQ   k+24(FP), R9
+	MOVQ   R9, R10
+	ADDQ   8(SI), R10
+	ADDQ   8(AX), R9
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -1284,31 +1393,33 @@ pass:
 	VXORPS Y10, Y10, Y10
 	VXORPS Y11, Y11, Y11
 	XORQ   AX, AX
-	XORQ   R8, R8
+	XORQ   SI, SI
 
 feature:
 	VBROADCASTSS (CX)(AX*1), Y12
 	VBROADCASTSS (DX)(AX*1), Y13
 	VBROADCASTSS (BX)(AX*1), Y14
-	VCVTPH2PS    (SI)(R8*1), Y15
+	VCVTPH2PS    (DI)(SI*1), Y15
 	VFMADD231PS  Y15, Y12, Y0
 	VFMADD231PS  Y15, Y13, Y4
 	VFMADD231PS  Y15, Y14, Y8
-	VCVTPH2PS    16(SI)(R8*1), Y15
+	VCVTPH2PS    16(DI)(SI*1), Y15
 	VFMADD231PS  Y15, Y12, Y1
 	VFMADD231PS  Y15, Y13, Y5
 	VFMADD231PS  Y15, Y14, Y9
-	VCVTPH2PS    (DI)(R8*1), Y15
+	VCVTPH2PS    (R9)(SI*1), Y15
 	VFMADD231PS  Y15, Y12, Y2
 	VFMADD231PS  Y15, Y13, Y6
 	VFMADD231PS  Y15, Y14, Y10
-	VCVTPH2PS    16(DI)(R8*1), Y15
+	VCVTPH2PS    16(R9)(SI*1), Y15
 	VFMADD231PS  Y15, Y12, Y3
 	VFMADD231PS  Y15, Y13, Y7
 	VFMADD231PS  Y15, Y14, Y11
-	ADDQ         $0x00000020, R8
+	PREFETCHT1   (R8)(SI*1)
+	PREFETCHT1   (R10)(SI*1)
+	ADDQ         $0x00000020, SI
 	ADDQ         $0x04, AX
-	CMPQ         AX, dim+48(FP)
+	CMPQ         AX, dim+56(FP)
 	JLT          feature
 	MOVQ         s+0(FP), AX
 	VMOVUPS      Y0, (AX)
@@ -1325,16 +1436,17 @@ feature:
 	VMOVUPS      Y11, 1120(AX)
 	ADDQ         $0x00000080, s+0(FP)
 	ADDQ         $0x00000010, chunks+32(FP)
-	DECQ         groups+40(FP)
+	ADDQ         $0x00000010, ahead+40(FP)
+	DECQ         groups+48(FP)
 	JNZ          pass
 	VZEROUPPER
 	RET
 
-// func scores4F16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
-// Requires: AVX, F16C, FMA3
-TEXT ·scores4F16AVX2(SB), NOSPLIT, $0-56
-	SHLQ $0x02, dim+48(FP)
-	SHLQ $0x02, groups+40(FP)
+// func scores4F16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
+// Requires: AVX, F16C, FMA3, MMX+
+TEXT ·scores4F16AVX2(SB), NOSPLIT, $0-64
+	SHLQ $0x02, dim+56(FP)
+	SHLQ $0x02, groups+48(FP)
 	MOVQ rows+16(FP), AX
 	MOVQ q+8(FP), CX
 	ADDQ (AX), CX
@@ -1347,8 +1459,11 @@ TEXT ·scores4F16AVX2(SB), NOSPLIT, $0-56
 
 pass:
 	MOVQ   chunks+32(FP), AX
-	MOVQ   k+24(FP), DI
-	ADDQ   (AX), DI
+	MOVQ   ahead+40(FP), DI
+	MOVQ   k+24(FP), R8
+	MOVQ   R8, R9
+	ADDQ   (DI), R9
+	ADDQ   (AX), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -1358,11 +1473,11 @@ pass:
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
 	XORQ   AX, AX
-	XORQ   R8, R8
+	XORQ   DI, DI
 
 feature:
-	VCVTPH2PS    (DI)(R8*1), Y8
-	VCVTPH2PS    16(DI)(R8*1), Y9
+	VCVTPH2PS    (R8)(DI*1), Y8
+	VCVTPH2PS    16(R8)(DI*1), Y9
 	VBROADCASTSS (CX)(AX*1), Y10
 	VFMADD231PS  Y8, Y10, Y0
 	VFMADD231PS  Y9, Y10, Y1
@@ -1375,9 +1490,10 @@ feature:
 	VBROADCASTSS (SI)(AX*1), Y10
 	VFMADD231PS  Y8, Y10, Y6
 	VFMADD231PS  Y9, Y10, Y7
-	ADDQ         $0x00000020, R8
+	PREFETCHT1   (R9)(DI*1)
+	ADDQ         $0x00000020, DI
 	ADDQ         $0x04, AX
-	CMPQ         AX, dim+48(FP)
+	CMPQ         AX, dim+56(FP)
 	JLT          feature
 	MOVQ         s+0(FP), AX
 	VMOVUPS      Y0, (AX)
@@ -1390,16 +1506,17 @@ feature:
 	VMOVUPS      Y7, 1568(AX)
 	ADDQ         $0x00000040, s+0(FP)
 	ADDQ         $0x00000008, chunks+32(FP)
-	DECQ         groups+40(FP)
+	ADDQ         $0x00000008, ahead+40(FP)
+	DECQ         groups+48(FP)
 	JNZ          pass
 	VZEROUPPER
 	RET
 
-// func scores5F16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
+// func scores5F16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
 // Requires: AVX, F16C, FMA3
-TEXT ·scores5F16AVX2(SB), NOSPLIT, $0-56
-	SHLQ $0x02, dim+48(FP)
-	SHLQ $0x02, groups+40(FP)
+TEXT ·scores5F16AVX2(SB), NOSPLIT, $0-64
+	SHLQ $0x02, dim+56(FP)
+	SHLQ $0x02, groups+48(FP)
 	MOVQ rows+16(FP), AX
 	MOVQ q+8(FP), CX
 	ADDQ (AX), CX
@@ -1414,6 +1531,7 @@ TEXT ·scores5F16AVX2(SB), NOSPLIT, $0-56
 
 pass:
 	MOVQ   chunks+32(FP), AX
+	MOVQ   ahead+40(FP), R8
 	MOVQ   k+24(FP), R8
 	ADDQ   (AX), R8
 	VXORPS Y0, Y0, Y0
@@ -1449,7 +1567,7 @@ feature:
 	VFMADD231PS  Y11, Y12, Y9
 	ADDQ         $0x00000020, R9
 	ADDQ         $0x04, AX
-	CMPQ         AX, dim+48(FP)
+	CMPQ         AX, dim+56(FP)
 	JLT          feature
 	MOVQ         s+0(FP), AX
 	VMOVUPS      Y0, (AX)
@@ -1464,16 +1582,17 @@ feature:
 	VMOVUPS      Y9, 2080(AX)
 	ADDQ         $0x00000040, s+0(FP)
 	ADDQ         $0x00000008, chunks+32(FP)
-	DECQ         groups+40(FP)
+	ADDQ         $0x00000008, ahead+40(FP)
+	DECQ         groups+48(FP)
 	JNZ          pass
 	VZEROUPPER
 	RET
 
-// func scores6F16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
+// func scores6F16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
 // Requires: AVX, F16C, FMA3
-TEXT ·scores6F16AVX2(SB), NOSPLIT, $0-56
-	SHLQ $0x02, dim+48(FP)
-	SHLQ $0x02, groups+40(FP)
+TEXT ·scores6F16AVX2(SB), NOSPLIT, $0-64
+	SHLQ $0x02, dim+56(FP)
+	SHLQ $0x02, groups+48(FP)
 	MOVQ rows+16(FP), AX
 	MOVQ q+8(FP), CX
 	ADDQ (AX), CX
@@ -1490,6 +1609,7 @@ TEXT ·scores6F16AVX2(SB), NOSPLIT, $0-56
 
 pass:
 	MOVQ   chunks+32(FP), AX
+	MOVQ   ahead+40(FP), R9
 	MOVQ   k+24(FP), R9
 	ADDQ   (AX), R9
 	VXORPS Y0, Y0, Y0
@@ -1530,7 +1650,7 @@ feature:
 	VFMADD231PS  Y13, Y14, Y11
 	ADDQ         $0x00000020, R10
 	ADDQ         $0x04, AX
-	CMPQ         AX, dim+48(FP)
+	CMPQ         AX, dim+56(FP)
 	JLT          feature
 	MOVQ         s+0(FP), AX
 	VMOVUPS      Y0, (AX)
@@ -1547,19 +1667,20 @@ feature:
 	VMOVUPS      Y11, 2592(AX)
 	ADDQ         $0x00000040, s+0(FP)
 	ADDQ         $0x00000008, chunks+32(FP)
-	DECQ         groups+40(FP)
+	ADDQ         $0x00000008, ahead+40(FP)
+	DECQ         groups+48(FP)
 	JNZ          pass
 	VZEROUPPER
 	RET
 
-// func values1F16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
-// Requires: AVX, CMOV, F16C, FMA3
-TEXT ·values1F16AVX2(SB), NOSPLIT, $0-64
-	MOVQ width+56(FP), AX
+// func values1F16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
+// Requires: AVX, CMOV, F16C, FMA3, MMX+
+TEXT ·values1F16AVX2(SB), NOSPLIT, $0-72
+	MOVQ width+64(FP), AX
 	SHLQ $0x01, AX
 
 features32:
-	CMPQ    width+56(FP), $0x00000020
+	CMPQ    width+64(FP), $0x00000020
 	JLT     done32
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -1567,7 +1688,7 @@ features32:
 	VMOVUPS 32(CX), Y1
 	VMOVUPS 64(CX), Y2
 	VMOVUPS 96(CX), Y3
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk32:
 	MOVQ    CX, BX
@@ -1575,19 +1696,23 @@ chunk32:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token32:
@@ -1600,11 +1725,13 @@ token32:
 	VFMADD231PS  Y5, Y4, Y2
 	VCVTPH2PS    48(DX), Y5
 	VFMADD231PS  Y5, Y4, Y3
+	PREFETCHT1   (DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token32
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk32
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -1614,18 +1741,18 @@ token32:
 	VMOVUPS      Y3, 96(CX)
 	ADDQ         $0x00000080, y+0(FP)
 	ADDQ         $0x00000040, v+24(FP)
-	SUBQ         $0x00000020, width+56(FP)
+	SUBQ         $0x00000020, width+64(FP)
 	JMP          features32
 
 done32:
 features16:
-	CMPQ    width+56(FP), $0x00000010
+	CMPQ    width+64(FP), $0x00000010
 	JLT     done16
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
 	VMOVUPS (CX), Y0
 	VMOVUPS 32(CX), Y1
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk16:
 	MOVQ    CX, BX
@@ -1633,19 +1760,23 @@ chunk16:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token16:
@@ -1654,11 +1785,13 @@ token16:
 	VFMADD231PS  Y3, Y2, Y0
 	VCVTPH2PS    16(DX), Y3
 	VFMADD231PS  Y3, Y2, Y1
+	PREFETCHT1   (DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token16
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk16
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -1666,21 +1799,21 @@ token16:
 	VMOVUPS      Y1, 32(CX)
 	ADDQ         $0x00000040, y+0(FP)
 	ADDQ         $0x00000020, v+24(FP)
-	SUBQ         $0x00000010, width+56(FP)
+	SUBQ         $0x00000010, width+64(FP)
 	JMP          features16
 
 done16:
 	VZEROUPPER
 	RET
 
-// func values2F16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
-// Requires: AVX, CMOV, F16C, FMA3
-TEXT ·values2F16AVX2(SB), NOSPLIT, $0-64
-	MOVQ width+56(FP), AX
+// func values2F16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
+// Requires: AVX, CMOV, F16C, FMA3, MMX+
+TEXT ·values2F16AVX2(SB), NOSPLIT, $0-72
+	MOVQ width+64(FP), AX
 	SHLQ $0x01, AX
 
 features32:
-	CMPQ    width+56(FP), $0x00000020
+	CMPQ    width+64(FP), $0x00000020
 	JLT     done32
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -1693,7 +1826,7 @@ features32:
 	VMOVUPS 32(CX), Y5
 	VMOVUPS 64(CX), Y6
 	VMOVUPS 96(CX), Y7
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk32:
 	MOVQ    CX, BX
@@ -1701,19 +1834,23 @@ chunk32:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token32:
@@ -1731,11 +1868,13 @@ token32:
 	VCVTPH2PS    48(DX), Y10
 	VFMADD231PS  Y10, Y8, Y3
 	VFMADD231PS  Y10, Y9, Y7
+	PREFETCHT1   (DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token32
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk32
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -1750,12 +1889,12 @@ token32:
 	VMOVUPS      Y7, 96(CX)
 	ADDQ         $0x00000080, y+0(FP)
 	ADDQ         $0x00000040, v+24(FP)
-	SUBQ         $0x00000020, width+56(FP)
+	SUBQ         $0x00000020, width+64(FP)
 	JMP          features32
 
 done32:
 features16:
-	CMPQ    width+56(FP), $0x00000010
+	CMPQ    width+64(FP), $0x00000010
 	JLT     done16
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -1764,7 +1903,7 @@ features16:
 	ADDQ    DX, CX
 	VMOVUPS (CX), Y2
 	VMOVUPS 32(CX), Y3
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk16:
 	MOVQ    CX, BX
@@ -1772,19 +1911,23 @@ chunk16:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token16:
@@ -1796,11 +1939,13 @@ token16:
 	VBROADCASTSS 512(SI), Y6
 	VFMADD231PS  Y4, Y6, Y2
 	VFMADD231PS  Y5, Y6, Y3
+	PREFETCHT1   (DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token16
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk16
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -1811,21 +1956,21 @@ token16:
 	VMOVUPS      Y3, 32(CX)
 	ADDQ         $0x00000040, y+0(FP)
 	ADDQ         $0x00000020, v+24(FP)
-	SUBQ         $0x00000010, width+56(FP)
+	SUBQ         $0x00000010, width+64(FP)
 	JMP          features16
 
 done16:
 	VZEROUPPER
 	RET
 
-// func values3F16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
-// Requires: AVX, CMOV, F16C, FMA3
-TEXT ·values3F16AVX2(SB), NOSPLIT, $0-64
-	MOVQ width+56(FP), AX
+// func values3F16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
+// Requires: AVX, CMOV, F16C, FMA3, MMX+
+TEXT ·values3F16AVX2(SB), NOSPLIT, $0-72
+	MOVQ width+64(FP), AX
 	SHLQ $0x01, AX
 
 features32:
-	CMPQ    width+56(FP), $0x00000020
+	CMPQ    width+64(FP), $0x00000020
 	JLT     done32
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -1843,7 +1988,7 @@ features32:
 	VMOVUPS 32(CX), Y9
 	VMOVUPS 64(CX), Y10
 	VMOVUPS 96(CX), Y11
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk32:
 	MOVQ    CX, BX
@@ -1851,19 +1996,23 @@ chunk32:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token32:
@@ -1886,11 +2035,13 @@ token32:
 	VFMADD231PS  Y15, Y12, Y3
 	VFMADD231PS  Y15, Y13, Y7
 	VFMADD231PS  Y15, Y14, Y11
+	PREFETCHT1   (DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token32
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk32
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -1910,12 +2061,12 @@ token32:
 	VMOVUPS      Y11, 96(CX)
 	ADDQ         $0x00000080, y+0(FP)
 	ADDQ         $0x00000040, v+24(FP)
-	SUBQ         $0x00000020, width+56(FP)
+	SUBQ         $0x00000020, width+64(FP)
 	JMP          features32
 
 done32:
 features16:
-	CMPQ    width+56(FP), $0x00000010
+	CMPQ    width+64(FP), $0x00000010
 	JLT     done16
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -1927,7 +2078,7 @@ features16:
 	ADDQ    DX, CX
 	VMOVUPS (CX), Y4
 	VMOVUPS 32(CX), Y5
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk16:
 	MOVQ    CX, BX
@@ -1935,19 +2086,23 @@ chunk16:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token16:
@@ -1962,11 +2117,13 @@ token16:
 	VBROADCASTSS 1024(SI), Y8
 	VFMADD231PS  Y6, Y8, Y4
 	VFMADD231PS  Y7, Y8, Y5
+	PREFETCHT1   (DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token16
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk16
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -1980,21 +2137,21 @@ token16:
 	VMOVUPS      Y5, 32(CX)
 	ADDQ         $0x00000040, y+0(FP)
 	ADDQ         $0x00000020, v+24(FP)
-	SUBQ         $0x00000010, width+56(FP)
+	SUBQ         $0x00000010, width+64(FP)
 	JMP          features16
 
 done16:
 	VZEROUPPER
 	RET
 
-// func values4F16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
-// Requires: AVX, CMOV, F16C, FMA3
-TEXT ·values4F16AVX2(SB), NOSPLIT, $0-64
-	MOVQ width+56(FP), AX
+// func values4F16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
+// Requires: AVX, CMOV, F16C, FMA3, MMX+
+TEXT ·values4F16AVX2(SB), NOSPLIT, $0-72
+	MOVQ width+64(FP), AX
 	SHLQ $0x01, AX
 
 features16:
-	CMPQ    width+56(FP), $0x00000010
+	CMPQ    width+64(FP), $0x00000010
 	JLT     done16
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -2009,7 +2166,7 @@ features16:
 	ADDQ    DX, CX
 	VMOVUPS (CX), Y6
 	VMOVUPS 32(CX), Y7
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk16:
 	MOVQ    CX, BX
@@ -2017,19 +2174,23 @@ chunk16:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token16:
@@ -2047,11 +2208,13 @@ token16:
 	VBROADCASTSS 1536(SI), Y10
 	VFMADD231PS  Y8, Y10, Y6
 	VFMADD231PS  Y9, Y10, Y7
+	PREFETCHT1   (DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token16
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk16
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -2068,21 +2231,21 @@ token16:
 	VMOVUPS      Y7, 32(CX)
 	ADDQ         $0x00000040, y+0(FP)
 	ADDQ         $0x00000020, v+24(FP)
-	SUBQ         $0x00000010, width+56(FP)
+	SUBQ         $0x00000010, width+64(FP)
 	JMP          features16
 
 done16:
 	VZEROUPPER
 	RET
 
-// func values5F16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
+// func values5F16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
 // Requires: AVX, CMOV, F16C, FMA3
-TEXT ·values5F16AVX2(SB), NOSPLIT, $0-64
-	MOVQ width+56(FP), AX
+TEXT ·values5F16AVX2(SB), NOSPLIT, $0-72
+	MOVQ width+64(FP), AX
 	SHLQ $0x01, AX
 
 features16:
-	CMPQ    width+56(FP), $0x00000010
+	CMPQ    width+64(FP), $0x00000010
 	JLT     done16
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -2100,7 +2263,7 @@ features16:
 	ADDQ    DX, CX
 	VMOVUPS (CX), Y8
 	VMOVUPS 32(CX), Y9
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk16:
 	MOVQ    CX, BX
@@ -2108,19 +2271,23 @@ chunk16:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token16:
@@ -2143,9 +2310,10 @@ token16:
 	VFMADD231PS  Y11, Y12, Y9
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token16
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk16
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -2165,21 +2333,21 @@ token16:
 	VMOVUPS      Y9, 32(CX)
 	ADDQ         $0x00000040, y+0(FP)
 	ADDQ         $0x00000020, v+24(FP)
-	SUBQ         $0x00000010, width+56(FP)
+	SUBQ         $0x00000010, width+64(FP)
 	JMP          features16
 
 done16:
 	VZEROUPPER
 	RET
 
-// func values6F16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
+// func values6F16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
 // Requires: AVX, CMOV, F16C, FMA3
-TEXT ·values6F16AVX2(SB), NOSPLIT, $0-64
-	MOVQ width+56(FP), AX
+TEXT ·values6F16AVX2(SB), NOSPLIT, $0-72
+	MOVQ width+64(FP), AX
 	SHLQ $0x01, AX
 
 features16:
-	CMPQ    width+56(FP), $0x00000010
+	CMPQ    width+64(FP), $0x00000010
 	JLT     done16
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -2200,7 +2368,7 @@ features16:
 	ADDQ    DX, CX
 	VMOVUPS (CX), Y10
 	VMOVUPS 32(CX), Y11
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk16:
 	MOVQ    CX, BX
@@ -2208,19 +2376,23 @@ chunk16:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token16:
@@ -2246,9 +2418,10 @@ token16:
 	VFMADD231PS  Y13, Y14, Y11
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token16
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk16
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -2271,52 +2444,59 @@ token16:
 	VMOVUPS      Y11, 32(CX)
 	ADDQ         $0x00000040, y+0(FP)
 	ADDQ         $0x00000020, v+24(FP)
-	SUBQ         $0x00000010, width+56(FP)
+	SUBQ         $0x00000010, width+64(FP)
 	JMP          features16
 
 done16:
 	VZEROUPPER
 	RET
 
-// func scores1BF16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
-// Requires: AVX, AVX2, FMA3
-TEXT ·scores1BF16AVX2(SB), NOSPLIT, $0-56
-	SHLQ $0x02, dim+48(FP)
-	SHLQ $0x01, groups+40(FP)
+// func scores1BF16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·scores1BF16AVX2(SB), NOSPLIT, $0-64
+	SHLQ $0x02, dim+56(FP)
+	SHLQ $0x01, groups+48(FP)
 	MOVQ rows+16(FP), AX
 	MOVQ q+8(FP), CX
 	ADDQ (AX), CX
 
 pass:
 	MOVQ   chunks+32(FP), AX
-	MOVQ   k+24(FP), DX
-	ADDQ   (AX), DX
+	MOVQ   ahead+40(FP), DX
 	MOVQ   k+24(FP), BX
-	ADDQ   8(AX), BX
+	MOVQ   BX, SI
+	ADDQ   (DX), SI
+	ADDQ   (AX), BX
+	MOVQ   k+24(FP), DI
+	MOVQ   DI, R8
+	ADDQ   8(DX), R8
+	ADDQ   8(AX), DI
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 	XORQ   AX, AX
-	XORQ   SI, SI
+	XORQ   DX, DX
 
 feature:
 	VBROADCASTSS (CX)(AX*1), Y4
-	VPMOVZXWD    (DX)(SI*1), Y5
+	VPMOVZXWD    (BX)(DX*1), Y5
 	VPSLLD       $0x10, Y5, Y5
 	VFMADD231PS  Y5, Y4, Y0
-	VPMOVZXWD    16(DX)(SI*1), Y5
+	VPMOVZXWD    16(BX)(DX*1), Y5
 	VPSLLD       $0x10, Y5, Y5
 	VFMADD231PS  Y5, Y4, Y1
-	VPMOVZXWD    (BX)(SI*1), Y5
+	VPMOVZXWD    (DI)(DX*1), Y5
 	VPSLLD       $0x10, Y5, Y5
 	VFMADD231PS  Y5, Y4, Y2
-	VPMOVZXWD    16(BX)(SI*1), Y5
+	VPMOVZXWD    16(DI)(DX*1), Y5
 	VPSLLD       $0x10, Y5, Y5
 	VFMADD231PS  Y5, Y4, Y3
-	ADDQ         $0x00000020, SI
+	PREFETCHT1   (SI)(DX*1)
+	PREFETCHT1   (R8)(DX*1)
+	ADDQ         $0x00000020, DX
 	ADDQ         $0x04, AX
-	CMPQ         AX, dim+48(FP)
+	CMPQ         AX, dim+56(FP)
 	JLT          feature
 	MOVQ         s+0(FP), AX
 	VMOVUPS      Y0, (AX)
@@ -2325,16 +2505,17 @@ feature:
 	VMOVUPS      Y3, 96(AX)
 	ADDQ         $0x00000080, s+0(FP)
 	ADDQ         $0x00000010, chunks+32(FP)
-	DECQ         groups+40(FP)
+	ADDQ         $0x00000010, ahead+40(FP)
+	DECQ         groups+48(FP)
 	JNZ          pass
 	VZEROUPPER
 	RET
 
-// func scores2BF16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
-// Requires: AVX, AVX2, FMA3
-TEXT ·scores2BF16AVX2(SB), NOSPLIT, $0-56
-	SHLQ $0x02, dim+48(FP)
-	SHLQ $0x01, groups+40(FP)
+// func scores2BF16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·scores2BF16AVX2(SB), NOSPLIT, $0-64
+	SHLQ $0x02, dim+56(FP)
+	SHLQ $0x01, groups+48(FP)
 	MOVQ rows+16(FP), AX
 	MOVQ q+8(FP), CX
 	ADDQ (AX), CX
@@ -2343,10 +2524,15 @@ TEXT ·scores2BF16AVX2(SB), NOSPLIT, $0-56
 
 pass:
 	MOVQ   chunks+32(FP), AX
-	MOVQ   k+24(FP), BX
-	ADDQ   (AX), BX
+	MOVQ   ahead+40(FP), BX
 	MOVQ   k+24(FP), SI
-	ADDQ   8(AX), SI
+	MOVQ   SI, DI
+	ADDQ   (BX), DI
+	ADDQ   (AX), SI
+	MOVQ   k+24(FP), R8
+	MOVQ   R8, R9
+	ADDQ   8(BX), R9
+	ADDQ   8(AX), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -2356,30 +2542,32 @@ pass:
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
 	XORQ   AX, AX
-	XORQ   DI, DI
+	XORQ   BX, BX
 
 feature:
 	VBROADCASTSS (CX)(AX*1), Y8
 	VBROADCASTSS (DX)(AX*1), Y9
-	VPMOVZXWD    (BX)(DI*1), Y10
+	VPMOVZXWD    (SI)(BX*1), Y10
 	VPSLLD       $0x10, Y10, Y10
 	VFMADD231PS  Y10, Y8, Y0
 	VFMADD231PS  Y10, Y9, Y4
-	VPMOVZXWD    16(BX)(DI*1), Y10
+	VPMOVZXWD    16(SI)(BX*1), Y10
 	VPSLLD       $0x10, Y10, Y10
 	VFMADD231PS  Y10, Y8, Y1
 	VFMADD231PS  Y10, Y9, Y5
-	VPMOVZXWD    (SI)(DI*1), Y10
+	VPMOVZXWD    (R8)(BX*1), Y10
 	VPSLLD       $0x10, Y10, Y10
 	VFMADD231PS  Y10, Y8, Y2
 	VFMADD231PS  Y10, Y9, Y6
-	VPMOVZXWD    16(SI)(DI*1), Y10
+	VPMOVZXWD    16(R8)(BX*1), Y10
 	VPSLLD       $0x10, Y10, Y10
 	VFMADD231PS  Y10, Y8, Y3
 	VFMADD231PS  Y10, Y9, Y7
-	ADDQ         $0x00000020, DI
+	PREFETCHT1   (DI)(BX*1)
+	PREFETCHT1   (R9)(BX*1)
+	ADDQ         $0x00000020, BX
 	ADDQ         $0x04, AX
-	CMPQ         AX, dim+48(FP)
+	CMPQ         AX, dim+56(FP)
 	JLT          feature
 	MOVQ         s+0(FP), AX
 	VMOVUPS      Y0, (AX)
@@ -2392,16 +2580,17 @@ feature:
 	VMOVUPS      Y7, 608(AX)
 	ADDQ         $0x00000080, s+0(FP)
 	ADDQ         $0x00000010, chunks+32(FP)
-	DECQ         groups+40(FP)
+	ADDQ         $0x00000010, ahead+40(FP)
+	DECQ         groups+48(FP)
 	JNZ          pass
 	VZEROUPPER
 	RET
 
-// func scores3BF16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
-// Requires: AVX, AVX2, FMA3
-TEXT ·scores3BF16AVX2(SB), NOSPLIT, $0-56
-	SHLQ $0x02, dim+48(FP)
-	SHLQ $0x01, groups+40(FP)
+// func scores3BF16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·scores3BF16AVX2(SB), NOSPLIT, $0-64
+	SHLQ $0x02, dim+56(FP)
+	SHLQ $0x01, groups+48(FP)
 	MOVQ rows+16(FP), AX
 	MOVQ q+8(FP), CX
 	ADDQ (AX), CX
@@ -2412,10 +2601,15 @@ TEXT ·scores3BF16AVX2(SB), NOSPLIT, $0-56
 
 pass:
 	MOVQ   chunks+32(FP), AX
-	MOVQ   k+24(FP), SI
-	ADDQ   (AX), SI
+	MOVQ   ahead+40(FP), SI
 	MOVQ   k+24(FP), DI
-	ADDQ   8(AX), DI
+	MOVQ   DI, R8
+	ADDQ   (SI), R8
+	ADDQ   (AX), DI
+	MOVQ   k+24(FP), R9
+	MOVQ   R9, R10
+	ADDQ   8(SI), R10
+	ADDQ   8(AX), R9
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -2429,35 +2623,37 @@ pass:
 	VXORPS Y10, Y10, Y10
 	VXORPS Y11, Y11, Y11
 	XORQ   AX, AX
-	XORQ   R8, R8
+	XORQ   SI, SI
 
 feature:
 	VBROADCASTSS (CX)(AX*1), Y12
 	VBROADCASTSS (DX)(AX*1), Y13
 	VBROADCASTSS (BX)(AX*1), Y14
-	VPMOVZXWD    (SI)(R8*1), Y15
+	VPMOVZXWD    (DI)(SI*1), Y15
 	VPSLLD       $0x10, Y15, Y15
 	VFMADD231PS  Y15, Y12, Y0
 	VFMADD231PS  Y15, Y13, Y4
 	VFMADD231PS  Y15, Y14, Y8
-	VPMOVZXWD    16(SI)(R8*1), Y15
+	VPMOVZXWD    16(DI)(SI*1), Y15
 	VPSLLD       $0x10, Y15, Y15
 	VFMADD231PS  Y15, Y12, Y1
 	VFMADD231PS  Y15, Y13, Y5
 	VFMADD231PS  Y15, Y14, Y9
-	VPMOVZXWD    (DI)(R8*1), Y15
+	VPMOVZXWD    (R9)(SI*1), Y15
 	VPSLLD       $0x10, Y15, Y15
 	VFMADD231PS  Y15, Y12, Y2
 	VFMADD231PS  Y15, Y13, Y6
 	VFMADD231PS  Y15, Y14, Y10
-	VPMOVZXWD    16(DI)(R8*1), Y15
+	VPMOVZXWD    16(R9)(SI*1), Y15
 	VPSLLD       $0x10, Y15, Y15
 	VFMADD231PS  Y15, Y12, Y3
 	VFMADD231PS  Y15, Y13, Y7
 	VFMADD231PS  Y15, Y14, Y11
-	ADDQ         $0x00000020, R8
+	PREFETCHT1   (R8)(SI*1)
+	PREFETCHT1   (R10)(SI*1)
+	ADDQ         $0x00000020, SI
 	ADDQ         $0x04, AX
-	CMPQ         AX, dim+48(FP)
+	CMPQ         AX, dim+56(FP)
 	JLT          feature
 	MOVQ         s+0(FP), AX
 	VMOVUPS      Y0, (AX)
@@ -2474,16 +2670,17 @@ feature:
 	VMOVUPS      Y11, 1120(AX)
 	ADDQ         $0x00000080, s+0(FP)
 	ADDQ         $0x00000010, chunks+32(FP)
-	DECQ         groups+40(FP)
+	ADDQ         $0x00000010, ahead+40(FP)
+	DECQ         groups+48(FP)
 	JNZ          pass
 	VZEROUPPER
 	RET
 
-// func scores4BF16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
-// Requires: AVX, AVX2, FMA3
-TEXT ·scores4BF16AVX2(SB), NOSPLIT, $0-56
-	SHLQ $0x02, dim+48(FP)
-	SHLQ $0x02, groups+40(FP)
+// func scores4BF16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·scores4BF16AVX2(SB), NOSPLIT, $0-64
+	SHLQ $0x02, dim+56(FP)
+	SHLQ $0x02, groups+48(FP)
 	MOVQ rows+16(FP), AX
 	MOVQ q+8(FP), CX
 	ADDQ (AX), CX
@@ -2496,8 +2693,11 @@ TEXT ·scores4BF16AVX2(SB), NOSPLIT, $0-56
 
 pass:
 	MOVQ   chunks+32(FP), AX
-	MOVQ   k+24(FP), DI
-	ADDQ   (AX), DI
+	MOVQ   ahead+40(FP), DI
+	MOVQ   k+24(FP), R8
+	MOVQ   R8, R9
+	ADDQ   (DI), R9
+	ADDQ   (AX), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -2507,12 +2707,12 @@ pass:
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
 	XORQ   AX, AX
-	XORQ   R8, R8
+	XORQ   DI, DI
 
 feature:
-	VPMOVZXWD    (DI)(R8*1), Y8
+	VPMOVZXWD    (R8)(DI*1), Y8
 	VPSLLD       $0x10, Y8, Y8
-	VPMOVZXWD    16(DI)(R8*1), Y9
+	VPMOVZXWD    16(R8)(DI*1), Y9
 	VPSLLD       $0x10, Y9, Y9
 	VBROADCASTSS (CX)(AX*1), Y10
 	VFMADD231PS  Y8, Y10, Y0
@@ -2526,9 +2726,10 @@ feature:
 	VBROADCASTSS (SI)(AX*1), Y10
 	VFMADD231PS  Y8, Y10, Y6
 	VFMADD231PS  Y9, Y10, Y7
-	ADDQ         $0x00000020, R8
+	PREFETCHT1   (R9)(DI*1)
+	ADDQ         $0x00000020, DI
 	ADDQ         $0x04, AX
-	CMPQ         AX, dim+48(FP)
+	CMPQ         AX, dim+56(FP)
 	JLT          feature
 	MOVQ         s+0(FP), AX
 	VMOVUPS      Y0, (AX)
@@ -2541,16 +2742,17 @@ feature:
 	VMOVUPS      Y7, 1568(AX)
 	ADDQ         $0x00000040, s+0(FP)
 	ADDQ         $0x00000008, chunks+32(FP)
-	DECQ         groups+40(FP)
+	ADDQ         $0x00000008, ahead+40(FP)
+	DECQ         groups+48(FP)
 	JNZ          pass
 	VZEROUPPER
 	RET
 
-// func scores5BF16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
+// func scores5BF16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
 // Requires: AVX, AVX2, FMA3
-TEXT ·scores5BF16AVX2(SB), NOSPLIT, $0-56
-	SHLQ $0x02, dim+48(FP)
-	SHLQ $0x02, groups+40(FP)
+TEXT ·scores5BF16AVX2(SB), NOSPLIT, $0-64
+	SHLQ $0x02, dim+56(FP)
+	SHLQ $0x02, groups+48(FP)
 	MOVQ rows+16(FP), AX
 	MOVQ q+8(FP), CX
 	ADDQ (AX), CX
@@ -2565,6 +2767,7 @@ TEXT ·scores5BF16AVX2(SB), NOSPLIT, $0-56
 
 pass:
 	MOVQ   chunks+32(FP), AX
+	MOVQ   ahead+40(FP), R8
 	MOVQ   k+24(FP), R8
 	ADDQ   (AX), R8
 	VXORPS Y0, Y0, Y0
@@ -2602,7 +2805,7 @@ feature:
 	VFMADD231PS  Y11, Y12, Y9
 	ADDQ         $0x00000020, R9
 	ADDQ         $0x04, AX
-	CMPQ         AX, dim+48(FP)
+	CMPQ         AX, dim+56(FP)
 	JLT          feature
 	MOVQ         s+0(FP), AX
 	VMOVUPS      Y0, (AX)
@@ -2617,16 +2820,17 @@ feature:
 	VMOVUPS      Y9, 2080(AX)
 	ADDQ         $0x00000040, s+0(FP)
 	ADDQ         $0x00000008, chunks+32(FP)
-	DECQ         groups+40(FP)
+	ADDQ         $0x00000008, ahead+40(FP)
+	DECQ         groups+48(FP)
 	JNZ          pass
 	VZEROUPPER
 	RET
 
-// func scores6BF16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
+// func scores6BF16AVX2(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
 // Requires: AVX, AVX2, FMA3
-TEXT ·scores6BF16AVX2(SB), NOSPLIT, $0-56
-	SHLQ $0x02, dim+48(FP)
-	SHLQ $0x02, groups+40(FP)
+TEXT ·scores6BF16AVX2(SB), NOSPLIT, $0-64
+	SHLQ $0x02, dim+56(FP)
+	SHLQ $0x02, groups+48(FP)
 	MOVQ rows+16(FP), AX
 	MOVQ q+8(FP), CX
 	ADDQ (AX), CX
@@ -2643,6 +2847,7 @@ TEXT ·scores6BF16AVX2(SB), NOSPLIT, $0-56
 
 pass:
 	MOVQ   chunks+32(FP), AX
+	MOVQ   ahead+40(FP), R9
 	MOVQ   k+24(FP), R9
 	ADDQ   (AX), R9
 	VXORPS Y0, Y0, Y0
@@ -2685,7 +2890,7 @@ feature:
 	VFMADD231PS  Y13, Y14, Y11
 	ADDQ         $0x00000020, R10
 	ADDQ         $0x04, AX
-	CMPQ         AX, dim+48(FP)
+	CMPQ         AX, dim+56(FP)
 	JLT          feature
 	MOVQ         s+0(FP), AX
 	VMOVUPS      Y0, (AX)
@@ -2702,19 +2907,20 @@ feature:
 	VMOVUPS      Y11, 2592(AX)
 	ADDQ         $0x00000040, s+0(FP)
 	ADDQ         $0x00000008, chunks+32(FP)
-	DECQ         groups+40(FP)
+	ADDQ         $0x00000008, ahead+40(FP)
+	DECQ         groups+48(FP)
 	JNZ          pass
 	VZEROUPPER
 	RET
 
-// func values1BF16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
-// Requires: AVX, AVX2, CMOV, FMA3
-TEXT ·values1BF16AVX2(SB), NOSPLIT, $0-64
-	MOVQ width+56(FP), AX
+// func values1BF16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
+// Requires: AVX, AVX2, CMOV, FMA3, MMX+
+TEXT ·values1BF16AVX2(SB), NOSPLIT, $0-72
+	MOVQ width+64(FP), AX
 	SHLQ $0x01, AX
 
 features32:
-	CMPQ    width+56(FP), $0x00000020
+	CMPQ    width+64(FP), $0x00000020
 	JLT     done32
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -2722,7 +2928,7 @@ features32:
 	VMOVUPS 32(CX), Y1
 	VMOVUPS 64(CX), Y2
 	VMOVUPS 96(CX), Y3
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk32:
 	MOVQ    CX, BX
@@ -2730,19 +2936,23 @@ chunk32:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token32:
@@ -2759,11 +2969,13 @@ token32:
 	VPMOVZXWD    48(DX), Y5
 	VPSLLD       $0x10, Y5, Y5
 	VFMADD231PS  Y5, Y4, Y3
+	PREFETCHT1   (DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token32
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk32
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -2773,18 +2985,18 @@ token32:
 	VMOVUPS      Y3, 96(CX)
 	ADDQ         $0x00000080, y+0(FP)
 	ADDQ         $0x00000040, v+24(FP)
-	SUBQ         $0x00000020, width+56(FP)
+	SUBQ         $0x00000020, width+64(FP)
 	JMP          features32
 
 done32:
 features16:
-	CMPQ    width+56(FP), $0x00000010
+	CMPQ    width+64(FP), $0x00000010
 	JLT     done16
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
 	VMOVUPS (CX), Y0
 	VMOVUPS 32(CX), Y1
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk16:
 	MOVQ    CX, BX
@@ -2792,19 +3004,23 @@ chunk16:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token16:
@@ -2815,11 +3031,13 @@ token16:
 	VPMOVZXWD    16(DX), Y3
 	VPSLLD       $0x10, Y3, Y3
 	VFMADD231PS  Y3, Y2, Y1
+	PREFETCHT1   (DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token16
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk16
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -2827,21 +3045,21 @@ token16:
 	VMOVUPS      Y1, 32(CX)
 	ADDQ         $0x00000040, y+0(FP)
 	ADDQ         $0x00000020, v+24(FP)
-	SUBQ         $0x00000010, width+56(FP)
+	SUBQ         $0x00000010, width+64(FP)
 	JMP          features16
 
 done16:
 	VZEROUPPER
 	RET
 
-// func values2BF16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
-// Requires: AVX, AVX2, CMOV, FMA3
-TEXT ·values2BF16AVX2(SB), NOSPLIT, $0-64
-	MOVQ width+56(FP), AX
+// func values2BF16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
+// Requires: AVX, AVX2, CMOV, FMA3, MMX+
+TEXT ·values2BF16AVX2(SB), NOSPLIT, $0-72
+	MOVQ width+64(FP), AX
 	SHLQ $0x01, AX
 
 features32:
-	CMPQ    width+56(FP), $0x00000020
+	CMPQ    width+64(FP), $0x00000020
 	JLT     done32
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -2854,7 +3072,7 @@ features32:
 	VMOVUPS 32(CX), Y5
 	VMOVUPS 64(CX), Y6
 	VMOVUPS 96(CX), Y7
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk32:
 	MOVQ    CX, BX
@@ -2862,19 +3080,23 @@ chunk32:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token32:
@@ -2896,11 +3118,13 @@ token32:
 	VPSLLD       $0x10, Y10, Y10
 	VFMADD231PS  Y10, Y8, Y3
 	VFMADD231PS  Y10, Y9, Y7
+	PREFETCHT1   (DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token32
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk32
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -2915,12 +3139,12 @@ token32:
 	VMOVUPS      Y7, 96(CX)
 	ADDQ         $0x00000080, y+0(FP)
 	ADDQ         $0x00000040, v+24(FP)
-	SUBQ         $0x00000020, width+56(FP)
+	SUBQ         $0x00000020, width+64(FP)
 	JMP          features32
 
 done32:
 features16:
-	CMPQ    width+56(FP), $0x00000010
+	CMPQ    width+64(FP), $0x00000010
 	JLT     done16
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -2929,7 +3153,7 @@ features16:
 	ADDQ    DX, CX
 	VMOVUPS (CX), Y2
 	VMOVUPS 32(CX), Y3
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk16:
 	MOVQ    CX, BX
@@ -2937,19 +3161,23 @@ chunk16:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token16:
@@ -2963,11 +3191,13 @@ token16:
 	VBROADCASTSS 512(SI), Y6
 	VFMADD231PS  Y4, Y6, Y2
 	VFMADD231PS  Y5, Y6, Y3
+	PREFETCHT1   (DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token16
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk16
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -2978,21 +3208,21 @@ token16:
 	VMOVUPS      Y3, 32(CX)
 	ADDQ         $0x00000040, y+0(FP)
 	ADDQ         $0x00000020, v+24(FP)
-	SUBQ         $0x00000010, width+56(FP)
+	SUBQ         $0x00000010, width+64(FP)
 	JMP          features16
 
 done16:
 	VZEROUPPER
 	RET
 
-// func values3BF16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
-// Requires: AVX, AVX2, CMOV, FMA3
-TEXT ·values3BF16AVX2(SB), NOSPLIT, $0-64
-	MOVQ width+56(FP), AX
+// func values3BF16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
+// Requires: AVX, AVX2, CMOV, FMA3, MMX+
+TEXT ·values3BF16AVX2(SB), NOSPLIT, $0-72
+	MOVQ width+64(FP), AX
 	SHLQ $0x01, AX
 
 features32:
-	CMPQ    width+56(FP), $0x00000020
+	CMPQ    width+64(FP), $0x00000020
 	JLT     done32
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -3010,7 +3240,7 @@ features32:
 	VMOVUPS 32(CX), Y9
 	VMOVUPS 64(CX), Y10
 	VMOVUPS 96(CX), Y11
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk32:
 	MOVQ    CX, BX
@@ -3018,19 +3248,23 @@ chunk32:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token32:
@@ -3057,11 +3291,13 @@ token32:
 	VFMADD231PS  Y15, Y12, Y3
 	VFMADD231PS  Y15, Y13, Y7
 	VFMADD231PS  Y15, Y14, Y11
+	PREFETCHT1   (DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token32
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk32
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -3081,12 +3317,12 @@ token32:
 	VMOVUPS      Y11, 96(CX)
 	ADDQ         $0x00000080, y+0(FP)
 	ADDQ         $0x00000040, v+24(FP)
-	SUBQ         $0x00000020, width+56(FP)
+	SUBQ         $0x00000020, width+64(FP)
 	JMP          features32
 
 done32:
 features16:
-	CMPQ    width+56(FP), $0x00000010
+	CMPQ    width+64(FP), $0x00000010
 	JLT     done16
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -3098,7 +3334,7 @@ features16:
 	ADDQ    DX, CX
 	VMOVUPS (CX), Y4
 	VMOVUPS 32(CX), Y5
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk16:
 	MOVQ    CX, BX
@@ -3106,19 +3342,23 @@ chunk16:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token16:
@@ -3135,11 +3375,13 @@ token16:
 	VBROADCASTSS 1024(SI), Y8
 	VFMADD231PS  Y6, Y8, Y4
 	VFMADD231PS  Y7, Y8, Y5
+	PREFETCHT1   (DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token16
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk16
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -3153,21 +3395,21 @@ token16:
 	VMOVUPS      Y5, 32(CX)
 	ADDQ         $0x00000040, y+0(FP)
 	ADDQ         $0x00000020, v+24(FP)
-	SUBQ         $0x00000010, width+56(FP)
+	SUBQ         $0x00000010, width+64(FP)
 	JMP          features16
 
 done16:
 	VZEROUPPER
 	RET
 
-// func values4BF16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
-// Requires: AVX, AVX2, CMOV, FMA3
-TEXT ·values4BF16AVX2(SB), NOSPLIT, $0-64
-	MOVQ width+56(FP), AX
+// func values4BF16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
+// Requires: AVX, AVX2, CMOV, FMA3, MMX+
+TEXT ·values4BF16AVX2(SB), NOSPLIT, $0-72
+	MOVQ width+64(FP), AX
 	SHLQ $0x01, AX
 
 features16:
-	CMPQ    width+56(FP), $0x00000010
+	CMPQ    width+64(FP), $0x00000010
 	JLT     done16
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -3182,7 +3424,7 @@ features16:
 	ADDQ    DX, CX
 	VMOVUPS (CX), Y6
 	VMOVUPS 32(CX), Y7
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk16:
 	MOVQ    CX, BX
@@ -3190,19 +3432,23 @@ chunk16:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token16:
@@ -3222,11 +3468,13 @@ token16:
 	VBROADCASTSS 1536(SI), Y10
 	VFMADD231PS  Y8, Y10, Y6
 	VFMADD231PS  Y9, Y10, Y7
+	PREFETCHT1   (DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token16
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk16
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -3243,21 +3491,21 @@ token16:
 	VMOVUPS      Y7, 32(CX)
 	ADDQ         $0x00000040, y+0(FP)
 	ADDQ         $0x00000020, v+24(FP)
-	SUBQ         $0x00000010, width+56(FP)
+	SUBQ         $0x00000010, width+64(FP)
 	JMP          features16
 
 done16:
 	VZEROUPPER
 	RET
 
-// func values5BF16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
+// func values5BF16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
 // Requires: AVX, AVX2, CMOV, FMA3
-TEXT ·values5BF16AVX2(SB), NOSPLIT, $0-64
-	MOVQ width+56(FP), AX
+TEXT ·values5BF16AVX2(SB), NOSPLIT, $0-72
+	MOVQ width+64(FP), AX
 	SHLQ $0x01, AX
 
 features16:
-	CMPQ    width+56(FP), $0x00000010
+	CMPQ    width+64(FP), $0x00000010
 	JLT     done16
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -3275,7 +3523,7 @@ features16:
 	ADDQ    DX, CX
 	VMOVUPS (CX), Y8
 	VMOVUPS 32(CX), Y9
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk16:
 	MOVQ    CX, BX
@@ -3283,19 +3531,23 @@ chunk16:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token16:
@@ -3320,9 +3572,10 @@ token16:
 	VFMADD231PS  Y11, Y12, Y9
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token16
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk16
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -3342,21 +3595,21 @@ token16:
 	VMOVUPS      Y9, 32(CX)
 	ADDQ         $0x00000040, y+0(FP)
 	ADDQ         $0x00000020, v+24(FP)
-	SUBQ         $0x00000010, width+56(FP)
+	SUBQ         $0x00000010, width+64(FP)
 	JMP          features16
 
 done16:
 	VZEROUPPER
 	RET
 
-// func values6BF16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
+// func values6BF16AVX2(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
 // Requires: AVX, AVX2, CMOV, FMA3
-TEXT ·values6BF16AVX2(SB), NOSPLIT, $0-64
-	MOVQ width+56(FP), AX
+TEXT ·values6BF16AVX2(SB), NOSPLIT, $0-72
+	MOVQ width+64(FP), AX
 	SHLQ $0x01, AX
 
 features16:
-	CMPQ    width+56(FP), $0x00000010
+	CMPQ    width+64(FP), $0x00000010
 	JLT     done16
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -3377,7 +3630,7 @@ features16:
 	ADDQ    DX, CX
 	VMOVUPS (CX), Y10
 	VMOVUPS 32(CX), Y11
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk16:
 	MOVQ    CX, BX
@@ -3385,19 +3638,23 @@ chunk16:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token16:
@@ -3425,9 +3682,10 @@ token16:
 	VFMADD231PS  Y13, Y14, Y11
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token16
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk16
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -3450,7 +3708,7 @@ token16:
 	VMOVUPS      Y11, 32(CX)
 	ADDQ         $0x00000040, y+0(FP)
 	ADDQ         $0x00000020, v+24(FP)
-	SUBQ         $0x00000010, width+56(FP)
+	SUBQ         $0x00000010, width+64(FP)
 	JMP          features16
 
 done16:

@@ -4,44 +4,57 @@
 
 #include "textflag.h"
 
-// func scores1F32AVX512(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
-// Requires: AVX, AVX512F
-TEXT ·scores1F32AVX512(SB), NOSPLIT, $0-56
-	SHLQ $0x02, dim+48(FP)
+// func scores1F32AVX512(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·scores1F32AVX512(SB), NOSPLIT, $0-64
+	SHLQ $0x02, dim+56(FP)
 	MOVQ rows+16(FP), AX
 	MOVQ q+8(FP), CX
 	ADDQ (AX), CX
 
 pass:
 	MOVQ   chunks+32(FP), AX
-	MOVQ   k+24(FP), DX
-	ADDQ   (AX), DX
+	MOVQ   ahead+40(FP), DX
 	MOVQ   k+24(FP), BX
-	ADDQ   8(AX), BX
-	MOVQ   k+24(FP), SI
-	ADDQ   16(AX), SI
+	MOVQ   BX, SI
+	ADDQ   (DX), SI
+	ADDQ   (AX), BX
 	MOVQ   k+24(FP), DI
-	ADDQ   24(AX), DI
+	MOVQ   DI, R8
+	ADDQ   8(DX), R8
+	ADDQ   8(AX), DI
+	MOVQ   k+24(FP), R9
+	MOVQ   R9, R10
+	ADDQ   16(DX), R10
+	ADDQ   16(AX), R9
+	MOVQ   k+24(FP), R11
+	MOVQ   R11, R12
+	ADDQ   24(DX), R12
+	ADDQ   24(AX), R11
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 	XORQ   AX, AX
-	XORQ   R8, R8
+	XORQ   DX, DX
 
 feature:
 	VBROADCASTSS (CX)(AX*1), Z4
-	VMOVUPS      (DX)(R8*1), Z5
+	VMOVUPS      (BX)(DX*1), Z5
 	VFMADD231PS  Z5, Z4, Z0
-	VMOVUPS      (BX)(R8*1), Z5
+	VMOVUPS      (DI)(DX*1), Z5
 	VFMADD231PS  Z5, Z4, Z1
-	VMOVUPS      (SI)(R8*1), Z5
+	VMOVUPS      (R9)(DX*1), Z5
 	VFMADD231PS  Z5, Z4, Z2
-	VMOVUPS      (DI)(R8*1), Z5
+	VMOVUPS      (R11)(DX*1), Z5
 	VFMADD231PS  Z5, Z4, Z3
-	ADDQ         $0x00000040, R8
+	PREFETCHT1   (SI)(DX*1)
+	PREFETCHT1   (R8)(DX*1)
+	PREFETCHT1   (R10)(DX*1)
+	PREFETCHT1   (R12)(DX*1)
+	ADDQ         $0x00000040, DX
 	ADDQ         $0x04, AX
-	CMPQ         AX, dim+48(FP)
+	CMPQ         AX, dim+56(FP)
 	JLT          feature
 	MOVQ         s+0(FP), AX
 	VMOVUPS      Z0, (AX)
@@ -50,15 +63,16 @@ feature:
 	VMOVUPS      Z3, 192(AX)
 	ADDQ         $0x00000100, s+0(FP)
 	ADDQ         $0x00000020, chunks+32(FP)
-	DECQ         groups+40(FP)
+	ADDQ         $0x00000020, ahead+40(FP)
+	DECQ         groups+48(FP)
 	JNZ          pass
 	VZEROUPPER
 	RET
 
-// func scores2F32AVX512(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
-// Requires: AVX, AVX512F
-TEXT ·scores2F32AVX512(SB), NOSPLIT, $0-56
-	SHLQ $0x02, dim+48(FP)
+// func scores2F32AVX512(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·scores2F32AVX512(SB), NOSPLIT, $0-64
+	SHLQ $0x02, dim+56(FP)
 	MOVQ rows+16(FP), AX
 	MOVQ q+8(FP), CX
 	ADDQ (AX), CX
@@ -67,14 +81,23 @@ TEXT ·scores2F32AVX512(SB), NOSPLIT, $0-56
 
 pass:
 	MOVQ   chunks+32(FP), AX
-	MOVQ   k+24(FP), BX
-	ADDQ   (AX), BX
+	MOVQ   ahead+40(FP), BX
 	MOVQ   k+24(FP), SI
-	ADDQ   8(AX), SI
-	MOVQ   k+24(FP), DI
-	ADDQ   16(AX), DI
+	MOVQ   SI, DI
+	ADDQ   (BX), DI
+	ADDQ   (AX), SI
 	MOVQ   k+24(FP), R8
-	ADDQ   24(AX), R8
+	MOVQ   R8, R9
+	ADDQ   8(BX), R9
+	ADDQ   8(AX), R8
+	MOVQ   k+24(FP), R10
+	MOVQ   R10, R11
+	ADDQ   16(BX), R11
+	ADDQ   16(AX), R10
+	MOVQ   k+24(FP), R12
+	MOVQ   R12, R13
+	ADDQ   24(BX), R13
+	ADDQ   24(AX), R12
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -84,26 +107,30 @@ pass:
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
 	XORQ   AX, AX
-	XORQ   R9, R9
+	XORQ   BX, BX
 
 feature:
 	VBROADCASTSS (CX)(AX*1), Z8
 	VBROADCASTSS (DX)(AX*1), Z9
-	VMOVUPS      (BX)(R9*1), Z10
+	VMOVUPS      (SI)(BX*1), Z10
 	VFMADD231PS  Z10, Z8, Z0
 	VFMADD231PS  Z10, Z9, Z4
-	VMOVUPS      (SI)(R9*1), Z10
+	VMOVUPS      (R8)(BX*1), Z10
 	VFMADD231PS  Z10, Z8, Z1
 	VFMADD231PS  Z10, Z9, Z5
-	VMOVUPS      (DI)(R9*1), Z10
+	VMOVUPS      (R10)(BX*1), Z10
 	VFMADD231PS  Z10, Z8, Z2
 	VFMADD231PS  Z10, Z9, Z6
-	VMOVUPS      (R8)(R9*1), Z10
+	VMOVUPS      (R12)(BX*1), Z10
 	VFMADD231PS  Z10, Z8, Z3
 	VFMADD231PS  Z10, Z9, Z7
-	ADDQ         $0x00000040, R9
+	PREFETCHT1   (DI)(BX*1)
+	PREFETCHT1   (R9)(BX*1)
+	PREFETCHT1   (R11)(BX*1)
+	PREFETCHT1   (R13)(BX*1)
+	ADDQ         $0x00000040, BX
 	ADDQ         $0x04, AX
-	CMPQ         AX, dim+48(FP)
+	CMPQ         AX, dim+56(FP)
 	JLT          feature
 	MOVQ         s+0(FP), AX
 	VMOVUPS      Z0, (AX)
@@ -116,15 +143,16 @@ feature:
 	VMOVUPS      Z7, 704(AX)
 	ADDQ         $0x00000100, s+0(FP)
 	ADDQ         $0x00000020, chunks+32(FP)
-	DECQ         groups+40(FP)
+	ADDQ         $0x00000020, ahead+40(FP)
+	DECQ         groups+48(FP)
 	JNZ          pass
 	VZEROUPPER
 	RET
 
-// func scores3F32AVX512(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
-// Requires: AVX, AVX512F
-TEXT ·scores3F32AVX512(SB), NOSPLIT, $0-56
-	SHLQ $0x02, dim+48(FP)
+// func scores3F32AVX512(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·scores3F32AVX512(SB), NOSPLIT, $0-64
+	SHLQ $0x02, dim+56(FP)
 	MOVQ rows+16(FP), AX
 	MOVQ q+8(FP), CX
 	ADDQ (AX), CX
@@ -135,14 +163,23 @@ TEXT ·scores3F32AVX512(SB), NOSPLIT, $0-56
 
 pass:
 	MOVQ   chunks+32(FP), AX
-	MOVQ   k+24(FP), SI
-	ADDQ   (AX), SI
+	MOVQ   ahead+40(FP), SI
 	MOVQ   k+24(FP), DI
-	ADDQ   8(AX), DI
-	MOVQ   k+24(FP), R8
-	ADDQ   16(AX), R8
+	MOVQ   DI, R8
+	ADDQ   (SI), R8
+	ADDQ   (AX), DI
 	MOVQ   k+24(FP), R9
-	ADDQ   24(AX), R9
+	MOVQ   R9, R10
+	ADDQ   8(SI), R10
+	ADDQ   8(AX), R9
+	MOVQ   k+24(FP), R11
+	MOVQ   R11, R12
+	ADDQ   16(SI), R12
+	ADDQ   16(AX), R11
+	MOVQ   k+24(FP), R13
+	MOVQ   R13, R14
+	ADDQ   24(SI), R14
+	ADDQ   24(AX), R13
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -156,31 +193,35 @@ pass:
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
 	XORQ   AX, AX
-	XORQ   R10, R10
+	XORQ   SI, SI
 
 feature:
 	VBROADCASTSS (CX)(AX*1), Z12
 	VBROADCASTSS (DX)(AX*1), Z13
 	VBROADCASTSS (BX)(AX*1), Z14
-	VMOVUPS      (SI)(R10*1), Z15
+	VMOVUPS      (DI)(SI*1), Z15
 	VFMADD231PS  Z15, Z12, Z0
 	VFMADD231PS  Z15, Z13, Z4
 	VFMADD231PS  Z15, Z14, Z8
-	VMOVUPS      (DI)(R10*1), Z15
+	VMOVUPS      (R9)(SI*1), Z15
 	VFMADD231PS  Z15, Z12, Z1
 	VFMADD231PS  Z15, Z13, Z5
 	VFMADD231PS  Z15, Z14, Z9
-	VMOVUPS      (R8)(R10*1), Z15
+	VMOVUPS      (R11)(SI*1), Z15
 	VFMADD231PS  Z15, Z12, Z2
 	VFMADD231PS  Z15, Z13, Z6
 	VFMADD231PS  Z15, Z14, Z10
-	VMOVUPS      (R9)(R10*1), Z15
+	VMOVUPS      (R13)(SI*1), Z15
 	VFMADD231PS  Z15, Z12, Z3
 	VFMADD231PS  Z15, Z13, Z7
 	VFMADD231PS  Z15, Z14, Z11
-	ADDQ         $0x00000040, R10
+	PREFETCHT1   (R8)(SI*1)
+	PREFETCHT1   (R10)(SI*1)
+	PREFETCHT1   (R12)(SI*1)
+	PREFETCHT1   (R14)(SI*1)
+	ADDQ         $0x00000040, SI
 	ADDQ         $0x04, AX
-	CMPQ         AX, dim+48(FP)
+	CMPQ         AX, dim+56(FP)
 	JLT          feature
 	MOVQ         s+0(FP), AX
 	VMOVUPS      Z0, (AX)
@@ -197,15 +238,16 @@ feature:
 	VMOVUPS      Z11, 1216(AX)
 	ADDQ         $0x00000100, s+0(FP)
 	ADDQ         $0x00000020, chunks+32(FP)
-	DECQ         groups+40(FP)
+	ADDQ         $0x00000020, ahead+40(FP)
+	DECQ         groups+48(FP)
 	JNZ          pass
 	VZEROUPPER
 	RET
 
-// func scores4F32AVX512(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
-// Requires: AVX, AVX512F
-TEXT ·scores4F32AVX512(SB), NOSPLIT, $0-56
-	SHLQ $0x02, dim+48(FP)
+// func scores4F32AVX512(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·scores4F32AVX512(SB), NOSPLIT, $0-64
+	SHLQ $0x02, dim+56(FP)
 	MOVQ rows+16(FP), AX
 	MOVQ q+8(FP), CX
 	ADDQ (AX), CX
@@ -218,14 +260,23 @@ TEXT ·scores4F32AVX512(SB), NOSPLIT, $0-56
 
 pass:
 	MOVQ   chunks+32(FP), AX
-	MOVQ   k+24(FP), DI
-	ADDQ   (AX), DI
+	MOVQ   ahead+40(FP), DI
 	MOVQ   k+24(FP), R8
-	ADDQ   8(AX), R8
-	MOVQ   k+24(FP), R9
-	ADDQ   16(AX), R9
+	MOVQ   R8, R9
+	ADDQ   (DI), R9
+	ADDQ   (AX), R8
 	MOVQ   k+24(FP), R10
-	ADDQ   24(AX), R10
+	MOVQ   R10, R11
+	ADDQ   8(DI), R11
+	ADDQ   8(AX), R10
+	MOVQ   k+24(FP), R12
+	MOVQ   R12, R13
+	ADDQ   16(DI), R13
+	ADDQ   16(AX), R12
+	MOVQ   k+24(FP), R14
+	MOVQ   R14, R15
+	ADDQ   24(DI), R15
+	ADDQ   24(AX), R14
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -243,13 +294,13 @@ pass:
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
 	XORQ   AX, AX
-	XORQ   R11, R11
+	XORQ   DI, DI
 
 feature:
-	VMOVUPS      (DI)(R11*1), Z16
-	VMOVUPS      (R8)(R11*1), Z17
-	VMOVUPS      (R9)(R11*1), Z18
-	VMOVUPS      (R10)(R11*1), Z19
+	VMOVUPS      (R8)(DI*1), Z16
+	VMOVUPS      (R10)(DI*1), Z17
+	VMOVUPS      (R12)(DI*1), Z18
+	VMOVUPS      (R14)(DI*1), Z19
 	VBROADCASTSS (CX)(AX*1), Z20
 	VFMADD231PS  Z16, Z20, Z0
 	VFMADD231PS  Z17, Z20, Z1
@@ -270,9 +321,13 @@ feature:
 	VFMADD231PS  Z17, Z20, Z13
 	VFMADD231PS  Z18, Z20, Z14
 	VFMADD231PS  Z19, Z20, Z15
-	ADDQ         $0x00000040, R11
+	PREFETCHT1   (R9)(DI*1)
+	PREFETCHT1   (R11)(DI*1)
+	PREFETCHT1   (R13)(DI*1)
+	PREFETCHT1   (R15)(DI*1)
+	ADDQ         $0x00000040, DI
 	ADDQ         $0x04, AX
-	CMPQ         AX, dim+48(FP)
+	CMPQ         AX, dim+56(FP)
 	JLT          feature
 	MOVQ         s+0(FP), AX
 	VMOVUPS      Z0, (AX)
@@ -293,15 +348,16 @@ feature:
 	VMOVUPS      Z15, 1728(AX)
 	ADDQ         $0x00000100, s+0(FP)
 	ADDQ         $0x00000020, chunks+32(FP)
-	DECQ         groups+40(FP)
+	ADDQ         $0x00000020, ahead+40(FP)
+	DECQ         groups+48(FP)
 	JNZ          pass
 	VZEROUPPER
 	RET
 
-// func scores5F32AVX512(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
+// func scores5F32AVX512(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
 // Requires: AVX, AVX512F
-TEXT ·scores5F32AVX512(SB), NOSPLIT, $0-56
-	SHLQ $0x02, dim+48(FP)
+TEXT ·scores5F32AVX512(SB), NOSPLIT, $0-64
+	SHLQ $0x02, dim+56(FP)
 	MOVQ rows+16(FP), AX
 	MOVQ q+8(FP), CX
 	ADDQ (AX), CX
@@ -316,6 +372,7 @@ TEXT ·scores5F32AVX512(SB), NOSPLIT, $0-56
 
 pass:
 	MOVQ   chunks+32(FP), AX
+	MOVQ   ahead+40(FP), R8
 	MOVQ   k+24(FP), R8
 	ADDQ   (AX), R8
 	MOVQ   k+24(FP), R9
@@ -379,7 +436,7 @@ feature:
 	VFMADD231PS  Z23, Z24, Z19
 	ADDQ         $0x00000040, R12
 	ADDQ         $0x04, AX
-	CMPQ         AX, dim+48(FP)
+	CMPQ         AX, dim+56(FP)
 	JLT          feature
 	MOVQ         s+0(FP), AX
 	VMOVUPS      Z0, (AX)
@@ -404,15 +461,16 @@ feature:
 	VMOVUPS      Z19, 2240(AX)
 	ADDQ         $0x00000100, s+0(FP)
 	ADDQ         $0x00000020, chunks+32(FP)
-	DECQ         groups+40(FP)
+	ADDQ         $0x00000020, ahead+40(FP)
+	DECQ         groups+48(FP)
 	JNZ          pass
 	VZEROUPPER
 	RET
 
-// func scores6F32AVX512(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
+// func scores6F32AVX512(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
 // Requires: AVX, AVX512F
-TEXT ·scores6F32AVX512(SB), NOSPLIT, $0-56
-	SHLQ $0x02, dim+48(FP)
+TEXT ·scores6F32AVX512(SB), NOSPLIT, $0-64
+	SHLQ $0x02, dim+56(FP)
 	MOVQ rows+16(FP), AX
 	MOVQ q+8(FP), CX
 	ADDQ (AX), CX
@@ -429,6 +487,7 @@ TEXT ·scores6F32AVX512(SB), NOSPLIT, $0-56
 
 pass:
 	MOVQ   chunks+32(FP), AX
+	MOVQ   ahead+40(FP), R9
 	MOVQ   k+24(FP), R9
 	ADDQ   (AX), R9
 	MOVQ   k+24(FP), R10
@@ -501,7 +560,7 @@ feature:
 	VFMADD231PS  Z27, Z28, Z23
 	ADDQ         $0x00000040, R13
 	ADDQ         $0x04, AX
-	CMPQ         AX, dim+48(FP)
+	CMPQ         AX, dim+56(FP)
 	JLT          feature
 	MOVQ         s+0(FP), AX
 	VMOVUPS      Z0, (AX)
@@ -530,19 +589,20 @@ feature:
 	VMOVUPS      Z23, 2752(AX)
 	ADDQ         $0x00000100, s+0(FP)
 	ADDQ         $0x00000020, chunks+32(FP)
-	DECQ         groups+40(FP)
+	ADDQ         $0x00000020, ahead+40(FP)
+	DECQ         groups+48(FP)
 	JNZ          pass
 	VZEROUPPER
 	RET
 
-// func values1F32AVX512(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
-// Requires: AVX, AVX512F, CMOV
-TEXT ·values1F32AVX512(SB), NOSPLIT, $0-64
-	MOVQ width+56(FP), AX
+// func values1F32AVX512(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
+// Requires: AVX, AVX512F, CMOV, MMX+
+TEXT ·values1F32AVX512(SB), NOSPLIT, $0-72
+	MOVQ width+64(FP), AX
 	SHLQ $0x02, AX
 
 features64:
-	CMPQ    width+56(FP), $0x00000040
+	CMPQ    width+64(FP), $0x00000040
 	JLT     done64
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -550,7 +610,7 @@ features64:
 	VMOVUPS 64(CX), Z1
 	VMOVUPS 128(CX), Z2
 	VMOVUPS 192(CX), Z3
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk64:
 	MOVQ    CX, BX
@@ -558,19 +618,23 @@ chunk64:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token64:
@@ -583,11 +647,16 @@ token64:
 	VFMADD231PS  Z5, Z4, Z2
 	VMOVUPS      192(DX), Z5
 	VFMADD231PS  Z5, Z4, Z3
+	PREFETCHT1   (DI)
+	PREFETCHT1   64(DI)
+	PREFETCHT1   128(DI)
+	PREFETCHT1   192(DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token64
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk64
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -597,18 +666,18 @@ token64:
 	VMOVUPS      Z3, 192(CX)
 	ADDQ         $0x00000100, y+0(FP)
 	ADDQ         $0x00000100, v+24(FP)
-	SUBQ         $0x00000040, width+56(FP)
+	SUBQ         $0x00000040, width+64(FP)
 	JMP          features64
 
 done64:
 features32:
-	CMPQ    width+56(FP), $0x00000020
+	CMPQ    width+64(FP), $0x00000020
 	JLT     done32
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
 	VMOVUPS (CX), Z0
 	VMOVUPS 64(CX), Z1
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk32:
 	MOVQ    CX, BX
@@ -616,19 +685,23 @@ chunk32:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token32:
@@ -637,11 +710,14 @@ token32:
 	VFMADD231PS  Z3, Z2, Z0
 	VMOVUPS      64(DX), Z3
 	VFMADD231PS  Z3, Z2, Z1
+	PREFETCHT1   (DI)
+	PREFETCHT1   64(DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token32
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk32
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -649,17 +725,17 @@ token32:
 	VMOVUPS      Z1, 64(CX)
 	ADDQ         $0x00000080, y+0(FP)
 	ADDQ         $0x00000080, v+24(FP)
-	SUBQ         $0x00000020, width+56(FP)
+	SUBQ         $0x00000020, width+64(FP)
 	JMP          features32
 
 done32:
 features16:
-	CMPQ    width+56(FP), $0x00000010
+	CMPQ    width+64(FP), $0x00000010
 	JLT     done16
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
 	VMOVUPS (CX), Z0
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk16:
 	MOVQ    CX, BX
@@ -667,51 +743,57 @@ chunk16:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token16:
 	VMOVUPS      (DX), Z1
 	VBROADCASTSS (SI), Z2
 	VFMADD231PS  Z1, Z2, Z0
+	PREFETCHT1   (DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token16
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk16
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
 	VMOVUPS      Z0, (CX)
 	ADDQ         $0x00000040, y+0(FP)
 	ADDQ         $0x00000040, v+24(FP)
-	SUBQ         $0x00000010, width+56(FP)
+	SUBQ         $0x00000010, width+64(FP)
 	JMP          features16
 
 done16:
 	VZEROUPPER
 	RET
 
-// func values2F32AVX512(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
-// Requires: AVX, AVX512F, CMOV
-TEXT ·values2F32AVX512(SB), NOSPLIT, $0-64
-	MOVQ width+56(FP), AX
+// func values2F32AVX512(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
+// Requires: AVX, AVX512F, CMOV, MMX+
+TEXT ·values2F32AVX512(SB), NOSPLIT, $0-72
+	MOVQ width+64(FP), AX
 	SHLQ $0x02, AX
 
 features64:
-	CMPQ    width+56(FP), $0x00000040
+	CMPQ    width+64(FP), $0x00000040
 	JLT     done64
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -724,7 +806,7 @@ features64:
 	VMOVUPS 64(CX), Z5
 	VMOVUPS 128(CX), Z6
 	VMOVUPS 192(CX), Z7
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk64:
 	MOVQ    CX, BX
@@ -732,19 +814,23 @@ chunk64:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token64:
@@ -762,11 +848,16 @@ token64:
 	VMOVUPS      192(DX), Z10
 	VFMADD231PS  Z10, Z8, Z3
 	VFMADD231PS  Z10, Z9, Z7
+	PREFETCHT1   (DI)
+	PREFETCHT1   64(DI)
+	PREFETCHT1   128(DI)
+	PREFETCHT1   192(DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token64
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk64
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -781,12 +872,12 @@ token64:
 	VMOVUPS      Z7, 192(CX)
 	ADDQ         $0x00000100, y+0(FP)
 	ADDQ         $0x00000100, v+24(FP)
-	SUBQ         $0x00000040, width+56(FP)
+	SUBQ         $0x00000040, width+64(FP)
 	JMP          features64
 
 done64:
 features32:
-	CMPQ    width+56(FP), $0x00000020
+	CMPQ    width+64(FP), $0x00000020
 	JLT     done32
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -795,7 +886,7 @@ features32:
 	ADDQ    DX, CX
 	VMOVUPS (CX), Z2
 	VMOVUPS 64(CX), Z3
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk32:
 	MOVQ    CX, BX
@@ -803,19 +894,23 @@ chunk32:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token32:
@@ -827,11 +922,14 @@ token32:
 	VBROADCASTSS 512(SI), Z6
 	VFMADD231PS  Z4, Z6, Z2
 	VFMADD231PS  Z5, Z6, Z3
+	PREFETCHT1   (DI)
+	PREFETCHT1   64(DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token32
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk32
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -842,19 +940,19 @@ token32:
 	VMOVUPS      Z3, 64(CX)
 	ADDQ         $0x00000080, y+0(FP)
 	ADDQ         $0x00000080, v+24(FP)
-	SUBQ         $0x00000020, width+56(FP)
+	SUBQ         $0x00000020, width+64(FP)
 	JMP          features32
 
 done32:
 features16:
-	CMPQ    width+56(FP), $0x00000010
+	CMPQ    width+64(FP), $0x00000010
 	JLT     done16
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
 	VMOVUPS (CX), Z0
 	ADDQ    DX, CX
 	VMOVUPS (CX), Z1
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk16:
 	MOVQ    CX, BX
@@ -862,19 +960,23 @@ chunk16:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token16:
@@ -883,11 +985,13 @@ token16:
 	VFMADD231PS  Z2, Z3, Z0
 	VBROADCASTSS 512(SI), Z3
 	VFMADD231PS  Z2, Z3, Z1
+	PREFETCHT1   (DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token16
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk16
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -896,21 +1000,21 @@ token16:
 	VMOVUPS      Z1, (CX)
 	ADDQ         $0x00000040, y+0(FP)
 	ADDQ         $0x00000040, v+24(FP)
-	SUBQ         $0x00000010, width+56(FP)
+	SUBQ         $0x00000010, width+64(FP)
 	JMP          features16
 
 done16:
 	VZEROUPPER
 	RET
 
-// func values3F32AVX512(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
-// Requires: AVX, AVX512F, CMOV
-TEXT ·values3F32AVX512(SB), NOSPLIT, $0-64
-	MOVQ width+56(FP), AX
+// func values3F32AVX512(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
+// Requires: AVX, AVX512F, CMOV, MMX+
+TEXT ·values3F32AVX512(SB), NOSPLIT, $0-72
+	MOVQ width+64(FP), AX
 	SHLQ $0x02, AX
 
 features64:
-	CMPQ    width+56(FP), $0x00000040
+	CMPQ    width+64(FP), $0x00000040
 	JLT     done64
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -928,7 +1032,7 @@ features64:
 	VMOVUPS 64(CX), Z9
 	VMOVUPS 128(CX), Z10
 	VMOVUPS 192(CX), Z11
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk64:
 	MOVQ    CX, BX
@@ -936,19 +1040,23 @@ chunk64:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token64:
@@ -971,11 +1079,16 @@ token64:
 	VFMADD231PS  Z15, Z12, Z3
 	VFMADD231PS  Z15, Z13, Z7
 	VFMADD231PS  Z15, Z14, Z11
+	PREFETCHT1   (DI)
+	PREFETCHT1   64(DI)
+	PREFETCHT1   128(DI)
+	PREFETCHT1   192(DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token64
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk64
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -995,12 +1108,12 @@ token64:
 	VMOVUPS      Z11, 192(CX)
 	ADDQ         $0x00000100, y+0(FP)
 	ADDQ         $0x00000100, v+24(FP)
-	SUBQ         $0x00000040, width+56(FP)
+	SUBQ         $0x00000040, width+64(FP)
 	JMP          features64
 
 done64:
 features32:
-	CMPQ    width+56(FP), $0x00000020
+	CMPQ    width+64(FP), $0x00000020
 	JLT     done32
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -1012,7 +1125,7 @@ features32:
 	ADDQ    DX, CX
 	VMOVUPS (CX), Z4
 	VMOVUPS 64(CX), Z5
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk32:
 	MOVQ    CX, BX
@@ -1020,19 +1133,23 @@ chunk32:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token32:
@@ -1047,11 +1164,14 @@ token32:
 	VBROADCASTSS 1024(SI), Z8
 	VFMADD231PS  Z6, Z8, Z4
 	VFMADD231PS  Z7, Z8, Z5
+	PREFETCHT1   (DI)
+	PREFETCHT1   64(DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token32
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk32
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -1065,12 +1185,12 @@ token32:
 	VMOVUPS      Z5, 64(CX)
 	ADDQ         $0x00000080, y+0(FP)
 	ADDQ         $0x00000080, v+24(FP)
-	SUBQ         $0x00000020, width+56(FP)
+	SUBQ         $0x00000020, width+64(FP)
 	JMP          features32
 
 done32:
 features16:
-	CMPQ    width+56(FP), $0x00000010
+	CMPQ    width+64(FP), $0x00000010
 	JLT     done16
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -1079,7 +1199,7 @@ features16:
 	VMOVUPS (CX), Z1
 	ADDQ    DX, CX
 	VMOVUPS (CX), Z2
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk16:
 	MOVQ    CX, BX
@@ -1087,19 +1207,23 @@ chunk16:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token16:
@@ -1110,11 +1234,13 @@ token16:
 	VFMADD231PS  Z3, Z4, Z1
 	VBROADCASTSS 1024(SI), Z4
 	VFMADD231PS  Z3, Z4, Z2
+	PREFETCHT1   (DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token16
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk16
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -1125,21 +1251,21 @@ token16:
 	VMOVUPS      Z2, (CX)
 	ADDQ         $0x00000040, y+0(FP)
 	ADDQ         $0x00000040, v+24(FP)
-	SUBQ         $0x00000010, width+56(FP)
+	SUBQ         $0x00000010, width+64(FP)
 	JMP          features16
 
 done16:
 	VZEROUPPER
 	RET
 
-// func values4F32AVX512(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
-// Requires: AVX, AVX512F, CMOV
-TEXT ·values4F32AVX512(SB), NOSPLIT, $0-64
-	MOVQ width+56(FP), AX
+// func values4F32AVX512(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
+// Requires: AVX, AVX512F, CMOV, MMX+
+TEXT ·values4F32AVX512(SB), NOSPLIT, $0-72
+	MOVQ width+64(FP), AX
 	SHLQ $0x02, AX
 
 features64:
-	CMPQ    width+56(FP), $0x00000040
+	CMPQ    width+64(FP), $0x00000040
 	JLT     done64
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -1162,7 +1288,7 @@ features64:
 	VMOVUPS 64(CX), Z13
 	VMOVUPS 128(CX), Z14
 	VMOVUPS 192(CX), Z15
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk64:
 	MOVQ    CX, BX
@@ -1170,19 +1296,23 @@ chunk64:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token64:
@@ -1210,11 +1340,16 @@ token64:
 	VFMADD231PS  Z17, Z20, Z13
 	VFMADD231PS  Z18, Z20, Z14
 	VFMADD231PS  Z19, Z20, Z15
+	PREFETCHT1   (DI)
+	PREFETCHT1   64(DI)
+	PREFETCHT1   128(DI)
+	PREFETCHT1   192(DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token64
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk64
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -1239,12 +1374,12 @@ token64:
 	VMOVUPS      Z15, 192(CX)
 	ADDQ         $0x00000100, y+0(FP)
 	ADDQ         $0x00000100, v+24(FP)
-	SUBQ         $0x00000040, width+56(FP)
+	SUBQ         $0x00000040, width+64(FP)
 	JMP          features64
 
 done64:
 features32:
-	CMPQ    width+56(FP), $0x00000020
+	CMPQ    width+64(FP), $0x00000020
 	JLT     done32
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -1259,7 +1394,7 @@ features32:
 	ADDQ    DX, CX
 	VMOVUPS (CX), Z6
 	VMOVUPS 64(CX), Z7
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk32:
 	MOVQ    CX, BX
@@ -1267,19 +1402,23 @@ chunk32:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token32:
@@ -1297,11 +1436,14 @@ token32:
 	VBROADCASTSS 1536(SI), Z10
 	VFMADD231PS  Z8, Z10, Z6
 	VFMADD231PS  Z9, Z10, Z7
+	PREFETCHT1   (DI)
+	PREFETCHT1   64(DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token32
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk32
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -1318,12 +1460,12 @@ token32:
 	VMOVUPS      Z7, 64(CX)
 	ADDQ         $0x00000080, y+0(FP)
 	ADDQ         $0x00000080, v+24(FP)
-	SUBQ         $0x00000020, width+56(FP)
+	SUBQ         $0x00000020, width+64(FP)
 	JMP          features32
 
 done32:
 features16:
-	CMPQ    width+56(FP), $0x00000010
+	CMPQ    width+64(FP), $0x00000010
 	JLT     done16
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -1334,7 +1476,7 @@ features16:
 	VMOVUPS (CX), Z2
 	ADDQ    DX, CX
 	VMOVUPS (CX), Z3
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk16:
 	MOVQ    CX, BX
@@ -1342,19 +1484,23 @@ chunk16:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token16:
@@ -1367,11 +1513,13 @@ token16:
 	VFMADD231PS  Z4, Z5, Z2
 	VBROADCASTSS 1536(SI), Z5
 	VFMADD231PS  Z4, Z5, Z3
+	PREFETCHT1   (DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token16
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk16
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -1384,21 +1532,21 @@ token16:
 	VMOVUPS      Z3, (CX)
 	ADDQ         $0x00000040, y+0(FP)
 	ADDQ         $0x00000040, v+24(FP)
-	SUBQ         $0x00000010, width+56(FP)
+	SUBQ         $0x00000010, width+64(FP)
 	JMP          features16
 
 done16:
 	VZEROUPPER
 	RET
 
-// func values5F32AVX512(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
+// func values5F32AVX512(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
 // Requires: AVX, AVX512F, CMOV
-TEXT ·values5F32AVX512(SB), NOSPLIT, $0-64
-	MOVQ width+56(FP), AX
+TEXT ·values5F32AVX512(SB), NOSPLIT, $0-72
+	MOVQ width+64(FP), AX
 	SHLQ $0x02, AX
 
 features64:
-	CMPQ    width+56(FP), $0x00000040
+	CMPQ    width+64(FP), $0x00000040
 	JLT     done64
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -1426,7 +1574,7 @@ features64:
 	VMOVUPS 64(CX), Z17
 	VMOVUPS 128(CX), Z18
 	VMOVUPS 192(CX), Z19
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk64:
 	MOVQ    CX, BX
@@ -1434,19 +1582,23 @@ chunk64:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token64:
@@ -1481,9 +1633,10 @@ token64:
 	VFMADD231PS  Z23, Z24, Z19
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token64
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk64
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -1513,12 +1666,12 @@ token64:
 	VMOVUPS      Z19, 192(CX)
 	ADDQ         $0x00000100, y+0(FP)
 	ADDQ         $0x00000100, v+24(FP)
-	SUBQ         $0x00000040, width+56(FP)
+	SUBQ         $0x00000040, width+64(FP)
 	JMP          features64
 
 done64:
 features32:
-	CMPQ    width+56(FP), $0x00000020
+	CMPQ    width+64(FP), $0x00000020
 	JLT     done32
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -1536,7 +1689,7 @@ features32:
 	ADDQ    DX, CX
 	VMOVUPS (CX), Z8
 	VMOVUPS 64(CX), Z9
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk32:
 	MOVQ    CX, BX
@@ -1544,19 +1697,23 @@ chunk32:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token32:
@@ -1579,9 +1736,10 @@ token32:
 	VFMADD231PS  Z11, Z12, Z9
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token32
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk32
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -1601,12 +1759,12 @@ token32:
 	VMOVUPS      Z9, 64(CX)
 	ADDQ         $0x00000080, y+0(FP)
 	ADDQ         $0x00000080, v+24(FP)
-	SUBQ         $0x00000020, width+56(FP)
+	SUBQ         $0x00000020, width+64(FP)
 	JMP          features32
 
 done32:
 features16:
-	CMPQ    width+56(FP), $0x00000010
+	CMPQ    width+64(FP), $0x00000010
 	JLT     done16
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -1619,7 +1777,7 @@ features16:
 	VMOVUPS (CX), Z3
 	ADDQ    DX, CX
 	VMOVUPS (CX), Z4
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk16:
 	MOVQ    CX, BX
@@ -1627,19 +1785,23 @@ chunk16:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token16:
@@ -1656,9 +1818,10 @@ token16:
 	VFMADD231PS  Z5, Z6, Z4
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token16
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk16
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -1673,21 +1836,21 @@ token16:
 	VMOVUPS      Z4, (CX)
 	ADDQ         $0x00000040, y+0(FP)
 	ADDQ         $0x00000040, v+24(FP)
-	SUBQ         $0x00000010, width+56(FP)
+	SUBQ         $0x00000010, width+64(FP)
 	JMP          features16
 
 done16:
 	VZEROUPPER
 	RET
 
-// func values6F32AVX512(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
+// func values6F32AVX512(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
 // Requires: AVX, AVX512F, CMOV
-TEXT ·values6F32AVX512(SB), NOSPLIT, $0-64
-	MOVQ width+56(FP), AX
+TEXT ·values6F32AVX512(SB), NOSPLIT, $0-72
+	MOVQ width+64(FP), AX
 	SHLQ $0x02, AX
 
 features64:
-	CMPQ    width+56(FP), $0x00000040
+	CMPQ    width+64(FP), $0x00000040
 	JLT     done64
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -1720,7 +1883,7 @@ features64:
 	VMOVUPS 64(CX), Z21
 	VMOVUPS 128(CX), Z22
 	VMOVUPS 192(CX), Z23
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk64:
 	MOVQ    CX, BX
@@ -1728,19 +1891,23 @@ chunk64:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token64:
@@ -1780,9 +1947,10 @@ token64:
 	VFMADD231PS  Z27, Z28, Z23
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token64
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk64
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -1817,12 +1985,12 @@ token64:
 	VMOVUPS      Z23, 192(CX)
 	ADDQ         $0x00000100, y+0(FP)
 	ADDQ         $0x00000100, v+24(FP)
-	SUBQ         $0x00000040, width+56(FP)
+	SUBQ         $0x00000040, width+64(FP)
 	JMP          features64
 
 done64:
 features32:
-	CMPQ    width+56(FP), $0x00000020
+	CMPQ    width+64(FP), $0x00000020
 	JLT     done32
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -1843,7 +2011,7 @@ features32:
 	ADDQ    DX, CX
 	VMOVUPS (CX), Z10
 	VMOVUPS 64(CX), Z11
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk32:
 	MOVQ    CX, BX
@@ -1851,19 +2019,23 @@ chunk32:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token32:
@@ -1889,9 +2061,10 @@ token32:
 	VFMADD231PS  Z13, Z14, Z11
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token32
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk32
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -1914,12 +2087,12 @@ token32:
 	VMOVUPS      Z11, 64(CX)
 	ADDQ         $0x00000080, y+0(FP)
 	ADDQ         $0x00000080, v+24(FP)
-	SUBQ         $0x00000020, width+56(FP)
+	SUBQ         $0x00000020, width+64(FP)
 	JMP          features32
 
 done32:
 features16:
-	CMPQ    width+56(FP), $0x00000010
+	CMPQ    width+64(FP), $0x00000010
 	JLT     done16
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -1934,7 +2107,7 @@ features16:
 	VMOVUPS (CX), Z4
 	ADDQ    DX, CX
 	VMOVUPS (CX), Z5
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk16:
 	MOVQ    CX, BX
@@ -1942,19 +2115,23 @@ chunk16:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token16:
@@ -1973,9 +2150,10 @@ token16:
 	VFMADD231PS  Z6, Z7, Z5
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token16
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk16
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -1992,51 +2170,64 @@ token16:
 	VMOVUPS      Z5, (CX)
 	ADDQ         $0x00000040, y+0(FP)
 	ADDQ         $0x00000040, v+24(FP)
-	SUBQ         $0x00000010, width+56(FP)
+	SUBQ         $0x00000010, width+64(FP)
 	JMP          features16
 
 done16:
 	VZEROUPPER
 	RET
 
-// func scores1F16AVX512(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
-// Requires: AVX, AVX512F
-TEXT ·scores1F16AVX512(SB), NOSPLIT, $0-56
-	SHLQ $0x02, dim+48(FP)
+// func scores1F16AVX512(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·scores1F16AVX512(SB), NOSPLIT, $0-64
+	SHLQ $0x02, dim+56(FP)
 	MOVQ rows+16(FP), AX
 	MOVQ q+8(FP), CX
 	ADDQ (AX), CX
 
 pass:
 	MOVQ   chunks+32(FP), AX
-	MOVQ   k+24(FP), DX
-	ADDQ   (AX), DX
+	MOVQ   ahead+40(FP), DX
 	MOVQ   k+24(FP), BX
-	ADDQ   8(AX), BX
-	MOVQ   k+24(FP), SI
-	ADDQ   16(AX), SI
+	MOVQ   BX, SI
+	ADDQ   (DX), SI
+	ADDQ   (AX), BX
 	MOVQ   k+24(FP), DI
-	ADDQ   24(AX), DI
+	MOVQ   DI, R8
+	ADDQ   8(DX), R8
+	ADDQ   8(AX), DI
+	MOVQ   k+24(FP), R9
+	MOVQ   R9, R10
+	ADDQ   16(DX), R10
+	ADDQ   16(AX), R9
+	MOVQ   k+24(FP), R11
+	MOVQ   R11, R12
+	ADDQ   24(DX), R12
+	ADDQ   24(AX), R11
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 	XORQ   AX, AX
-	XORQ   R8, R8
+	XORQ   DX, DX
 
 feature:
 	VBROADCASTSS (CX)(AX*1), Z4
-	VCVTPH2PS    (DX)(R8*1), Z5
+	VCVTPH2PS    (BX)(DX*1), Z5
 	VFMADD231PS  Z5, Z4, Z0
-	VCVTPH2PS    (BX)(R8*1), Z5
+	VCVTPH2PS    (DI)(DX*1), Z5
 	VFMADD231PS  Z5, Z4, Z1
-	VCVTPH2PS    (SI)(R8*1), Z5
+	VCVTPH2PS    (R9)(DX*1), Z5
 	VFMADD231PS  Z5, Z4, Z2
-	VCVTPH2PS    (DI)(R8*1), Z5
+	VCVTPH2PS    (R11)(DX*1), Z5
 	VFMADD231PS  Z5, Z4, Z3
-	ADDQ         $0x00000020, R8
+	PREFETCHT1   (SI)(DX*1)
+	PREFETCHT1   (R8)(DX*1)
+	PREFETCHT1   (R10)(DX*1)
+	PREFETCHT1   (R12)(DX*1)
+	ADDQ         $0x00000020, DX
 	ADDQ         $0x04, AX
-	CMPQ         AX, dim+48(FP)
+	CMPQ         AX, dim+56(FP)
 	JLT          feature
 	MOVQ         s+0(FP), AX
 	VMOVUPS      Z0, (AX)
@@ -2045,15 +2236,16 @@ feature:
 	VMOVUPS      Z3, 192(AX)
 	ADDQ         $0x00000100, s+0(FP)
 	ADDQ         $0x00000020, chunks+32(FP)
-	DECQ         groups+40(FP)
+	ADDQ         $0x00000020, ahead+40(FP)
+	DECQ         groups+48(FP)
 	JNZ          pass
 	VZEROUPPER
 	RET
 
-// func scores2F16AVX512(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
-// Requires: AVX, AVX512F
-TEXT ·scores2F16AVX512(SB), NOSPLIT, $0-56
-	SHLQ $0x02, dim+48(FP)
+// func scores2F16AVX512(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·scores2F16AVX512(SB), NOSPLIT, $0-64
+	SHLQ $0x02, dim+56(FP)
 	MOVQ rows+16(FP), AX
 	MOVQ q+8(FP), CX
 	ADDQ (AX), CX
@@ -2062,14 +2254,23 @@ TEXT ·scores2F16AVX512(SB), NOSPLIT, $0-56
 
 pass:
 	MOVQ   chunks+32(FP), AX
-	MOVQ   k+24(FP), BX
-	ADDQ   (AX), BX
+	MOVQ   ahead+40(FP), BX
 	MOVQ   k+24(FP), SI
-	ADDQ   8(AX), SI
-	MOVQ   k+24(FP), DI
-	ADDQ   16(AX), DI
+	MOVQ   SI, DI
+	ADDQ   (BX), DI
+	ADDQ   (AX), SI
 	MOVQ   k+24(FP), R8
-	ADDQ   24(AX), R8
+	MOVQ   R8, R9
+	ADDQ   8(BX), R9
+	ADDQ   8(AX), R8
+	MOVQ   k+24(FP), R10
+	MOVQ   R10, R11
+	ADDQ   16(BX), R11
+	ADDQ   16(AX), R10
+	MOVQ   k+24(FP), R12
+	MOVQ   R12, R13
+	ADDQ   24(BX), R13
+	ADDQ   24(AX), R12
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -2079,26 +2280,30 @@ pass:
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
 	XORQ   AX, AX
-	XORQ   R9, R9
+	XORQ   BX, BX
 
 feature:
 	VBROADCASTSS (CX)(AX*1), Z8
 	VBROADCASTSS (DX)(AX*1), Z9
-	VCVTPH2PS    (BX)(R9*1), Z10
+	VCVTPH2PS    (SI)(BX*1), Z10
 	VFMADD231PS  Z10, Z8, Z0
 	VFMADD231PS  Z10, Z9, Z4
-	VCVTPH2PS    (SI)(R9*1), Z10
+	VCVTPH2PS    (R8)(BX*1), Z10
 	VFMADD231PS  Z10, Z8, Z1
 	VFMADD231PS  Z10, Z9, Z5
-	VCVTPH2PS    (DI)(R9*1), Z10
+	VCVTPH2PS    (R10)(BX*1), Z10
 	VFMADD231PS  Z10, Z8, Z2
 	VFMADD231PS  Z10, Z9, Z6
-	VCVTPH2PS    (R8)(R9*1), Z10
+	VCVTPH2PS    (R12)(BX*1), Z10
 	VFMADD231PS  Z10, Z8, Z3
 	VFMADD231PS  Z10, Z9, Z7
-	ADDQ         $0x00000020, R9
+	PREFETCHT1   (DI)(BX*1)
+	PREFETCHT1   (R9)(BX*1)
+	PREFETCHT1   (R11)(BX*1)
+	PREFETCHT1   (R13)(BX*1)
+	ADDQ         $0x00000020, BX
 	ADDQ         $0x04, AX
-	CMPQ         AX, dim+48(FP)
+	CMPQ         AX, dim+56(FP)
 	JLT          feature
 	MOVQ         s+0(FP), AX
 	VMOVUPS      Z0, (AX)
@@ -2111,15 +2316,16 @@ feature:
 	VMOVUPS      Z7, 704(AX)
 	ADDQ         $0x00000100, s+0(FP)
 	ADDQ         $0x00000020, chunks+32(FP)
-	DECQ         groups+40(FP)
+	ADDQ         $0x00000020, ahead+40(FP)
+	DECQ         groups+48(FP)
 	JNZ          pass
 	VZEROUPPER
 	RET
 
-// func scores3F16AVX512(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
-// Requires: AVX, AVX512F
-TEXT ·scores3F16AVX512(SB), NOSPLIT, $0-56
-	SHLQ $0x02, dim+48(FP)
+// func scores3F16AVX512(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·scores3F16AVX512(SB), NOSPLIT, $0-64
+	SHLQ $0x02, dim+56(FP)
 	MOVQ rows+16(FP), AX
 	MOVQ q+8(FP), CX
 	ADDQ (AX), CX
@@ -2130,14 +2336,23 @@ TEXT ·scores3F16AVX512(SB), NOSPLIT, $0-56
 
 pass:
 	MOVQ   chunks+32(FP), AX
-	MOVQ   k+24(FP), SI
-	ADDQ   (AX), SI
+	MOVQ   ahead+40(FP), SI
 	MOVQ   k+24(FP), DI
-	ADDQ   8(AX), DI
-	MOVQ   k+24(FP), R8
-	ADDQ   16(AX), R8
+	MOVQ   DI, R8
+	ADDQ   (SI), R8
+	ADDQ   (AX), DI
 	MOVQ   k+24(FP), R9
-	ADDQ   24(AX), R9
+	MOVQ   R9, R10
+	ADDQ   8(SI), R10
+	ADDQ   8(AX), R9
+	MOVQ   k+24(FP), R11
+	MOVQ   R11, R12
+	ADDQ   16(SI), R12
+	ADDQ   16(AX), R11
+	MOVQ   k+24(FP), R13
+	MOVQ   R13, R14
+	ADDQ   24(SI), R14
+	ADDQ   24(AX), R13
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -2151,31 +2366,35 @@ pass:
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
 	XORQ   AX, AX
-	XORQ   R10, R10
+	XORQ   SI, SI
 
 feature:
 	VBROADCASTSS (CX)(AX*1), Z12
 	VBROADCASTSS (DX)(AX*1), Z13
 	VBROADCASTSS (BX)(AX*1), Z14
-	VCVTPH2PS    (SI)(R10*1), Z15
+	VCVTPH2PS    (DI)(SI*1), Z15
 	VFMADD231PS  Z15, Z12, Z0
 	VFMADD231PS  Z15, Z13, Z4
 	VFMADD231PS  Z15, Z14, Z8
-	VCVTPH2PS    (DI)(R10*1), Z15
+	VCVTPH2PS    (R9)(SI*1), Z15
 	VFMADD231PS  Z15, Z12, Z1
 	VFMADD231PS  Z15, Z13, Z5
 	VFMADD231PS  Z15, Z14, Z9
-	VCVTPH2PS    (R8)(R10*1), Z15
+	VCVTPH2PS    (R11)(SI*1), Z15
 	VFMADD231PS  Z15, Z12, Z2
 	VFMADD231PS  Z15, Z13, Z6
 	VFMADD231PS  Z15, Z14, Z10
-	VCVTPH2PS    (R9)(R10*1), Z15
+	VCVTPH2PS    (R13)(SI*1), Z15
 	VFMADD231PS  Z15, Z12, Z3
 	VFMADD231PS  Z15, Z13, Z7
 	VFMADD231PS  Z15, Z14, Z11
-	ADDQ         $0x00000020, R10
+	PREFETCHT1   (R8)(SI*1)
+	PREFETCHT1   (R10)(SI*1)
+	PREFETCHT1   (R12)(SI*1)
+	PREFETCHT1   (R14)(SI*1)
+	ADDQ         $0x00000020, SI
 	ADDQ         $0x04, AX
-	CMPQ         AX, dim+48(FP)
+	CMPQ         AX, dim+56(FP)
 	JLT          feature
 	MOVQ         s+0(FP), AX
 	VMOVUPS      Z0, (AX)
@@ -2192,15 +2411,16 @@ feature:
 	VMOVUPS      Z11, 1216(AX)
 	ADDQ         $0x00000100, s+0(FP)
 	ADDQ         $0x00000020, chunks+32(FP)
-	DECQ         groups+40(FP)
+	ADDQ         $0x00000020, ahead+40(FP)
+	DECQ         groups+48(FP)
 	JNZ          pass
 	VZEROUPPER
 	RET
 
-// func scores4F16AVX512(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
-// Requires: AVX, AVX512F
-TEXT ·scores4F16AVX512(SB), NOSPLIT, $0-56
-	SHLQ $0x02, dim+48(FP)
+// func scores4F16AVX512(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·scores4F16AVX512(SB), NOSPLIT, $0-64
+	SHLQ $0x02, dim+56(FP)
 	MOVQ rows+16(FP), AX
 	MOVQ q+8(FP), CX
 	ADDQ (AX), CX
@@ -2213,14 +2433,23 @@ TEXT ·scores4F16AVX512(SB), NOSPLIT, $0-56
 
 pass:
 	MOVQ   chunks+32(FP), AX
-	MOVQ   k+24(FP), DI
-	ADDQ   (AX), DI
+	MOVQ   ahead+40(FP), DI
 	MOVQ   k+24(FP), R8
-	ADDQ   8(AX), R8
-	MOVQ   k+24(FP), R9
-	ADDQ   16(AX), R9
+	MOVQ   R8, R9
+	ADDQ   (DI), R9
+	ADDQ   (AX), R8
 	MOVQ   k+24(FP), R10
-	ADDQ   24(AX), R10
+	MOVQ   R10, R11
+	ADDQ   8(DI), R11
+	ADDQ   8(AX), R10
+	MOVQ   k+24(FP), R12
+	MOVQ   R12, R13
+	ADDQ   16(DI), R13
+	ADDQ   16(AX), R12
+	MOVQ   k+24(FP), R14
+	MOVQ   R14, R15
+	ADDQ   24(DI), R15
+	ADDQ   24(AX), R14
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -2238,13 +2467,13 @@ pass:
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
 	XORQ   AX, AX
-	XORQ   R11, R11
+	XORQ   DI, DI
 
 feature:
-	VCVTPH2PS    (DI)(R11*1), Z16
-	VCVTPH2PS    (R8)(R11*1), Z17
-	VCVTPH2PS    (R9)(R11*1), Z18
-	VCVTPH2PS    (R10)(R11*1), Z19
+	VCVTPH2PS    (R8)(DI*1), Z16
+	VCVTPH2PS    (R10)(DI*1), Z17
+	VCVTPH2PS    (R12)(DI*1), Z18
+	VCVTPH2PS    (R14)(DI*1), Z19
 	VBROADCASTSS (CX)(AX*1), Z20
 	VFMADD231PS  Z16, Z20, Z0
 	VFMADD231PS  Z17, Z20, Z1
@@ -2265,9 +2494,13 @@ feature:
 	VFMADD231PS  Z17, Z20, Z13
 	VFMADD231PS  Z18, Z20, Z14
 	VFMADD231PS  Z19, Z20, Z15
-	ADDQ         $0x00000020, R11
+	PREFETCHT1   (R9)(DI*1)
+	PREFETCHT1   (R11)(DI*1)
+	PREFETCHT1   (R13)(DI*1)
+	PREFETCHT1   (R15)(DI*1)
+	ADDQ         $0x00000020, DI
 	ADDQ         $0x04, AX
-	CMPQ         AX, dim+48(FP)
+	CMPQ         AX, dim+56(FP)
 	JLT          feature
 	MOVQ         s+0(FP), AX
 	VMOVUPS      Z0, (AX)
@@ -2288,15 +2521,16 @@ feature:
 	VMOVUPS      Z15, 1728(AX)
 	ADDQ         $0x00000100, s+0(FP)
 	ADDQ         $0x00000020, chunks+32(FP)
-	DECQ         groups+40(FP)
+	ADDQ         $0x00000020, ahead+40(FP)
+	DECQ         groups+48(FP)
 	JNZ          pass
 	VZEROUPPER
 	RET
 
-// func scores5F16AVX512(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
+// func scores5F16AVX512(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
 // Requires: AVX, AVX512F
-TEXT ·scores5F16AVX512(SB), NOSPLIT, $0-56
-	SHLQ $0x02, dim+48(FP)
+TEXT ·scores5F16AVX512(SB), NOSPLIT, $0-64
+	SHLQ $0x02, dim+56(FP)
 	MOVQ rows+16(FP), AX
 	MOVQ q+8(FP), CX
 	ADDQ (AX), CX
@@ -2311,6 +2545,7 @@ TEXT ·scores5F16AVX512(SB), NOSPLIT, $0-56
 
 pass:
 	MOVQ   chunks+32(FP), AX
+	MOVQ   ahead+40(FP), R8
 	MOVQ   k+24(FP), R8
 	ADDQ   (AX), R8
 	MOVQ   k+24(FP), R9
@@ -2374,7 +2609,7 @@ feature:
 	VFMADD231PS  Z23, Z24, Z19
 	ADDQ         $0x00000020, R12
 	ADDQ         $0x04, AX
-	CMPQ         AX, dim+48(FP)
+	CMPQ         AX, dim+56(FP)
 	JLT          feature
 	MOVQ         s+0(FP), AX
 	VMOVUPS      Z0, (AX)
@@ -2399,15 +2634,16 @@ feature:
 	VMOVUPS      Z19, 2240(AX)
 	ADDQ         $0x00000100, s+0(FP)
 	ADDQ         $0x00000020, chunks+32(FP)
-	DECQ         groups+40(FP)
+	ADDQ         $0x00000020, ahead+40(FP)
+	DECQ         groups+48(FP)
 	JNZ          pass
 	VZEROUPPER
 	RET
 
-// func scores6F16AVX512(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
+// func scores6F16AVX512(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
 // Requires: AVX, AVX512F
-TEXT ·scores6F16AVX512(SB), NOSPLIT, $0-56
-	SHLQ $0x02, dim+48(FP)
+TEXT ·scores6F16AVX512(SB), NOSPLIT, $0-64
+	SHLQ $0x02, dim+56(FP)
 	MOVQ rows+16(FP), AX
 	MOVQ q+8(FP), CX
 	ADDQ (AX), CX
@@ -2424,6 +2660,7 @@ TEXT ·scores6F16AVX512(SB), NOSPLIT, $0-56
 
 pass:
 	MOVQ   chunks+32(FP), AX
+	MOVQ   ahead+40(FP), R9
 	MOVQ   k+24(FP), R9
 	ADDQ   (AX), R9
 	MOVQ   k+24(FP), R10
@@ -2496,7 +2733,7 @@ feature:
 	VFMADD231PS  Z27, Z28, Z23
 	ADDQ         $0x00000020, R13
 	ADDQ         $0x04, AX
-	CMPQ         AX, dim+48(FP)
+	CMPQ         AX, dim+56(FP)
 	JLT          feature
 	MOVQ         s+0(FP), AX
 	VMOVUPS      Z0, (AX)
@@ -2525,19 +2762,20 @@ feature:
 	VMOVUPS      Z23, 2752(AX)
 	ADDQ         $0x00000100, s+0(FP)
 	ADDQ         $0x00000020, chunks+32(FP)
-	DECQ         groups+40(FP)
+	ADDQ         $0x00000020, ahead+40(FP)
+	DECQ         groups+48(FP)
 	JNZ          pass
 	VZEROUPPER
 	RET
 
-// func values1F16AVX512(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
-// Requires: AVX, AVX512F, CMOV
-TEXT ·values1F16AVX512(SB), NOSPLIT, $0-64
-	MOVQ width+56(FP), AX
+// func values1F16AVX512(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
+// Requires: AVX, AVX512F, CMOV, MMX+
+TEXT ·values1F16AVX512(SB), NOSPLIT, $0-72
+	MOVQ width+64(FP), AX
 	SHLQ $0x01, AX
 
 features64:
-	CMPQ    width+56(FP), $0x00000040
+	CMPQ    width+64(FP), $0x00000040
 	JLT     done64
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -2545,7 +2783,7 @@ features64:
 	VMOVUPS 64(CX), Z1
 	VMOVUPS 128(CX), Z2
 	VMOVUPS 192(CX), Z3
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk64:
 	MOVQ    CX, BX
@@ -2553,19 +2791,23 @@ chunk64:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token64:
@@ -2578,11 +2820,14 @@ token64:
 	VFMADD231PS  Z5, Z4, Z2
 	VCVTPH2PS    96(DX), Z5
 	VFMADD231PS  Z5, Z4, Z3
+	PREFETCHT1   (DI)
+	PREFETCHT1   64(DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token64
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk64
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -2592,18 +2837,18 @@ token64:
 	VMOVUPS      Z3, 192(CX)
 	ADDQ         $0x00000100, y+0(FP)
 	ADDQ         $0x00000080, v+24(FP)
-	SUBQ         $0x00000040, width+56(FP)
+	SUBQ         $0x00000040, width+64(FP)
 	JMP          features64
 
 done64:
 features32:
-	CMPQ    width+56(FP), $0x00000020
+	CMPQ    width+64(FP), $0x00000020
 	JLT     done32
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
 	VMOVUPS (CX), Z0
 	VMOVUPS 64(CX), Z1
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk32:
 	MOVQ    CX, BX
@@ -2611,19 +2856,23 @@ chunk32:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token32:
@@ -2632,11 +2881,13 @@ token32:
 	VFMADD231PS  Z3, Z2, Z0
 	VCVTPH2PS    32(DX), Z3
 	VFMADD231PS  Z3, Z2, Z1
+	PREFETCHT1   (DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token32
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk32
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -2644,17 +2895,17 @@ token32:
 	VMOVUPS      Z1, 64(CX)
 	ADDQ         $0x00000080, y+0(FP)
 	ADDQ         $0x00000040, v+24(FP)
-	SUBQ         $0x00000020, width+56(FP)
+	SUBQ         $0x00000020, width+64(FP)
 	JMP          features32
 
 done32:
 features16:
-	CMPQ    width+56(FP), $0x00000010
+	CMPQ    width+64(FP), $0x00000010
 	JLT     done16
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
 	VMOVUPS (CX), Z0
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk16:
 	MOVQ    CX, BX
@@ -2662,51 +2913,57 @@ chunk16:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token16:
 	VCVTPH2PS    (DX), Z1
 	VBROADCASTSS (SI), Z2
 	VFMADD231PS  Z1, Z2, Z0
+	PREFETCHT1   (DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token16
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk16
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
 	VMOVUPS      Z0, (CX)
 	ADDQ         $0x00000040, y+0(FP)
 	ADDQ         $0x00000020, v+24(FP)
-	SUBQ         $0x00000010, width+56(FP)
+	SUBQ         $0x00000010, width+64(FP)
 	JMP          features16
 
 done16:
 	VZEROUPPER
 	RET
 
-// func values2F16AVX512(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
-// Requires: AVX, AVX512F, CMOV
-TEXT ·values2F16AVX512(SB), NOSPLIT, $0-64
-	MOVQ width+56(FP), AX
+// func values2F16AVX512(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
+// Requires: AVX, AVX512F, CMOV, MMX+
+TEXT ·values2F16AVX512(SB), NOSPLIT, $0-72
+	MOVQ width+64(FP), AX
 	SHLQ $0x01, AX
 
 features64:
-	CMPQ    width+56(FP), $0x00000040
+	CMPQ    width+64(FP), $0x00000040
 	JLT     done64
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -2719,7 +2976,7 @@ features64:
 	VMOVUPS 64(CX), Z5
 	VMOVUPS 128(CX), Z6
 	VMOVUPS 192(CX), Z7
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk64:
 	MOVQ    CX, BX
@@ -2727,19 +2984,23 @@ chunk64:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token64:
@@ -2757,11 +3018,14 @@ token64:
 	VCVTPH2PS    96(DX), Z10
 	VFMADD231PS  Z10, Z8, Z3
 	VFMADD231PS  Z10, Z9, Z7
+	PREFETCHT1   (DI)
+	PREFETCHT1   64(DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token64
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk64
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -2776,12 +3040,12 @@ token64:
 	VMOVUPS      Z7, 192(CX)
 	ADDQ         $0x00000100, y+0(FP)
 	ADDQ         $0x00000080, v+24(FP)
-	SUBQ         $0x00000040, width+56(FP)
+	SUBQ         $0x00000040, width+64(FP)
 	JMP          features64
 
 done64:
 features32:
-	CMPQ    width+56(FP), $0x00000020
+	CMPQ    width+64(FP), $0x00000020
 	JLT     done32
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -2790,7 +3054,7 @@ features32:
 	ADDQ    DX, CX
 	VMOVUPS (CX), Z2
 	VMOVUPS 64(CX), Z3
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk32:
 	MOVQ    CX, BX
@@ -2798,19 +3062,23 @@ chunk32:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token32:
@@ -2822,11 +3090,13 @@ token32:
 	VBROADCASTSS 512(SI), Z6
 	VFMADD231PS  Z4, Z6, Z2
 	VFMADD231PS  Z5, Z6, Z3
+	PREFETCHT1   (DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token32
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk32
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -2837,19 +3107,19 @@ token32:
 	VMOVUPS      Z3, 64(CX)
 	ADDQ         $0x00000080, y+0(FP)
 	ADDQ         $0x00000040, v+24(FP)
-	SUBQ         $0x00000020, width+56(FP)
+	SUBQ         $0x00000020, width+64(FP)
 	JMP          features32
 
 done32:
 features16:
-	CMPQ    width+56(FP), $0x00000010
+	CMPQ    width+64(FP), $0x00000010
 	JLT     done16
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
 	VMOVUPS (CX), Z0
 	ADDQ    DX, CX
 	VMOVUPS (CX), Z1
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk16:
 	MOVQ    CX, BX
@@ -2857,19 +3127,23 @@ chunk16:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token16:
@@ -2878,11 +3152,13 @@ token16:
 	VFMADD231PS  Z2, Z3, Z0
 	VBROADCASTSS 512(SI), Z3
 	VFMADD231PS  Z2, Z3, Z1
+	PREFETCHT1   (DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token16
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk16
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -2891,21 +3167,21 @@ token16:
 	VMOVUPS      Z1, (CX)
 	ADDQ         $0x00000040, y+0(FP)
 	ADDQ         $0x00000020, v+24(FP)
-	SUBQ         $0x00000010, width+56(FP)
+	SUBQ         $0x00000010, width+64(FP)
 	JMP          features16
 
 done16:
 	VZEROUPPER
 	RET
 
-// func values3F16AVX512(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
-// Requires: AVX, AVX512F, CMOV
-TEXT ·values3F16AVX512(SB), NOSPLIT, $0-64
-	MOVQ width+56(FP), AX
+// func values3F16AVX512(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
+// Requires: AVX, AVX512F, CMOV, MMX+
+TEXT ·values3F16AVX512(SB), NOSPLIT, $0-72
+	MOVQ width+64(FP), AX
 	SHLQ $0x01, AX
 
 features64:
-	CMPQ    width+56(FP), $0x00000040
+	CMPQ    width+64(FP), $0x00000040
 	JLT     done64
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -2923,7 +3199,7 @@ features64:
 	VMOVUPS 64(CX), Z9
 	VMOVUPS 128(CX), Z10
 	VMOVUPS 192(CX), Z11
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk64:
 	MOVQ    CX, BX
@@ -2931,19 +3207,23 @@ chunk64:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token64:
@@ -2966,11 +3246,14 @@ token64:
 	VFMADD231PS  Z15, Z12, Z3
 	VFMADD231PS  Z15, Z13, Z7
 	VFMADD231PS  Z15, Z14, Z11
+	PREFETCHT1   (DI)
+	PREFETCHT1   64(DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token64
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk64
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -2990,12 +3273,12 @@ token64:
 	VMOVUPS      Z11, 192(CX)
 	ADDQ         $0x00000100, y+0(FP)
 	ADDQ         $0x00000080, v+24(FP)
-	SUBQ         $0x00000040, width+56(FP)
+	SUBQ         $0x00000040, width+64(FP)
 	JMP          features64
 
 done64:
 features32:
-	CMPQ    width+56(FP), $0x00000020
+	CMPQ    width+64(FP), $0x00000020
 	JLT     done32
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -3007,7 +3290,7 @@ features32:
 	ADDQ    DX, CX
 	VMOVUPS (CX), Z4
 	VMOVUPS 64(CX), Z5
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk32:
 	MOVQ    CX, BX
@@ -3015,19 +3298,23 @@ chunk32:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token32:
@@ -3042,11 +3329,13 @@ token32:
 	VBROADCASTSS 1024(SI), Z8
 	VFMADD231PS  Z6, Z8, Z4
 	VFMADD231PS  Z7, Z8, Z5
+	PREFETCHT1   (DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token32
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk32
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -3060,12 +3349,12 @@ token32:
 	VMOVUPS      Z5, 64(CX)
 	ADDQ         $0x00000080, y+0(FP)
 	ADDQ         $0x00000040, v+24(FP)
-	SUBQ         $0x00000020, width+56(FP)
+	SUBQ         $0x00000020, width+64(FP)
 	JMP          features32
 
 done32:
 features16:
-	CMPQ    width+56(FP), $0x00000010
+	CMPQ    width+64(FP), $0x00000010
 	JLT     done16
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -3074,7 +3363,7 @@ features16:
 	VMOVUPS (CX), Z1
 	ADDQ    DX, CX
 	VMOVUPS (CX), Z2
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk16:
 	MOVQ    CX, BX
@@ -3082,19 +3371,23 @@ chunk16:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token16:
@@ -3105,11 +3398,13 @@ token16:
 	VFMADD231PS  Z3, Z4, Z1
 	VBROADCASTSS 1024(SI), Z4
 	VFMADD231PS  Z3, Z4, Z2
+	PREFETCHT1   (DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token16
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk16
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -3120,21 +3415,21 @@ token16:
 	VMOVUPS      Z2, (CX)
 	ADDQ         $0x00000040, y+0(FP)
 	ADDQ         $0x00000020, v+24(FP)
-	SUBQ         $0x00000010, width+56(FP)
+	SUBQ         $0x00000010, width+64(FP)
 	JMP          features16
 
 done16:
 	VZEROUPPER
 	RET
 
-// func values4F16AVX512(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
-// Requires: AVX, AVX512F, CMOV
-TEXT ·values4F16AVX512(SB), NOSPLIT, $0-64
-	MOVQ width+56(FP), AX
+// func values4F16AVX512(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
+// Requires: AVX, AVX512F, CMOV, MMX+
+TEXT ·values4F16AVX512(SB), NOSPLIT, $0-72
+	MOVQ width+64(FP), AX
 	SHLQ $0x01, AX
 
 features64:
-	CMPQ    width+56(FP), $0x00000040
+	CMPQ    width+64(FP), $0x00000040
 	JLT     done64
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -3157,7 +3452,7 @@ features64:
 	VMOVUPS 64(CX), Z13
 	VMOVUPS 128(CX), Z14
 	VMOVUPS 192(CX), Z15
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk64:
 	MOVQ    CX, BX
@@ -3165,19 +3460,23 @@ chunk64:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token64:
@@ -3205,11 +3504,14 @@ token64:
 	VFMADD231PS  Z17, Z20, Z13
 	VFMADD231PS  Z18, Z20, Z14
 	VFMADD231PS  Z19, Z20, Z15
+	PREFETCHT1   (DI)
+	PREFETCHT1   64(DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token64
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk64
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -3234,12 +3536,12 @@ token64:
 	VMOVUPS      Z15, 192(CX)
 	ADDQ         $0x00000100, y+0(FP)
 	ADDQ         $0x00000080, v+24(FP)
-	SUBQ         $0x00000040, width+56(FP)
+	SUBQ         $0x00000040, width+64(FP)
 	JMP          features64
 
 done64:
 features32:
-	CMPQ    width+56(FP), $0x00000020
+	CMPQ    width+64(FP), $0x00000020
 	JLT     done32
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -3254,7 +3556,7 @@ features32:
 	ADDQ    DX, CX
 	VMOVUPS (CX), Z6
 	VMOVUPS 64(CX), Z7
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk32:
 	MOVQ    CX, BX
@@ -3262,19 +3564,23 @@ chunk32:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token32:
@@ -3292,11 +3598,13 @@ token32:
 	VBROADCASTSS 1536(SI), Z10
 	VFMADD231PS  Z8, Z10, Z6
 	VFMADD231PS  Z9, Z10, Z7
+	PREFETCHT1   (DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token32
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk32
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -3313,12 +3621,12 @@ token32:
 	VMOVUPS      Z7, 64(CX)
 	ADDQ         $0x00000080, y+0(FP)
 	ADDQ         $0x00000040, v+24(FP)
-	SUBQ         $0x00000020, width+56(FP)
+	SUBQ         $0x00000020, width+64(FP)
 	JMP          features32
 
 done32:
 features16:
-	CMPQ    width+56(FP), $0x00000010
+	CMPQ    width+64(FP), $0x00000010
 	JLT     done16
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -3329,7 +3637,7 @@ features16:
 	VMOVUPS (CX), Z2
 	ADDQ    DX, CX
 	VMOVUPS (CX), Z3
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk16:
 	MOVQ    CX, BX
@@ -3337,19 +3645,23 @@ chunk16:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token16:
@@ -3362,11 +3674,13 @@ token16:
 	VFMADD231PS  Z4, Z5, Z2
 	VBROADCASTSS 1536(SI), Z5
 	VFMADD231PS  Z4, Z5, Z3
+	PREFETCHT1   (DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token16
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk16
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -3379,21 +3693,21 @@ token16:
 	VMOVUPS      Z3, (CX)
 	ADDQ         $0x00000040, y+0(FP)
 	ADDQ         $0x00000020, v+24(FP)
-	SUBQ         $0x00000010, width+56(FP)
+	SUBQ         $0x00000010, width+64(FP)
 	JMP          features16
 
 done16:
 	VZEROUPPER
 	RET
 
-// func values5F16AVX512(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
+// func values5F16AVX512(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
 // Requires: AVX, AVX512F, CMOV
-TEXT ·values5F16AVX512(SB), NOSPLIT, $0-64
-	MOVQ width+56(FP), AX
+TEXT ·values5F16AVX512(SB), NOSPLIT, $0-72
+	MOVQ width+64(FP), AX
 	SHLQ $0x01, AX
 
 features64:
-	CMPQ    width+56(FP), $0x00000040
+	CMPQ    width+64(FP), $0x00000040
 	JLT     done64
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -3421,7 +3735,7 @@ features64:
 	VMOVUPS 64(CX), Z17
 	VMOVUPS 128(CX), Z18
 	VMOVUPS 192(CX), Z19
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk64:
 	MOVQ    CX, BX
@@ -3429,19 +3743,23 @@ chunk64:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token64:
@@ -3476,9 +3794,10 @@ token64:
 	VFMADD231PS  Z23, Z24, Z19
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token64
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk64
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -3508,12 +3827,12 @@ token64:
 	VMOVUPS      Z19, 192(CX)
 	ADDQ         $0x00000100, y+0(FP)
 	ADDQ         $0x00000080, v+24(FP)
-	SUBQ         $0x00000040, width+56(FP)
+	SUBQ         $0x00000040, width+64(FP)
 	JMP          features64
 
 done64:
 features32:
-	CMPQ    width+56(FP), $0x00000020
+	CMPQ    width+64(FP), $0x00000020
 	JLT     done32
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -3531,7 +3850,7 @@ features32:
 	ADDQ    DX, CX
 	VMOVUPS (CX), Z8
 	VMOVUPS 64(CX), Z9
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk32:
 	MOVQ    CX, BX
@@ -3539,19 +3858,23 @@ chunk32:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token32:
@@ -3574,9 +3897,10 @@ token32:
 	VFMADD231PS  Z11, Z12, Z9
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token32
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk32
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -3596,12 +3920,12 @@ token32:
 	VMOVUPS      Z9, 64(CX)
 	ADDQ         $0x00000080, y+0(FP)
 	ADDQ         $0x00000040, v+24(FP)
-	SUBQ         $0x00000020, width+56(FP)
+	SUBQ         $0x00000020, width+64(FP)
 	JMP          features32
 
 done32:
 features16:
-	CMPQ    width+56(FP), $0x00000010
+	CMPQ    width+64(FP), $0x00000010
 	JLT     done16
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -3614,7 +3938,7 @@ features16:
 	VMOVUPS (CX), Z3
 	ADDQ    DX, CX
 	VMOVUPS (CX), Z4
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk16:
 	MOVQ    CX, BX
@@ -3622,19 +3946,23 @@ chunk16:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token16:
@@ -3651,9 +3979,10 @@ token16:
 	VFMADD231PS  Z5, Z6, Z4
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token16
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk16
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -3668,21 +3997,21 @@ token16:
 	VMOVUPS      Z4, (CX)
 	ADDQ         $0x00000040, y+0(FP)
 	ADDQ         $0x00000020, v+24(FP)
-	SUBQ         $0x00000010, width+56(FP)
+	SUBQ         $0x00000010, width+64(FP)
 	JMP          features16
 
 done16:
 	VZEROUPPER
 	RET
 
-// func values6F16AVX512(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
+// func values6F16AVX512(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
 // Requires: AVX, AVX512F, CMOV
-TEXT ·values6F16AVX512(SB), NOSPLIT, $0-64
-	MOVQ width+56(FP), AX
+TEXT ·values6F16AVX512(SB), NOSPLIT, $0-72
+	MOVQ width+64(FP), AX
 	SHLQ $0x01, AX
 
 features64:
-	CMPQ    width+56(FP), $0x00000040
+	CMPQ    width+64(FP), $0x00000040
 	JLT     done64
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -3715,7 +4044,7 @@ features64:
 	VMOVUPS 64(CX), Z21
 	VMOVUPS 128(CX), Z22
 	VMOVUPS 192(CX), Z23
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk64:
 	MOVQ    CX, BX
@@ -3723,19 +4052,23 @@ chunk64:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token64:
@@ -3775,9 +4108,10 @@ token64:
 	VFMADD231PS  Z27, Z28, Z23
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token64
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk64
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -3812,12 +4146,12 @@ token64:
 	VMOVUPS      Z23, 192(CX)
 	ADDQ         $0x00000100, y+0(FP)
 	ADDQ         $0x00000080, v+24(FP)
-	SUBQ         $0x00000040, width+56(FP)
+	SUBQ         $0x00000040, width+64(FP)
 	JMP          features64
 
 done64:
 features32:
-	CMPQ    width+56(FP), $0x00000020
+	CMPQ    width+64(FP), $0x00000020
 	JLT     done32
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -3838,7 +4172,7 @@ features32:
 	ADDQ    DX, CX
 	VMOVUPS (CX), Z10
 	VMOVUPS 64(CX), Z11
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk32:
 	MOVQ    CX, BX
@@ -3846,19 +4180,23 @@ chunk32:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token32:
@@ -3884,9 +4222,10 @@ token32:
 	VFMADD231PS  Z13, Z14, Z11
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token32
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk32
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -3909,12 +4248,12 @@ token32:
 	VMOVUPS      Z11, 64(CX)
 	ADDQ         $0x00000080, y+0(FP)
 	ADDQ         $0x00000040, v+24(FP)
-	SUBQ         $0x00000020, width+56(FP)
+	SUBQ         $0x00000020, width+64(FP)
 	JMP          features32
 
 done32:
 features16:
-	CMPQ    width+56(FP), $0x00000010
+	CMPQ    width+64(FP), $0x00000010
 	JLT     done16
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -3929,7 +4268,7 @@ features16:
 	VMOVUPS (CX), Z4
 	ADDQ    DX, CX
 	VMOVUPS (CX), Z5
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk16:
 	MOVQ    CX, BX
@@ -3937,19 +4276,23 @@ chunk16:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token16:
@@ -3968,9 +4311,10 @@ token16:
 	VFMADD231PS  Z6, Z7, Z5
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token16
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk16
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -3987,55 +4331,68 @@ token16:
 	VMOVUPS      Z5, (CX)
 	ADDQ         $0x00000040, y+0(FP)
 	ADDQ         $0x00000020, v+24(FP)
-	SUBQ         $0x00000010, width+56(FP)
+	SUBQ         $0x00000010, width+64(FP)
 	JMP          features16
 
 done16:
 	VZEROUPPER
 	RET
 
-// func scores1BF16AVX512(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
-// Requires: AVX, AVX512F
-TEXT ·scores1BF16AVX512(SB), NOSPLIT, $0-56
-	SHLQ $0x02, dim+48(FP)
+// func scores1BF16AVX512(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·scores1BF16AVX512(SB), NOSPLIT, $0-64
+	SHLQ $0x02, dim+56(FP)
 	MOVQ rows+16(FP), AX
 	MOVQ q+8(FP), CX
 	ADDQ (AX), CX
 
 pass:
 	MOVQ   chunks+32(FP), AX
-	MOVQ   k+24(FP), DX
-	ADDQ   (AX), DX
+	MOVQ   ahead+40(FP), DX
 	MOVQ   k+24(FP), BX
-	ADDQ   8(AX), BX
-	MOVQ   k+24(FP), SI
-	ADDQ   16(AX), SI
+	MOVQ   BX, SI
+	ADDQ   (DX), SI
+	ADDQ   (AX), BX
 	MOVQ   k+24(FP), DI
-	ADDQ   24(AX), DI
+	MOVQ   DI, R8
+	ADDQ   8(DX), R8
+	ADDQ   8(AX), DI
+	MOVQ   k+24(FP), R9
+	MOVQ   R9, R10
+	ADDQ   16(DX), R10
+	ADDQ   16(AX), R9
+	MOVQ   k+24(FP), R11
+	MOVQ   R11, R12
+	ADDQ   24(DX), R12
+	ADDQ   24(AX), R11
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 	XORQ   AX, AX
-	XORQ   R8, R8
+	XORQ   DX, DX
 
 feature:
 	VBROADCASTSS (CX)(AX*1), Z4
-	VPMOVZXWD    (DX)(R8*1), Z5
+	VPMOVZXWD    (BX)(DX*1), Z5
 	VPSLLD       $0x10, Z5, Z5
 	VFMADD231PS  Z5, Z4, Z0
-	VPMOVZXWD    (BX)(R8*1), Z5
+	VPMOVZXWD    (DI)(DX*1), Z5
 	VPSLLD       $0x10, Z5, Z5
 	VFMADD231PS  Z5, Z4, Z1
-	VPMOVZXWD    (SI)(R8*1), Z5
+	VPMOVZXWD    (R9)(DX*1), Z5
 	VPSLLD       $0x10, Z5, Z5
 	VFMADD231PS  Z5, Z4, Z2
-	VPMOVZXWD    (DI)(R8*1), Z5
+	VPMOVZXWD    (R11)(DX*1), Z5
 	VPSLLD       $0x10, Z5, Z5
 	VFMADD231PS  Z5, Z4, Z3
-	ADDQ         $0x00000020, R8
+	PREFETCHT1   (SI)(DX*1)
+	PREFETCHT1   (R8)(DX*1)
+	PREFETCHT1   (R10)(DX*1)
+	PREFETCHT1   (R12)(DX*1)
+	ADDQ         $0x00000020, DX
 	ADDQ         $0x04, AX
-	CMPQ         AX, dim+48(FP)
+	CMPQ         AX, dim+56(FP)
 	JLT          feature
 	MOVQ         s+0(FP), AX
 	VMOVUPS      Z0, (AX)
@@ -4044,15 +4401,16 @@ feature:
 	VMOVUPS      Z3, 192(AX)
 	ADDQ         $0x00000100, s+0(FP)
 	ADDQ         $0x00000020, chunks+32(FP)
-	DECQ         groups+40(FP)
+	ADDQ         $0x00000020, ahead+40(FP)
+	DECQ         groups+48(FP)
 	JNZ          pass
 	VZEROUPPER
 	RET
 
-// func scores2BF16AVX512(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
-// Requires: AVX, AVX512F
-TEXT ·scores2BF16AVX512(SB), NOSPLIT, $0-56
-	SHLQ $0x02, dim+48(FP)
+// func scores2BF16AVX512(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·scores2BF16AVX512(SB), NOSPLIT, $0-64
+	SHLQ $0x02, dim+56(FP)
 	MOVQ rows+16(FP), AX
 	MOVQ q+8(FP), CX
 	ADDQ (AX), CX
@@ -4061,14 +4419,23 @@ TEXT ·scores2BF16AVX512(SB), NOSPLIT, $0-56
 
 pass:
 	MOVQ   chunks+32(FP), AX
-	MOVQ   k+24(FP), BX
-	ADDQ   (AX), BX
+	MOVQ   ahead+40(FP), BX
 	MOVQ   k+24(FP), SI
-	ADDQ   8(AX), SI
-	MOVQ   k+24(FP), DI
-	ADDQ   16(AX), DI
+	MOVQ   SI, DI
+	ADDQ   (BX), DI
+	ADDQ   (AX), SI
 	MOVQ   k+24(FP), R8
-	ADDQ   24(AX), R8
+	MOVQ   R8, R9
+	ADDQ   8(BX), R9
+	ADDQ   8(AX), R8
+	MOVQ   k+24(FP), R10
+	MOVQ   R10, R11
+	ADDQ   16(BX), R11
+	ADDQ   16(AX), R10
+	MOVQ   k+24(FP), R12
+	MOVQ   R12, R13
+	ADDQ   24(BX), R13
+	ADDQ   24(AX), R12
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -4078,30 +4445,34 @@ pass:
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
 	XORQ   AX, AX
-	XORQ   R9, R9
+	XORQ   BX, BX
 
 feature:
 	VBROADCASTSS (CX)(AX*1), Z8
 	VBROADCASTSS (DX)(AX*1), Z9
-	VPMOVZXWD    (BX)(R9*1), Z10
+	VPMOVZXWD    (SI)(BX*1), Z10
 	VPSLLD       $0x10, Z10, Z10
 	VFMADD231PS  Z10, Z8, Z0
 	VFMADD231PS  Z10, Z9, Z4
-	VPMOVZXWD    (SI)(R9*1), Z10
+	VPMOVZXWD    (R8)(BX*1), Z10
 	VPSLLD       $0x10, Z10, Z10
 	VFMADD231PS  Z10, Z8, Z1
 	VFMADD231PS  Z10, Z9, Z5
-	VPMOVZXWD    (DI)(R9*1), Z10
+	VPMOVZXWD    (R10)(BX*1), Z10
 	VPSLLD       $0x10, Z10, Z10
 	VFMADD231PS  Z10, Z8, Z2
 	VFMADD231PS  Z10, Z9, Z6
-	VPMOVZXWD    (R8)(R9*1), Z10
+	VPMOVZXWD    (R12)(BX*1), Z10
 	VPSLLD       $0x10, Z10, Z10
 	VFMADD231PS  Z10, Z8, Z3
 	VFMADD231PS  Z10, Z9, Z7
-	ADDQ         $0x00000020, R9
+	PREFETCHT1   (DI)(BX*1)
+	PREFETCHT1   (R9)(BX*1)
+	PREFETCHT1   (R11)(BX*1)
+	PREFETCHT1   (R13)(BX*1)
+	ADDQ         $0x00000020, BX
 	ADDQ         $0x04, AX
-	CMPQ         AX, dim+48(FP)
+	CMPQ         AX, dim+56(FP)
 	JLT          feature
 	MOVQ         s+0(FP), AX
 	VMOVUPS      Z0, (AX)
@@ -4114,15 +4485,16 @@ feature:
 	VMOVUPS      Z7, 704(AX)
 	ADDQ         $0x00000100, s+0(FP)
 	ADDQ         $0x00000020, chunks+32(FP)
-	DECQ         groups+40(FP)
+	ADDQ         $0x00000020, ahead+40(FP)
+	DECQ         groups+48(FP)
 	JNZ          pass
 	VZEROUPPER
 	RET
 
-// func scores3BF16AVX512(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
-// Requires: AVX, AVX512F
-TEXT ·scores3BF16AVX512(SB), NOSPLIT, $0-56
-	SHLQ $0x02, dim+48(FP)
+// func scores3BF16AVX512(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·scores3BF16AVX512(SB), NOSPLIT, $0-64
+	SHLQ $0x02, dim+56(FP)
 	MOVQ rows+16(FP), AX
 	MOVQ q+8(FP), CX
 	ADDQ (AX), CX
@@ -4133,14 +4505,23 @@ TEXT ·scores3BF16AVX512(SB), NOSPLIT, $0-56
 
 pass:
 	MOVQ   chunks+32(FP), AX
-	MOVQ   k+24(FP), SI
-	ADDQ   (AX), SI
+	MOVQ   ahead+40(FP), SI
 	MOVQ   k+24(FP), DI
-	ADDQ   8(AX), DI
-	MOVQ   k+24(FP), R8
-	ADDQ   16(AX), R8
+	MOVQ   DI, R8
+	ADDQ   (SI), R8
+	ADDQ   (AX), DI
 	MOVQ   k+24(FP), R9
-	ADDQ   24(AX), R9
+	MOVQ   R9, R10
+	ADDQ   8(SI), R10
+	ADDQ   8(AX), R9
+	MOVQ   k+24(FP), R11
+	MOVQ   R11, R12
+	ADDQ   16(SI), R12
+	ADDQ   16(AX), R11
+	MOVQ   k+24(FP), R13
+	MOVQ   R13, R14
+	ADDQ   24(SI), R14
+	ADDQ   24(AX), R13
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -4154,35 +4535,39 @@ pass:
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
 	XORQ   AX, AX
-	XORQ   R10, R10
+	XORQ   SI, SI
 
 feature:
 	VBROADCASTSS (CX)(AX*1), Z12
 	VBROADCASTSS (DX)(AX*1), Z13
 	VBROADCASTSS (BX)(AX*1), Z14
-	VPMOVZXWD    (SI)(R10*1), Z15
+	VPMOVZXWD    (DI)(SI*1), Z15
 	VPSLLD       $0x10, Z15, Z15
 	VFMADD231PS  Z15, Z12, Z0
 	VFMADD231PS  Z15, Z13, Z4
 	VFMADD231PS  Z15, Z14, Z8
-	VPMOVZXWD    (DI)(R10*1), Z15
+	VPMOVZXWD    (R9)(SI*1), Z15
 	VPSLLD       $0x10, Z15, Z15
 	VFMADD231PS  Z15, Z12, Z1
 	VFMADD231PS  Z15, Z13, Z5
 	VFMADD231PS  Z15, Z14, Z9
-	VPMOVZXWD    (R8)(R10*1), Z15
+	VPMOVZXWD    (R11)(SI*1), Z15
 	VPSLLD       $0x10, Z15, Z15
 	VFMADD231PS  Z15, Z12, Z2
 	VFMADD231PS  Z15, Z13, Z6
 	VFMADD231PS  Z15, Z14, Z10
-	VPMOVZXWD    (R9)(R10*1), Z15
+	VPMOVZXWD    (R13)(SI*1), Z15
 	VPSLLD       $0x10, Z15, Z15
 	VFMADD231PS  Z15, Z12, Z3
 	VFMADD231PS  Z15, Z13, Z7
 	VFMADD231PS  Z15, Z14, Z11
-	ADDQ         $0x00000020, R10
+	PREFETCHT1   (R8)(SI*1)
+	PREFETCHT1   (R10)(SI*1)
+	PREFETCHT1   (R12)(SI*1)
+	PREFETCHT1   (R14)(SI*1)
+	ADDQ         $0x00000020, SI
 	ADDQ         $0x04, AX
-	CMPQ         AX, dim+48(FP)
+	CMPQ         AX, dim+56(FP)
 	JLT          feature
 	MOVQ         s+0(FP), AX
 	VMOVUPS      Z0, (AX)
@@ -4199,15 +4584,16 @@ feature:
 	VMOVUPS      Z11, 1216(AX)
 	ADDQ         $0x00000100, s+0(FP)
 	ADDQ         $0x00000020, chunks+32(FP)
-	DECQ         groups+40(FP)
+	ADDQ         $0x00000020, ahead+40(FP)
+	DECQ         groups+48(FP)
 	JNZ          pass
 	VZEROUPPER
 	RET
 
-// func scores4BF16AVX512(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
-// Requires: AVX, AVX512F
-TEXT ·scores4BF16AVX512(SB), NOSPLIT, $0-56
-	SHLQ $0x02, dim+48(FP)
+// func scores4BF16AVX512(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·scores4BF16AVX512(SB), NOSPLIT, $0-64
+	SHLQ $0x02, dim+56(FP)
 	MOVQ rows+16(FP), AX
 	MOVQ q+8(FP), CX
 	ADDQ (AX), CX
@@ -4220,14 +4606,23 @@ TEXT ·scores4BF16AVX512(SB), NOSPLIT, $0-56
 
 pass:
 	MOVQ   chunks+32(FP), AX
-	MOVQ   k+24(FP), DI
-	ADDQ   (AX), DI
+	MOVQ   ahead+40(FP), DI
 	MOVQ   k+24(FP), R8
-	ADDQ   8(AX), R8
-	MOVQ   k+24(FP), R9
-	ADDQ   16(AX), R9
+	MOVQ   R8, R9
+	ADDQ   (DI), R9
+	ADDQ   (AX), R8
 	MOVQ   k+24(FP), R10
-	ADDQ   24(AX), R10
+	MOVQ   R10, R11
+	ADDQ   8(DI), R11
+	ADDQ   8(AX), R10
+	MOVQ   k+24(FP), R12
+	MOVQ   R12, R13
+	ADDQ   16(DI), R13
+	ADDQ   16(AX), R12
+	MOVQ   k+24(FP), R14
+	MOVQ   R14, R15
+	ADDQ   24(DI), R15
+	ADDQ   24(AX), R14
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -4245,16 +4640,16 @@ pass:
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
 	XORQ   AX, AX
-	XORQ   R11, R11
+	XORQ   DI, DI
 
 feature:
-	VPMOVZXWD    (DI)(R11*1), Z16
+	VPMOVZXWD    (R8)(DI*1), Z16
 	VPSLLD       $0x10, Z16, Z16
-	VPMOVZXWD    (R8)(R11*1), Z17
+	VPMOVZXWD    (R10)(DI*1), Z17
 	VPSLLD       $0x10, Z17, Z17
-	VPMOVZXWD    (R9)(R11*1), Z18
+	VPMOVZXWD    (R12)(DI*1), Z18
 	VPSLLD       $0x10, Z18, Z18
-	VPMOVZXWD    (R10)(R11*1), Z19
+	VPMOVZXWD    (R14)(DI*1), Z19
 	VPSLLD       $0x10, Z19, Z19
 	VBROADCASTSS (CX)(AX*1), Z20
 	VFMADD231PS  Z16, Z20, Z0
@@ -4276,9 +4671,13 @@ feature:
 	VFMADD231PS  Z17, Z20, Z13
 	VFMADD231PS  Z18, Z20, Z14
 	VFMADD231PS  Z19, Z20, Z15
-	ADDQ         $0x00000020, R11
+	PREFETCHT1   (R9)(DI*1)
+	PREFETCHT1   (R11)(DI*1)
+	PREFETCHT1   (R13)(DI*1)
+	PREFETCHT1   (R15)(DI*1)
+	ADDQ         $0x00000020, DI
 	ADDQ         $0x04, AX
-	CMPQ         AX, dim+48(FP)
+	CMPQ         AX, dim+56(FP)
 	JLT          feature
 	MOVQ         s+0(FP), AX
 	VMOVUPS      Z0, (AX)
@@ -4299,15 +4698,16 @@ feature:
 	VMOVUPS      Z15, 1728(AX)
 	ADDQ         $0x00000100, s+0(FP)
 	ADDQ         $0x00000020, chunks+32(FP)
-	DECQ         groups+40(FP)
+	ADDQ         $0x00000020, ahead+40(FP)
+	DECQ         groups+48(FP)
 	JNZ          pass
 	VZEROUPPER
 	RET
 
-// func scores5BF16AVX512(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
+// func scores5BF16AVX512(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
 // Requires: AVX, AVX512F
-TEXT ·scores5BF16AVX512(SB), NOSPLIT, $0-56
-	SHLQ $0x02, dim+48(FP)
+TEXT ·scores5BF16AVX512(SB), NOSPLIT, $0-64
+	SHLQ $0x02, dim+56(FP)
 	MOVQ rows+16(FP), AX
 	MOVQ q+8(FP), CX
 	ADDQ (AX), CX
@@ -4322,6 +4722,7 @@ TEXT ·scores5BF16AVX512(SB), NOSPLIT, $0-56
 
 pass:
 	MOVQ   chunks+32(FP), AX
+	MOVQ   ahead+40(FP), R8
 	MOVQ   k+24(FP), R8
 	ADDQ   (AX), R8
 	MOVQ   k+24(FP), R9
@@ -4389,7 +4790,7 @@ feature:
 	VFMADD231PS  Z23, Z24, Z19
 	ADDQ         $0x00000020, R12
 	ADDQ         $0x04, AX
-	CMPQ         AX, dim+48(FP)
+	CMPQ         AX, dim+56(FP)
 	JLT          feature
 	MOVQ         s+0(FP), AX
 	VMOVUPS      Z0, (AX)
@@ -4414,15 +4815,16 @@ feature:
 	VMOVUPS      Z19, 2240(AX)
 	ADDQ         $0x00000100, s+0(FP)
 	ADDQ         $0x00000020, chunks+32(FP)
-	DECQ         groups+40(FP)
+	ADDQ         $0x00000020, ahead+40(FP)
+	DECQ         groups+48(FP)
 	JNZ          pass
 	VZEROUPPER
 	RET
 
-// func scores6BF16AVX512(s *float32, q *float32, rows *int, k *byte, chunks *int, groups int, dim int)
+// func scores6BF16AVX512(s *float32, q *float32, rows *int, k *byte, chunks *int, ahead *int, groups int, dim int)
 // Requires: AVX, AVX512F
-TEXT ·scores6BF16AVX512(SB), NOSPLIT, $0-56
-	SHLQ $0x02, dim+48(FP)
+TEXT ·scores6BF16AVX512(SB), NOSPLIT, $0-64
+	SHLQ $0x02, dim+56(FP)
 	MOVQ rows+16(FP), AX
 	MOVQ q+8(FP), CX
 	ADDQ (AX), CX
@@ -4439,6 +4841,7 @@ TEXT ·scores6BF16AVX512(SB), NOSPLIT, $0-56
 
 pass:
 	MOVQ   chunks+32(FP), AX
+	MOVQ   ahead+40(FP), R9
 	MOVQ   k+24(FP), R9
 	ADDQ   (AX), R9
 	MOVQ   k+24(FP), R10
@@ -4515,7 +4918,7 @@ feature:
 	VFMADD231PS  Z27, Z28, Z23
 	ADDQ         $0x00000020, R13
 	ADDQ         $0x04, AX
-	CMPQ         AX, dim+48(FP)
+	CMPQ         AX, dim+56(FP)
 	JLT          feature
 	MOVQ         s+0(FP), AX
 	VMOVUPS      Z0, (AX)
@@ -4544,19 +4947,20 @@ feature:
 	VMOVUPS      Z23, 2752(AX)
 	ADDQ         $0x00000100, s+0(FP)
 	ADDQ         $0x00000020, chunks+32(FP)
-	DECQ         groups+40(FP)
+	ADDQ         $0x00000020, ahead+40(FP)
+	DECQ         groups+48(FP)
 	JNZ          pass
 	VZEROUPPER
 	RET
 
-// func values1BF16AVX512(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
-// Requires: AVX, AVX512F, CMOV
-TEXT ·values1BF16AVX512(SB), NOSPLIT, $0-64
-	MOVQ width+56(FP), AX
+// func values1BF16AVX512(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
+// Requires: AVX, AVX512F, CMOV, MMX+
+TEXT ·values1BF16AVX512(SB), NOSPLIT, $0-72
+	MOVQ width+64(FP), AX
 	SHLQ $0x01, AX
 
 features64:
-	CMPQ    width+56(FP), $0x00000040
+	CMPQ    width+64(FP), $0x00000040
 	JLT     done64
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -4564,7 +4968,7 @@ features64:
 	VMOVUPS 64(CX), Z1
 	VMOVUPS 128(CX), Z2
 	VMOVUPS 192(CX), Z3
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk64:
 	MOVQ    CX, BX
@@ -4572,19 +4976,23 @@ chunk64:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token64:
@@ -4601,11 +5009,14 @@ token64:
 	VPMOVZXWD    96(DX), Z5
 	VPSLLD       $0x10, Z5, Z5
 	VFMADD231PS  Z5, Z4, Z3
+	PREFETCHT1   (DI)
+	PREFETCHT1   64(DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token64
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk64
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -4615,18 +5026,18 @@ token64:
 	VMOVUPS      Z3, 192(CX)
 	ADDQ         $0x00000100, y+0(FP)
 	ADDQ         $0x00000080, v+24(FP)
-	SUBQ         $0x00000040, width+56(FP)
+	SUBQ         $0x00000040, width+64(FP)
 	JMP          features64
 
 done64:
 features32:
-	CMPQ    width+56(FP), $0x00000020
+	CMPQ    width+64(FP), $0x00000020
 	JLT     done32
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
 	VMOVUPS (CX), Z0
 	VMOVUPS 64(CX), Z1
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk32:
 	MOVQ    CX, BX
@@ -4634,19 +5045,23 @@ chunk32:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token32:
@@ -4657,11 +5072,13 @@ token32:
 	VPMOVZXWD    32(DX), Z3
 	VPSLLD       $0x10, Z3, Z3
 	VFMADD231PS  Z3, Z2, Z1
+	PREFETCHT1   (DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token32
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk32
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -4669,17 +5086,17 @@ token32:
 	VMOVUPS      Z1, 64(CX)
 	ADDQ         $0x00000080, y+0(FP)
 	ADDQ         $0x00000040, v+24(FP)
-	SUBQ         $0x00000020, width+56(FP)
+	SUBQ         $0x00000020, width+64(FP)
 	JMP          features32
 
 done32:
 features16:
-	CMPQ    width+56(FP), $0x00000010
+	CMPQ    width+64(FP), $0x00000010
 	JLT     done16
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
 	VMOVUPS (CX), Z0
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk16:
 	MOVQ    CX, BX
@@ -4687,19 +5104,23 @@ chunk16:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token16:
@@ -4707,32 +5128,34 @@ token16:
 	VPSLLD       $0x10, Z1, Z1
 	VBROADCASTSS (SI), Z2
 	VFMADD231PS  Z1, Z2, Z0
+	PREFETCHT1   (DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token16
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk16
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
 	VMOVUPS      Z0, (CX)
 	ADDQ         $0x00000040, y+0(FP)
 	ADDQ         $0x00000020, v+24(FP)
-	SUBQ         $0x00000010, width+56(FP)
+	SUBQ         $0x00000010, width+64(FP)
 	JMP          features16
 
 done16:
 	VZEROUPPER
 	RET
 
-// func values2BF16AVX512(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
-// Requires: AVX, AVX512F, CMOV
-TEXT ·values2BF16AVX512(SB), NOSPLIT, $0-64
-	MOVQ width+56(FP), AX
+// func values2BF16AVX512(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
+// Requires: AVX, AVX512F, CMOV, MMX+
+TEXT ·values2BF16AVX512(SB), NOSPLIT, $0-72
+	MOVQ width+64(FP), AX
 	SHLQ $0x01, AX
 
 features64:
-	CMPQ    width+56(FP), $0x00000040
+	CMPQ    width+64(FP), $0x00000040
 	JLT     done64
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -4745,7 +5168,7 @@ features64:
 	VMOVUPS 64(CX), Z5
 	VMOVUPS 128(CX), Z6
 	VMOVUPS 192(CX), Z7
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk64:
 	MOVQ    CX, BX
@@ -4753,19 +5176,23 @@ chunk64:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token64:
@@ -4787,11 +5214,14 @@ token64:
 	VPSLLD       $0x10, Z10, Z10
 	VFMADD231PS  Z10, Z8, Z3
 	VFMADD231PS  Z10, Z9, Z7
+	PREFETCHT1   (DI)
+	PREFETCHT1   64(DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token64
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk64
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -4806,12 +5236,12 @@ token64:
 	VMOVUPS      Z7, 192(CX)
 	ADDQ         $0x00000100, y+0(FP)
 	ADDQ         $0x00000080, v+24(FP)
-	SUBQ         $0x00000040, width+56(FP)
+	SUBQ         $0x00000040, width+64(FP)
 	JMP          features64
 
 done64:
 features32:
-	CMPQ    width+56(FP), $0x00000020
+	CMPQ    width+64(FP), $0x00000020
 	JLT     done32
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -4820,7 +5250,7 @@ features32:
 	ADDQ    DX, CX
 	VMOVUPS (CX), Z2
 	VMOVUPS 64(CX), Z3
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk32:
 	MOVQ    CX, BX
@@ -4828,19 +5258,23 @@ chunk32:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token32:
@@ -4854,11 +5288,13 @@ token32:
 	VBROADCASTSS 512(SI), Z6
 	VFMADD231PS  Z4, Z6, Z2
 	VFMADD231PS  Z5, Z6, Z3
+	PREFETCHT1   (DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token32
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk32
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -4869,19 +5305,19 @@ token32:
 	VMOVUPS      Z3, 64(CX)
 	ADDQ         $0x00000080, y+0(FP)
 	ADDQ         $0x00000040, v+24(FP)
-	SUBQ         $0x00000020, width+56(FP)
+	SUBQ         $0x00000020, width+64(FP)
 	JMP          features32
 
 done32:
 features16:
-	CMPQ    width+56(FP), $0x00000010
+	CMPQ    width+64(FP), $0x00000010
 	JLT     done16
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
 	VMOVUPS (CX), Z0
 	ADDQ    DX, CX
 	VMOVUPS (CX), Z1
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk16:
 	MOVQ    CX, BX
@@ -4889,19 +5325,23 @@ chunk16:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token16:
@@ -4911,11 +5351,13 @@ token16:
 	VFMADD231PS  Z2, Z3, Z0
 	VBROADCASTSS 512(SI), Z3
 	VFMADD231PS  Z2, Z3, Z1
+	PREFETCHT1   (DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token16
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk16
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -4924,21 +5366,21 @@ token16:
 	VMOVUPS      Z1, (CX)
 	ADDQ         $0x00000040, y+0(FP)
 	ADDQ         $0x00000020, v+24(FP)
-	SUBQ         $0x00000010, width+56(FP)
+	SUBQ         $0x00000010, width+64(FP)
 	JMP          features16
 
 done16:
 	VZEROUPPER
 	RET
 
-// func values3BF16AVX512(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
-// Requires: AVX, AVX512F, CMOV
-TEXT ·values3BF16AVX512(SB), NOSPLIT, $0-64
-	MOVQ width+56(FP), AX
+// func values3BF16AVX512(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
+// Requires: AVX, AVX512F, CMOV, MMX+
+TEXT ·values3BF16AVX512(SB), NOSPLIT, $0-72
+	MOVQ width+64(FP), AX
 	SHLQ $0x01, AX
 
 features64:
-	CMPQ    width+56(FP), $0x00000040
+	CMPQ    width+64(FP), $0x00000040
 	JLT     done64
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -4956,7 +5398,7 @@ features64:
 	VMOVUPS 64(CX), Z9
 	VMOVUPS 128(CX), Z10
 	VMOVUPS 192(CX), Z11
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk64:
 	MOVQ    CX, BX
@@ -4964,19 +5406,23 @@ chunk64:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token64:
@@ -5003,11 +5449,14 @@ token64:
 	VFMADD231PS  Z15, Z12, Z3
 	VFMADD231PS  Z15, Z13, Z7
 	VFMADD231PS  Z15, Z14, Z11
+	PREFETCHT1   (DI)
+	PREFETCHT1   64(DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token64
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk64
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -5027,12 +5476,12 @@ token64:
 	VMOVUPS      Z11, 192(CX)
 	ADDQ         $0x00000100, y+0(FP)
 	ADDQ         $0x00000080, v+24(FP)
-	SUBQ         $0x00000040, width+56(FP)
+	SUBQ         $0x00000040, width+64(FP)
 	JMP          features64
 
 done64:
 features32:
-	CMPQ    width+56(FP), $0x00000020
+	CMPQ    width+64(FP), $0x00000020
 	JLT     done32
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -5044,7 +5493,7 @@ features32:
 	ADDQ    DX, CX
 	VMOVUPS (CX), Z4
 	VMOVUPS 64(CX), Z5
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk32:
 	MOVQ    CX, BX
@@ -5052,19 +5501,23 @@ chunk32:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token32:
@@ -5081,11 +5534,13 @@ token32:
 	VBROADCASTSS 1024(SI), Z8
 	VFMADD231PS  Z6, Z8, Z4
 	VFMADD231PS  Z7, Z8, Z5
+	PREFETCHT1   (DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token32
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk32
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -5099,12 +5554,12 @@ token32:
 	VMOVUPS      Z5, 64(CX)
 	ADDQ         $0x00000080, y+0(FP)
 	ADDQ         $0x00000040, v+24(FP)
-	SUBQ         $0x00000020, width+56(FP)
+	SUBQ         $0x00000020, width+64(FP)
 	JMP          features32
 
 done32:
 features16:
-	CMPQ    width+56(FP), $0x00000010
+	CMPQ    width+64(FP), $0x00000010
 	JLT     done16
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -5113,7 +5568,7 @@ features16:
 	VMOVUPS (CX), Z1
 	ADDQ    DX, CX
 	VMOVUPS (CX), Z2
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk16:
 	MOVQ    CX, BX
@@ -5121,19 +5576,23 @@ chunk16:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token16:
@@ -5145,11 +5604,13 @@ token16:
 	VFMADD231PS  Z3, Z4, Z1
 	VBROADCASTSS 1024(SI), Z4
 	VFMADD231PS  Z3, Z4, Z2
+	PREFETCHT1   (DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token16
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk16
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -5160,21 +5621,21 @@ token16:
 	VMOVUPS      Z2, (CX)
 	ADDQ         $0x00000040, y+0(FP)
 	ADDQ         $0x00000020, v+24(FP)
-	SUBQ         $0x00000010, width+56(FP)
+	SUBQ         $0x00000010, width+64(FP)
 	JMP          features16
 
 done16:
 	VZEROUPPER
 	RET
 
-// func values4BF16AVX512(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
-// Requires: AVX, AVX512F, CMOV
-TEXT ·values4BF16AVX512(SB), NOSPLIT, $0-64
-	MOVQ width+56(FP), AX
+// func values4BF16AVX512(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
+// Requires: AVX, AVX512F, CMOV, MMX+
+TEXT ·values4BF16AVX512(SB), NOSPLIT, $0-72
+	MOVQ width+64(FP), AX
 	SHLQ $0x01, AX
 
 features64:
-	CMPQ    width+56(FP), $0x00000040
+	CMPQ    width+64(FP), $0x00000040
 	JLT     done64
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -5197,7 +5658,7 @@ features64:
 	VMOVUPS 64(CX), Z13
 	VMOVUPS 128(CX), Z14
 	VMOVUPS 192(CX), Z15
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk64:
 	MOVQ    CX, BX
@@ -5205,19 +5666,23 @@ chunk64:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token64:
@@ -5249,11 +5714,14 @@ token64:
 	VFMADD231PS  Z17, Z20, Z13
 	VFMADD231PS  Z18, Z20, Z14
 	VFMADD231PS  Z19, Z20, Z15
+	PREFETCHT1   (DI)
+	PREFETCHT1   64(DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token64
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk64
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -5278,12 +5746,12 @@ token64:
 	VMOVUPS      Z15, 192(CX)
 	ADDQ         $0x00000100, y+0(FP)
 	ADDQ         $0x00000080, v+24(FP)
-	SUBQ         $0x00000040, width+56(FP)
+	SUBQ         $0x00000040, width+64(FP)
 	JMP          features64
 
 done64:
 features32:
-	CMPQ    width+56(FP), $0x00000020
+	CMPQ    width+64(FP), $0x00000020
 	JLT     done32
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -5298,7 +5766,7 @@ features32:
 	ADDQ    DX, CX
 	VMOVUPS (CX), Z6
 	VMOVUPS 64(CX), Z7
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk32:
 	MOVQ    CX, BX
@@ -5306,19 +5774,23 @@ chunk32:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token32:
@@ -5338,11 +5810,13 @@ token32:
 	VBROADCASTSS 1536(SI), Z10
 	VFMADD231PS  Z8, Z10, Z6
 	VFMADD231PS  Z9, Z10, Z7
+	PREFETCHT1   (DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token32
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk32
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -5359,12 +5833,12 @@ token32:
 	VMOVUPS      Z7, 64(CX)
 	ADDQ         $0x00000080, y+0(FP)
 	ADDQ         $0x00000040, v+24(FP)
-	SUBQ         $0x00000020, width+56(FP)
+	SUBQ         $0x00000020, width+64(FP)
 	JMP          features32
 
 done32:
 features16:
-	CMPQ    width+56(FP), $0x00000010
+	CMPQ    width+64(FP), $0x00000010
 	JLT     done16
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -5375,7 +5849,7 @@ features16:
 	VMOVUPS (CX), Z2
 	ADDQ    DX, CX
 	VMOVUPS (CX), Z3
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk16:
 	MOVQ    CX, BX
@@ -5383,19 +5857,23 @@ chunk16:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token16:
@@ -5409,11 +5887,13 @@ token16:
 	VFMADD231PS  Z4, Z5, Z2
 	VBROADCASTSS 1536(SI), Z5
 	VFMADD231PS  Z4, Z5, Z3
+	PREFETCHT1   (DI)
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token16
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk16
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -5426,21 +5906,21 @@ token16:
 	VMOVUPS      Z3, (CX)
 	ADDQ         $0x00000040, y+0(FP)
 	ADDQ         $0x00000020, v+24(FP)
-	SUBQ         $0x00000010, width+56(FP)
+	SUBQ         $0x00000010, width+64(FP)
 	JMP          features16
 
 done16:
 	VZEROUPPER
 	RET
 
-// func values5BF16AVX512(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
+// func values5BF16AVX512(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
 // Requires: AVX, AVX512F, CMOV
-TEXT ·values5BF16AVX512(SB), NOSPLIT, $0-64
-	MOVQ width+56(FP), AX
+TEXT ·values5BF16AVX512(SB), NOSPLIT, $0-72
+	MOVQ width+64(FP), AX
 	SHLQ $0x01, AX
 
 features64:
-	CMPQ    width+56(FP), $0x00000040
+	CMPQ    width+64(FP), $0x00000040
 	JLT     done64
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -5468,7 +5948,7 @@ features64:
 	VMOVUPS 64(CX), Z17
 	VMOVUPS 128(CX), Z18
 	VMOVUPS 192(CX), Z19
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk64:
 	MOVQ    CX, BX
@@ -5476,19 +5956,23 @@ chunk64:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token64:
@@ -5527,9 +6011,10 @@ token64:
 	VFMADD231PS  Z23, Z24, Z19
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token64
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk64
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -5559,12 +6044,12 @@ token64:
 	VMOVUPS      Z19, 192(CX)
 	ADDQ         $0x00000100, y+0(FP)
 	ADDQ         $0x00000080, v+24(FP)
-	SUBQ         $0x00000040, width+56(FP)
+	SUBQ         $0x00000040, width+64(FP)
 	JMP          features64
 
 done64:
 features32:
-	CMPQ    width+56(FP), $0x00000020
+	CMPQ    width+64(FP), $0x00000020
 	JLT     done32
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -5582,7 +6067,7 @@ features32:
 	ADDQ    DX, CX
 	VMOVUPS (CX), Z8
 	VMOVUPS 64(CX), Z9
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk32:
 	MOVQ    CX, BX
@@ -5590,19 +6075,23 @@ chunk32:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token32:
@@ -5627,9 +6116,10 @@ token32:
 	VFMADD231PS  Z11, Z12, Z9
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token32
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk32
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -5649,12 +6139,12 @@ token32:
 	VMOVUPS      Z9, 64(CX)
 	ADDQ         $0x00000080, y+0(FP)
 	ADDQ         $0x00000040, v+24(FP)
-	SUBQ         $0x00000020, width+56(FP)
+	SUBQ         $0x00000020, width+64(FP)
 	JMP          features32
 
 done32:
 features16:
-	CMPQ    width+56(FP), $0x00000010
+	CMPQ    width+64(FP), $0x00000010
 	JLT     done16
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -5667,7 +6157,7 @@ features16:
 	VMOVUPS (CX), Z3
 	ADDQ    DX, CX
 	VMOVUPS (CX), Z4
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk16:
 	MOVQ    CX, BX
@@ -5675,19 +6165,23 @@ chunk16:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token16:
@@ -5705,9 +6199,10 @@ token16:
 	VFMADD231PS  Z5, Z6, Z4
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token16
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk16
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -5722,21 +6217,21 @@ token16:
 	VMOVUPS      Z4, (CX)
 	ADDQ         $0x00000040, y+0(FP)
 	ADDQ         $0x00000020, v+24(FP)
-	SUBQ         $0x00000010, width+56(FP)
+	SUBQ         $0x00000010, width+64(FP)
 	JMP          features16
 
 done16:
 	VZEROUPPER
 	RET
 
-// func values6BF16AVX512(y *float32, stride int, p *float32, v *byte, chunks *int, from int, to int, width int)
+// func values6BF16AVX512(y *float32, stride int, p *float32, v *byte, chunks *int, ahead *int, from int, to int, width int)
 // Requires: AVX, AVX512F, CMOV
-TEXT ·values6BF16AVX512(SB), NOSPLIT, $0-64
-	MOVQ width+56(FP), AX
+TEXT ·values6BF16AVX512(SB), NOSPLIT, $0-72
+	MOVQ width+64(FP), AX
 	SHLQ $0x01, AX
 
 features64:
-	CMPQ    width+56(FP), $0x00000040
+	CMPQ    width+64(FP), $0x00000040
 	JLT     done64
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -5769,7 +6264,7 @@ features64:
 	VMOVUPS 64(CX), Z21
 	VMOVUPS 128(CX), Z22
 	VMOVUPS 192(CX), Z23
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk64:
 	MOVQ    CX, BX
@@ -5777,19 +6272,23 @@ chunk64:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token64:
@@ -5833,9 +6332,10 @@ token64:
 	VFMADD231PS  Z27, Z28, Z23
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token64
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk64
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -5870,12 +6370,12 @@ token64:
 	VMOVUPS      Z23, 192(CX)
 	ADDQ         $0x00000100, y+0(FP)
 	ADDQ         $0x00000080, v+24(FP)
-	SUBQ         $0x00000040, width+56(FP)
+	SUBQ         $0x00000040, width+64(FP)
 	JMP          features64
 
 done64:
 features32:
-	CMPQ    width+56(FP), $0x00000020
+	CMPQ    width+64(FP), $0x00000020
 	JLT     done32
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -5896,7 +6396,7 @@ features32:
 	ADDQ    DX, CX
 	VMOVUPS (CX), Z10
 	VMOVUPS 64(CX), Z11
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk32:
 	MOVQ    CX, BX
@@ -5904,19 +6404,23 @@ chunk32:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token32:
@@ -5944,9 +6448,10 @@ token32:
 	VFMADD231PS  Z13, Z14, Z11
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token32
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk32
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -5969,12 +6474,12 @@ token32:
 	VMOVUPS      Z11, 64(CX)
 	ADDQ         $0x00000080, y+0(FP)
 	ADDQ         $0x00000040, v+24(FP)
-	SUBQ         $0x00000020, width+56(FP)
+	SUBQ         $0x00000020, width+64(FP)
 	JMP          features32
 
 done32:
 features16:
-	CMPQ    width+56(FP), $0x00000010
+	CMPQ    width+64(FP), $0x00000010
 	JLT     done16
 	MOVQ    y+0(FP), CX
 	MOVQ    stride+8(FP), DX
@@ -5989,7 +6494,7 @@ features16:
 	VMOVUPS (CX), Z4
 	ADDQ    DX, CX
 	VMOVUPS (CX), Z5
-	MOVQ    from+40(FP), CX
+	MOVQ    from+48(FP), CX
 
 chunk16:
 	MOVQ    CX, BX
@@ -5997,19 +6502,23 @@ chunk16:
 	MOVQ    chunks+32(FP), DX
 	MOVQ    (DX)(BX*8), DX
 	ADDQ    v+24(FP), DX
+	MOVQ    ahead+40(FP), DI
+	MOVQ    (DI)(BX*8), DI
+	ADDQ    v+24(FP), DI
 	MOVQ    CX, BX
 	ANDQ    $0x0f, BX
 	MOVQ    BX, SI
 	IMULQ   AX, SI
 	ADDQ    SI, DX
+	ADDQ    SI, DI
 	MOVQ    p+16(FP), SI
 	LEAQ    (SI)(CX*4), SI
 	SUBQ    $0x10, BX
 	NEGQ    BX
-	MOVQ    to+48(FP), DI
-	SUBQ    CX, DI
-	CMPQ    DI, BX
-	CMOVQLT DI, BX
+	MOVQ    to+56(FP), R8
+	SUBQ    CX, R8
+	CMPQ    R8, BX
+	CMOVQLT R8, BX
 	ADDQ    BX, CX
 
 token16:
@@ -6029,9 +6538,10 @@ token16:
 	VFMADD231PS  Z6, Z7, Z5
 	ADDQ         $0x04, SI
 	ADDQ         AX, DX
+	ADDQ         AX, DI
 	DECQ         BX
 	JNZ          token16
-	CMPQ         CX, to+48(FP)
+	CMPQ         CX, to+56(FP)
 	JLT          chunk16
 	MOVQ         y+0(FP), CX
 	MOVQ         stride+8(FP), DX
@@ -6048,7 +6558,7 @@ token16:
 	VMOVUPS      Z5, (CX)
 	ADDQ         $0x00000040, y+0(FP)
 	ADDQ         $0x00000020, v+24(FP)
-	SUBQ         $0x00000010, width+56(FP)
+	SUBQ         $0x00000010, width+64(FP)
 	JMP          features16
 
 done16:

@@ -19,6 +19,7 @@ const (
 	groupTokens = 64
 	chunkTokens = 16
 	maxQueries  = 6
+	fewQueries  = 4
 )
 
 var isaFlag = flag.String("isa", "", "instruction set: avx512 or avx2")
@@ -122,16 +123,16 @@ func (t isa) multiply(cache string, sums [][]reg.VecVirtual, scalar func(query i
 // scores emits a scoresFunc. A score is one chain of multiply-adds along the features.
 func scores(t isa, cache string, queries int) {
 	name := fmt.Sprintf("scores%d%s%s", queries, cache, t.name)
-	build.TEXT(name, build.NOSPLIT, "func(s, q *float32, rows *int, k *byte, chunks *int, groups, dim int)")
+	build.TEXT(name, build.NOSPLIT, "func(s, q *float32, rows *int, k *byte, chunks, ahead *int, groups, dim int)")
 	build.Doc(fmt.Sprintf("%s is a scoresFunc of %d queries.", name, queries))
 	build.Pragma("noescape")
 	perChunk := chunkTokens / t.lanes
 	chunks := t.most(queries) / perChunk // of a pass
 	// What the inner loop does not need stays in the frame.
 	frame := func(name string, at int) operand.Mem { return operand.NewParamAddr(name, at) }
-	build.SHLQ(operand.U8(2), frame("dim", 48))
+	build.SHLQ(operand.U8(2), frame("dim", 56))
 	if passes := groupTokens / chunkTokens / chunks; passes > 1 {
-		build.SHLQ(operand.U8(log2(passes)), frame("groups", 40))
+		build.SHLQ(operand.U8(log2(passes)), frame("groups", 48))
 	}
 	offsets := param("rows")
 	row := make([]reg.GPVirtual, queries)
@@ -142,10 +143,16 @@ func scores(t isa, cache string, queries int) {
 
 	build.Label("pass")
 	key := make([]reg.GPVirtual, chunks)
-	next := param("chunks")
+	var ahead []reg.GPVirtual
+	now, later := param("chunks"), param("ahead")
 	for i := range key {
 		key[i] = param("k")
-		build.ADDQ(operand.Mem{Base: next, Disp: i * 8}, key[i])
+		if queries <= fewQueries {
+			ahead = append(ahead, build.GP64())
+			build.MOVQ(key[i], ahead[i])
+			build.ADDQ(operand.Mem{Base: later, Disp: i * 8}, ahead[i])
+		}
+		build.ADDQ(operand.Mem{Base: now, Disp: i * 8}, key[i])
 	}
 	sums := t.sums(queries, t.most(queries), t.zero)
 	feature, at := build.GP64(), build.GP64()
@@ -158,9 +165,13 @@ func scores(t isa, cache string, queries int) {
 		func(i int) operand.Mem {
 			return operand.Mem{Base: key[i/perChunk], Index: at, Scale: 1, Disp: i % perChunk * t.lanes * bytes}
 		})
+	// Into the second-level cache: the first level tracks too few lines on their way (BenchmarkAttend).
+	for i := range ahead {
+		build.PREFETCHT1(operand.Mem{Base: ahead[i], Index: at, Scale: 1})
+	}
 	build.ADDQ(operand.U32(chunkTokens*bytes), at)
 	build.ADDQ(operand.U8(4), feature)
-	build.CMPQ(feature, frame("dim", 48))
+	build.CMPQ(feature, frame("dim", 56))
 	build.JLT(operand.LabelRef("feature"))
 
 	s := param("s")
@@ -171,7 +182,8 @@ func scores(t isa, cache string, queries int) {
 	}
 	build.ADDQ(operand.U32(chunks*chunkTokens*4), frame("s", 0))
 	build.ADDQ(operand.U32(chunks*8), frame("chunks", 32))
-	build.DECQ(frame("groups", 40))
+	build.ADDQ(operand.U32(chunks*8), frame("ahead", 40))
+	build.DECQ(frame("groups", 48))
 	build.JNZ(operand.LabelRef("pass"))
 	build.VZEROUPPER()
 	build.RET()
@@ -180,7 +192,7 @@ func scores(t isa, cache string, queries int) {
 // values emits a valuesFunc. A feature of a result is one chain of multiply-adds along the tokens.
 func values(t isa, cache string, queries int) {
 	name := fmt.Sprintf("values%d%s%s", queries, cache, t.name)
-	build.TEXT(name, build.NOSPLIT, "func(y *float32, stride int, p *float32, v *byte, chunks *int, from, to, width int)")
+	build.TEXT(name, build.NOSPLIT, "func(y *float32, stride int, p *float32, v *byte, chunks, ahead *int, from, to, width int)")
 	build.Doc(fmt.Sprintf("%s is a valuesFunc of %d queries.", name, queries))
 	build.Pragma("noescape")
 	frame := func(name string, at int) operand.Mem { return operand.NewParamAddr(name, at) }
@@ -190,7 +202,7 @@ func values(t isa, cache string, queries int) {
 	for n := t.most(queries); n*t.lanes >= chunkTokens; n /= 2 {
 		label := func(s string) string { return fmt.Sprintf("%s%d", s, n*t.lanes) }
 		build.Label(label("features"))
-		build.CMPQ(frame("width", 56), operand.U32(n*t.lanes))
+		build.CMPQ(frame("width", 64), operand.U32(n*t.lanes))
 		build.JLT(operand.LabelRef(label("done")))
 		sums := t.sums(queries, n, func(reg.VecVirtual) {})
 		t.each(sums, func(m operand.Mem, v reg.VecVirtual) { build.VMOVUPS(m, v) })
@@ -203,12 +215,16 @@ func values(t isa, cache string, queries int) {
 		build.Load(build.Param("chunks"), value)
 		build.MOVQ(operand.Mem{Base: value, Index: count, Scale: 8}, value)
 		build.ADDQ(frame("v", 24), value)
+		ahead := param("ahead")
+		build.MOVQ(operand.Mem{Base: ahead, Index: count, Scale: 8}, ahead)
+		build.ADDQ(frame("v", 24), ahead)
 		build.MOVQ(token, count)
 		build.ANDQ(operand.U8(chunkTokens-1), count)
 		skip := build.GP64()
 		build.MOVQ(count, skip)
 		build.IMULQ(tokenBytes, skip)
 		build.ADDQ(skip, value)
+		build.ADDQ(skip, ahead)
 		build.Load(build.Param("p"), p)
 		build.LEAQ(operand.Mem{Base: p, Index: token, Scale: 4}, p)
 		// count = min(the chunk's rest, the tokens' rest)
@@ -224,17 +240,21 @@ func values(t isa, cache string, queries int) {
 		t.multiply(cache, sums,
 			func(q int) operand.Mem { return operand.Mem{Base: p, Disp: q * tileTokens * 4} },
 			func(i int) operand.Mem { return operand.Mem{Base: value, Disp: i * t.lanes * bytes} })
+		for line := 0; line < n*t.lanes*bytes && queries <= fewQueries; line += 64 {
+			build.PREFETCHT1(operand.Mem{Base: ahead, Disp: line})
+		}
 		build.ADDQ(operand.U8(4), p)
 		build.ADDQ(tokenBytes, value)
+		build.ADDQ(tokenBytes, ahead)
 		build.DECQ(count)
 		build.JNZ(operand.LabelRef(label("token")))
-		build.CMPQ(token, frame("to", 48))
+		build.CMPQ(token, frame("to", 56))
 		build.JLT(operand.LabelRef(label("chunk")))
 
 		t.each(sums, func(m operand.Mem, v reg.VecVirtual) { build.VMOVUPS(v, m) })
 		build.ADDQ(operand.U32(n*t.lanes*4), frame("y", 0))
 		build.ADDQ(operand.U32(n*t.lanes*bytes), frame("v", 24))
-		build.SUBQ(operand.U32(n*t.lanes), frame("width", 56))
+		build.SUBQ(operand.U32(n*t.lanes), frame("width", 64))
 		build.JMP(operand.LabelRef(label("features")))
 		build.Label(label("done"))
 	}

@@ -158,6 +158,9 @@ func (r *run) attribute(obj Value, name string) (Value, error) {
 			return intValue(o.stop), nil
 		case "step":
 			return intValue(o.step), nil
+		case "count", "index":
+			items, err := r.list(o)
+			return sequenceMethod(obj, items, name), err
 		}
 	case *namespace:
 		if v, ok := o.attrs.Get(name); ok {

@@ -381,16 +381,29 @@ func (e *concatExpr) eval(r *run) (Value, error) {
 	if err := r.step(1); err != nil {
 		return nil, err
 	}
+	v, err := e.parts[0].eval(r)
+	if err != nil {
+		return nil, err
+	}
+	// Text that is added to grows in place, if it can.
+	first, err := r.str(v)
+	if err != nil {
+		return nil, err
+	}
 	t := text{m: &r.meter}
-	for _, part := range e.parts {
+	for _, part := range e.parts[1:] {
 		v, err := part.eval(r)
 		if err != nil {
 			return nil, err
 		}
 		r.writeStr(&t, v, 0)
 	}
-	s, err := t.result()
-	return strValue(s), err
+	rest, err := t.result()
+	if err != nil {
+		return nil, err
+	}
+	sum, err := r.concat(first, rest)
+	return strValue(sum), err
 }
 
 func (e *compareExpr) eval(r *run) (Value, error) {

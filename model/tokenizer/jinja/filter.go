@@ -405,13 +405,6 @@ func filterTitle(r *run, v Value, _ []Value) (Value, error) {
 }
 
 func filterTruncate(r *run, v Value, a []Value) (Value, error) {
-	if isUndefined(v) {
-		return v, nil
-	}
-	s, err := needText("truncate", v)
-	if err != nil {
-		return nil, err
-	}
 	length, err := intOr("truncate", a[0], 255)
 	if err != nil {
 		return nil, err
@@ -438,6 +431,10 @@ func filterTruncate(r *run, v Value, a []Value) (Value, error) {
 	}
 	if int64(n) <= length || int64(n)-length <= leeway {
 		return v, nil
+	}
+	s, err := needText("truncate", v)
+	if err != nil {
+		return nil, err
 	}
 	cut := truncateRunes(s, int(length)-endLength)
 	if a[1] == missing || !r.truth(a[1]) {

@@ -232,10 +232,12 @@ func (r *run) keyed(v, attribute, caseSensitive, otherwise Value, several bool) 
 			}
 			parts[j] = k
 		}
-		if len(parts) == 1 {
-			keys[i] = parts[0]
-		} else {
+		if several {
+			// As in jinja2 one attribute is a list too: two that are Undefined are
+			// equal there, and so not compared.
 			keys[i] = &listValue{items: parts}
+		} else {
+			keys[i] = parts[0]
 		}
 	}
 	return items, keys, nil
@@ -543,7 +545,7 @@ func filterSlice(r *run, v Value, a []Value) (Value, error) {
 			if i < extra {
 				to++
 			}
-			if err := r.elements(int(to - from + 2)); err != nil {
+			if err := r.elements(int(to - from + 64)); err != nil {
 				return nil, false, err
 			}
 			part := slices.Clone(items[from:to])

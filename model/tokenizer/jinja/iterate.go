@@ -157,13 +157,12 @@ func (r *run) iterate(v Value) (iterator, error) {
 	if !ok {
 		return nil, fmt.Errorf("%s object is not iterable", quote(typeName(v)))
 	}
-	markup := isMarkup(v)
 	return func() (Value, bool, error) {
 		if s == "" {
 			return nil, false, nil
 		}
 		_, n := utf8.DecodeRuneInString(s)
-		e := strLike(s[:n], markup)
+		e := strValue(s[:n])
 		s = s[n:]
 		return e, true, nil
 	}, nil
@@ -234,7 +233,7 @@ func (r *run) reversed(v Value) (Value, error) {
 			return nil, err
 		}
 		runes := []rune(s)
-		n, at = len(runes), func(i int) Value { return strValue(runes[i]) }
+		n, at = len(runes), func(i int) Value { return strLike(string(runes[i]), isMarkup(v)) }
 	}
 	return &generator{name: "reversed", next: iterateIndex(n, func(i int) Value { return at(n - 1 - i) })}, nil
 }

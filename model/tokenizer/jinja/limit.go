@@ -27,19 +27,20 @@ type Options struct {
 	Now func() time.Time
 	// MaxSteps caps the work of a render: about one step for each node of the
 	// tree that runs, each element visited and each 256 bytes of text looked at.
-	// 0 is 8 million.
+	// 0 is 3 Mi; published templates take 20 to 60 for
+	// each message.
 	MaxSteps int64
 	// MaxOutput caps the bytes of the result. 0 is 32 MiB.
 	MaxOutput int64
 	// MaxBytes caps the bytes of all intermediate values of a render together,
-	// freed ones included. 0 is 256 MiB.
+	// freed ones included. 0 is 64 MiB.
 	MaxBytes int64
 }
 
 const (
-	defaultMaxSteps  = 8 << 20
+	defaultMaxSteps  = 3 << 20
 	defaultMaxOutput = 32 << 20
-	defaultMaxBytes  = 256 << 20
+	defaultMaxBytes  = 64 << 20
 
 	// maxSource is the longest template in bytes; the longest published ones have
 	// some tens of thousands.
@@ -53,7 +54,7 @@ const (
 	maxTree = 400
 	// maxResolve bounds the work of resolving names, which long chains of elif with
 	// many names could drive to the square of a template's length.
-	maxResolve = 4 << 20
+	maxResolve = 1 << 20
 	// maxCalls bounds how deep macros, callers and recursive loops call one
 	// another; CPython's stack ends such a template at about 190.
 	maxCalls = 180

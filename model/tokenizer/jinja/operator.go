@@ -272,10 +272,8 @@ func (r *run) concatenate(left, right Value) (v Value, ok bool, err error) {
 		if markup && !isMarkup(right) {
 			y = escapeHTML(y)
 		}
-		if err := r.alloc(int64(len(x) + len(y))); err != nil {
-			return nil, false, err
-		}
-		return strLike(x+y, markup), true, nil
+		sum, err := r.concat(x, y)
+		return strLike(sum, markup), true, err
 	case *listValue:
 		if b, isList := right.(*listValue); isList {
 			items, err := r.joinElements(a.items, b.items)
@@ -302,6 +300,11 @@ func (r *run) repeat(seq, count Value) (v Value, ok bool, err error) {
 	n, isInt := toInt(count)
 	if !isInt {
 		return nil, false, nil
+	}
+	_, isText := Text(seq)
+	_, isSeq := Elements(seq)
+	if _, tooBig := count.(bigValue); tooBig && (isText || isSeq) {
+		return nil, false, errors.New("cannot fit 'int' into an index-sized integer")
 	}
 	n = max(n, 0)
 	if s, isText := Text(seq); isText {

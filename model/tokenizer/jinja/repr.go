@@ -2,6 +2,7 @@ package jinja
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -78,15 +79,15 @@ func (r *run) writeRepr(t *text, v Value, depth int) {
 	case *undefined:
 		t.write("Undefined")
 	case *listValue:
-		r.writeElements(t, "[", v.items, "]", depth)
+		r.writeOnce(t, v, "[...]", func() { r.writeElements(t, "[", v.items, "]", depth) })
 	case *tupleValue:
 		end := ")"
 		if len(v.items) == 1 {
 			end = ",)"
 		}
-		r.writeElements(t, "(", v.items, end, depth)
+		r.writeOnce(t, v, "(...)", func() { r.writeElements(t, "(", v.items, end, depth) })
 	case *Map:
-		r.writeDict(t, v, depth)
+		r.writeOnce(t, v, "{...}", func() { r.writeDict(t, v, depth) })
 	case *viewValue:
 		if err := r.alloc(48 * int64(len(v.m.keys))); err != nil {
 			t.fail(err)
@@ -105,7 +106,9 @@ func (r *run) writeRepr(t *text, v Value, depth int) {
 		t.write(")")
 	case *namespace:
 		t.write("<Namespace ")
-		r.writeDict(t, v.attrs, depth)
+		r.namespaces++
+		r.writeRepr(t, v.attrs, depth+1)
+		r.namespaces--
 		t.write(">")
 	case *macro:
 		if v.def.name == "" {
@@ -127,6 +130,24 @@ func (r *run) writeRepr(t *text, v Value, depth int) {
 	default:
 		t.write("<" + typeName(v) + " object>")
 	}
+}
+
+// writeOnce writes a container, or only dots if that stands inside itself, which
+// only a namespace on the way makes possible.
+func (r *run) writeOnce(t *text, v Value, dots string, write func()) {
+	if r.namespaces > 0 {
+		if err := r.step(len(r.printing) >> 3); err != nil {
+			t.fail(err)
+			return
+		}
+		if slices.Contains(r.printing, v) {
+			t.write(dots)
+			return
+		}
+	}
+	r.printing = append(r.printing, v)
+	write()
+	r.printing = r.printing[:len(r.printing)-1]
 }
 
 func (r *run) writeElements(t *text, open string, items []Value, end string, depth int) {

@@ -17,6 +17,11 @@ type run struct {
 	line     int
 	calls    int // nested calls of macros, callers and recursive loops
 	now      func() time.Time
+	tails    tails
+	// printing are the lists and dicts whose repr is being written, and namespaces
+	// how many namespaces stand among them.
+	printing   []Value
+	namespaces int
 }
 
 // activation is a function's call: its slots, and the activation it stands in.
@@ -122,13 +127,14 @@ func (r *run) lookup(name string) Value {
 // capture runs f with output of its own and returns what it prints.
 func (r *run) capture(f func() (signal, error)) (string, signal, error) {
 	outer := r.out
-	r.out = &output{limit: r.maxBytes}
+	r.out = &output{limit: (r.maxBytes - r.bytes) / 2}
 	sig, err := f()
 	inner := r.out
 	r.out = outer
 	if err != nil {
 		return "", sig, err
 	}
+	// Twice: as it was collected, and as the string it becomes.
 	if err := r.alloc(2 * int64(len(inner.b))); err != nil {
 		return "", sig, err
 	}

@@ -179,13 +179,15 @@ func (st *filterStmt) exec(r *run) (signal, error) {
 	if err != nil {
 		return proceed, err
 	}
-	return proceed, r.printValue(v)
+	return proceed, r.printText(v)
 }
 
-func (r *run) printValue(v Value) error {
-	s, err := r.str(v)
-	if err != nil {
-		return err
+// printText prints what a filter, call or generation block came to. Unlike a
+// printed expression it has to be text.
+func (r *run) printText(v Value) error {
+	s, ok := Text(v)
+	if !ok {
+		return fmt.Errorf("block comes to %s and not to text", typeName(v))
 	}
 	return r.print(s)
 }
@@ -230,7 +232,7 @@ func (st *callStmt) exec(r *run) (signal, error) {
 	if err != nil {
 		return proceed, err
 	}
-	return proceed, r.printValue(v)
+	return proceed, r.printText(v)
 }
 
 func (st *generationStmt) exec(r *run) (signal, error) {
@@ -238,7 +240,7 @@ func (st *generationStmt) exec(r *run) (signal, error) {
 	if err != nil {
 		return proceed, err
 	}
-	return proceed, r.printValue(v)
+	return proceed, r.printText(v)
 }
 
 func (st *blockStmt) exec(r *run) (signal, error) {

@@ -622,6 +622,10 @@ func joinMethod(r *run, s string, markup bool, args []Value, kwargs []named) (Va
 	if err != nil {
 		return nil, err
 	}
+	// What the separators come to is known, so it is refused before it is made.
+	if n := times(int64(len(s)), int64(len(items))); n > r.maxBytes-r.bytes {
+		return nil, r.alloc(n)
+	}
 	t := text{m: &r.meter}
 	for i, e := range items {
 		if i > 0 {

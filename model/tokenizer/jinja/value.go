@@ -1,6 +1,7 @@
 package jinja
 
 import (
+	"fmt"
 	"iter"
 	"math"
 	"math/big"
@@ -275,6 +276,9 @@ func hashKey(v Value, depth int) (string, bool) {
 		return h, true
 	case *undefined:
 		return "u", true
+	case *generator, *macro, *builtin, *namespace, *loopContext, *cycler, *joiner:
+		// Objects without equality are keys by identity.
+		return fmt.Sprintf("p%p", v), true
 	case *rangeValue:
 		return "r" + strconv.FormatInt(v.start, 10) + ":" + strconv.FormatInt(v.stop, 10) + ":" + strconv.FormatInt(v.step, 10), true
 	}

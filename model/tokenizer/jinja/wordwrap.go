@@ -2,6 +2,7 @@ package jinja
 
 import (
 	"math"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -64,12 +65,14 @@ func wrapLine(line string, width int, breakLong, hyphens bool) ([]string, error)
 		return nil, limitf("a width of %d, not above 0", width)
 	}
 	chunks := wrapChunks([]rune(line), hyphens)
-	blank := func(c []rune) bool { return strings.TrimFunc(string(c), isSpace) == "" }
+	blank := func(c []rune) bool {
+		return !slices.ContainsFunc(c, func(r rune) bool { return !isSpace(r) })
+	}
 	var lines []string
 	for len(chunks) > 0 {
 		var cur [][]rune
 		n := 0
-		if blank(chunks[0]) && len(lines) > 0 {
+		if len(lines) > 0 && blank(chunks[0]) {
 			chunks = chunks[1:]
 		}
 		for len(chunks) > 0 && n+len(chunks[0]) <= width {
@@ -79,16 +82,13 @@ func wrapLine(line string, width int, breakLong, hyphens bool) ([]string, error)
 		}
 		if len(chunks) > 0 && len(chunks[0]) > width {
 			space := max(width-n, 0)
-			if width < 1 {
-				space = 1
-			}
 			switch {
 			case breakLong:
 				end := space
 				if hyphens && len(chunks[0]) > space {
 					for h := space - 1; h > 0; h-- {
 						if chunks[0][h] == '-' {
-							if strings.Trim(string(chunks[0][:h]), "-") != "" {
+							if slices.ContainsFunc(chunks[0][:h], func(r rune) bool { return r != '-' }) {
 								end = h + 1
 							}
 							break

@@ -5,6 +5,7 @@ writes what they print, or the error they raise, to probes.json.
     venv/bin/python generate.py
 """
 
+import copy
 import json
 import os
 from datetime import datetime
@@ -1427,6 +1428,18 @@ STATEMENTS = r'''
 {% for q in l %}{% filter upper %}a{% if q == 1 %}{% break %}{% endif %}{{ q }}{% endfilter %}{% endfor %}
 {% for q in l %}{% set v %}a{% if q == 1 %}{% continue %}{% endif %}{{ q }}{% endset %}{{ v }}{% endfor %}
 {% filter nosuch %}{% endfilter %}
+{% filter length %}abc{% endfilter %}
+{% call namespace() %}{% endcall %}
+{% set ns = namespace() %}{% set ns.a = ns %}{{ ns }}
+{% set ns = namespace() %}{% set ns.a = [1, ns] %}{{ ns.a }}
+{% set ns = namespace() %}{% set q = [ns] %}{% set ns.a = {'q': q} %}{{ q }}
+{{ (range(4)).index(2) }}{{ range(4).count(1) }}
+{{ '' * big }}
+{{ names|safe|list }}{{ ('ab'|safe)|list }}{{ [('ab'|safe)|last] }}
+{{ html|sort(attribute='name') }}
+{{ [1, 2]|truncate(5) }}{{ [1]|truncate(3, leeway=0)|length }}
+{{ ([1] * 9)|truncate(3, leeway=0) }}
+{{ {(l|map('string')): 1}|length }}{{ {joiner: 1} is mapping }}
 {% generation %}a{{ i }}{% endgeneration %}b
 {% for m in messages %}{% if m.role == 'user' %}{% generation %}{{ m.content }}{% endgeneration %}{% endif %}{% endfor %}
 {% generation %}{% set q = 1 %}{{ q }}{% endgeneration %}{{ q is defined }}
@@ -1607,7 +1620,8 @@ def probes():
         seen.add(source)
         probe = {"template": source}
         try:
-            probe["output"] = env.from_string(source).render(**VARS)
+            # A copy, since |indent adds a newline to a list in place.
+            probe["output"] = env.from_string(source).render(**copy.deepcopy(VARS))
             probe["output"].encode()
             if " at 0x" in probe["output"]:
                 continue  # an address differs from run to run

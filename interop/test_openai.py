@@ -320,6 +320,8 @@ def test_client_leaves(s):
 def test_queue_full(s, binary):
     small = Server(binary, "--slots", "1", "--queue", "1")
     try:
+        wide = small.client.chat.completions.create(model=small.model, messages=CHAT, max_tokens=4, n=4)
+        assert len(wide.choices) == 4, "a request of more choices than slots and queue hold waits for itself"
         refused, answered = [], []
 
         def run():

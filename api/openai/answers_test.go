@@ -214,8 +214,10 @@ func TestTokenRoutes(t *testing.T) {
 		{"/detokenize", `{"tokens":[195,161,195]}`, `{"content":"á` + "\uFFFD" + `"}`},
 		{"/apply-template", `{"messages":[{"role":"user","content":"hi"}]}`, `{"prompt":"<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"}`},
 		{"/apply-template", `{"messages":[{"role":"user","content":"hi"}],"add_generation_prompt":false,"temperature":1}`, `{"prompt":"<|im_start|>user\nhi<|im_end|>\n"}`},
-		{"/apply-template", `{"messages":[{"role":"user","content":"hi"}],"tools":[{"z":1,"a":[2]}],"add_generation_prompt":false}`,
-			`{"prompt":"<|im_start|>tools\n[{\"z\": 1, \"a\": [2]}]<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n"}`},
+		{
+			"/apply-template", `{"messages":[{"role":"user","content":"hi"}],"tools":[{"z":1,"a":[2]}],"add_generation_prompt":false}`,
+			`{"prompt":"<|im_start|>tools\n[{\"z\": 1, \"a\": [2]}]<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n"}`,
+		},
 	} {
 		if w := post(s, c.path, c.body); w.Code != 200 || w.Body.String() != c.want {
 			t.Errorf("%s %s: got %d %s, want %s", c.path, c.body, w.Code, w.Body, c.want)
@@ -228,9 +230,11 @@ func TestTemplateInput(t *testing.T) {
 	s := newServer(t, options(t, &scripted{}))
 	for _, c := range []struct{ fields, want string }{
 		{`"messages":[{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}]`, "<|im_start|>user\na\nb<|im_end|>\n"},
-		{`"messages":[{"role":"user","content":"a"},{"role":"assistant","content":null,"tool_calls":[{"id":"1","type":"function",
+		{
+			`"messages":[{"role":"user","content":"a"},{"role":"assistant","content":null,"tool_calls":[{"id":"1","type":"function",
 			"function":{"name":"f","arguments":"{\"z\": 1, \"a\": \"x\"}"}}]},{"role":"tool","tool_call_id":"1","content":"r"}]`,
-			"<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nf({\"z\": 1, \"a\": \"x\"})<|im_end|>\n<|im_start|>tool\nr<|im_end|>\n"},
+			"<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nf({\"z\": 1, \"a\": \"x\"})<|im_end|>\n<|im_start|>tool\nr<|im_end|>\n",
+		},
 		{`"messages":[{"role":"user","content":"a"}],"chat_template_kwargs":{"note":"N"}`, "<|im_start|>user\na<|im_end|>\nN"},
 		{`"messages":[{"role":"user","content":"a"}],"reasoning_effort":"high"`, "<|im_start|>user\na<|im_end|>\neffort high"},
 		{`"messages":[{"role":"user","content":"<|im_end|>"}]`, "<|im_start|>user\n<|im_end|><|im_end|>\n"},

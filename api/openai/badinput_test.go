@@ -109,8 +109,10 @@ func TestBadInput(t *testing.T) {
 		{"J9", chats, chatWith(`"max_completion_tokens":5,"max_tokens":6`), 400, "invalid_value", "send one"},
 		{"J9", chats, chatWith(`"max_tokens":2,"min_tokens":3`), 400, "invalid_value", "min_tokens is 3, more than max_tokens, which is 2"},
 		{"J9", completions, `{"model":"m","prompt":"` + huge(testContext-2) + `","max_tokens":1}`, 200, "", ""}, // with its first token
-		{"J9", completions, `{"model":"m","prompt":"` + huge(testContext-2) + `","max_tokens":2}`, 400, "context_length_exceeded",
-			"the prompt has 2047 and max_tokens asks for 2 more; shorten the prompt, lower max_tokens to 1, or start the server with a larger --context"},
+		{
+			"J9", completions, `{"model":"m","prompt":"` + huge(testContext-2) + `","max_tokens":2}`, 400, "context_length_exceeded",
+			"the prompt has 2047 and max_tokens asks for 2 more; shorten the prompt, lower max_tokens to 1, or start the server with a larger --context",
+		},
 		{"J9", completions, `{"model":"m","prompt":"` + huge(testContext-1) + `"}`, 400, "context_length_exceeded", "the prompt has 2048, which leaves no room"},
 		{"J9", completions, `{"model":"m","prompt":"` + huge(testContext) + `"}`, 400, "context_length_exceeded", "the prompt has 2049"},
 		{"J9", completions, `{"model":"m","prompt":"` + huge(testContext-2) + `"}`, 200, "", ""},

@@ -233,3 +233,19 @@ func TestScrapes(t *testing.T) {
 	close(e.gate)
 	wait.Wait()
 }
+
+// TestLongAnswer: the time to send a body is no limit on the time of its answer.
+func TestLongAnswer(t *testing.T) {
+	e := &scripted{script: says("a", "b"), gate: make(chan struct{})}
+	o := options(t, e)
+	o.BodyTimeout = 50 * time.Millisecond
+	_, url := serve(t, o)
+	time.AfterFunc(4*o.BodyTimeout, func() { close(e.gate) })
+	res, err := http.Post(url+chatPath, "application/json", strings.NewReader(chatWith("")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := readAll(t, res.Body); res.StatusCode != 200 || !strings.Contains(text, `"content":"ab"`) {
+		t.Errorf("got %d %s", res.StatusCode, text)
+	}
+}

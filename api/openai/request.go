@@ -45,7 +45,6 @@ type request struct {
 	chat bool
 
 	model  string
-	hasID  bool // a model was named
 	n      int
 	stream bool
 	usage  bool // stream_options.include_usage

@@ -49,9 +49,9 @@ type Options struct {
 	// refused: a page whose name was pointed at 127.0.0.1 (DNS rebinding) sends its own.
 	Loopback bool
 
-	MaxBody      int64         // bytes; 4 MiB, or more when the context needs it
+	MaxBody      int64         // bytes; 4 MiB, or up to 32 when the context can hold more text
 	MaxChoices   int           // most n; 128
-	Parallel     int           // sequences of one request that are in the engine at once; 16
+	Parallel     int           // sequences of one request that are in the engine at once, at most those it takes when idle; 16
 	BodyTimeout  time.Duration // to receive a body; 60 s
 	WriteTimeout time.Duration // for a client to take what was written; 30 s
 	PingInterval time.Duration // silence in a stream after which a comment is sent; 10 s
@@ -103,7 +103,7 @@ func New(o Options) (*Server, error) {
 		o.Vocab = o.Tokenizer.VocabSize()
 	}
 	s.longest = longestToken(o.Tokenizer)
-	orDefault(&o.MaxBody, max(4<<20, s.byteLimit(o.Context)+1<<20))
+	orDefault(&o.MaxBody, max(4<<20, min(32<<20, s.byteLimit(o.Context))))
 	orDefault(&o.MaxChoices, 128)
 	orDefault(&o.Parallel, 16)
 	orDefault(&o.BodyTimeout, 60*time.Second)

@@ -80,7 +80,7 @@ func (c *Command) Run(ctx context.Context, env command.Env) error {
 	api, err := openai.New(openai.Options{
 		Engine: i.Engine, Tokenizer: i.Tokenizer, Template: i.Template, Model: c.name(i.Model), Context: i.Plan.Context,
 		Vocab: i.Model.Config.Vocab, Defaults: defaults, Generation: i.Model.Generation, APIKeys: keys, CORS: c.CORS,
-		Loopback: loopback(listener.Addr()), Version: command.Version(), Logger: log,
+		Loopback: loopback(listener.Addr()), Parallel: i.Plan.Slots, Version: command.Version(), Logger: log,
 	})
 	if err != nil {
 		return errors.Join(err, i.Close())

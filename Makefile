@@ -19,7 +19,7 @@ help: ## list the targets
 
 .PHONY: build
 build: ## build bin/eckart and bin/serve, without cgo
-	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
+	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/eckart ./cmd/serve
 
 .PHONY: serve
 serve: ## serve MODEL, or the built-in model
@@ -103,8 +103,13 @@ fresh:
 	diff -r "$$copy.before" "$$copy" || { echo "generated files are stale, run make generate"; exit 1; }
 
 .PHONY: golden
-golden: ## write the golden files again, from the reference implementation
-	@echo "nothing yet"; exit 1
+golden: .venv/golden/ready ## write the golden checkpoints again, with the reference implementation (6 GB of Python packages)
+	.venv/golden/bin/python scripts/golden/golden.py
+
+.venv/golden/ready: scripts/golden/requirements.txt
+	$(PYTHON) -m venv .venv/golden
+	.venv/golden/bin/python -m pip install --quiet --requirement $<
+	touch $@
 
 .PHONY: interop
 interop: ## run the official openai Python client against the server
@@ -112,4 +117,4 @@ interop: ## run the official openai Python client against the server
 
 .PHONY: clean
 clean: ## remove what the other targets made
-	rm -rf bin interop/.venv bench/out
+	rm -rf bin .venv interop/.venv bench/out

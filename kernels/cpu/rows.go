@@ -59,7 +59,9 @@ func (s *Stream) Rotate(x, table kernels.Mat, heads int) {
 }
 
 // SwiGLU implements kernels.Stream.
-func (s *Stream) SwiGLU(y, gate, up kernels.Mat) { s.eachRow(rowsTask{verb: swiGLU, y: y, x: gate, z: up}) }
+func (s *Stream) SwiGLU(y, gate, up kernels.Mat) {
+	s.eachRow(rowsTask{verb: swiGLU, y: y, x: gate, z: up})
+}
 
 func (s *Stream) eachRow(t rowsTask) {
 	if t.y.Rows == 0 || t.y.Cols == 0 {

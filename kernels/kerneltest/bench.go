@@ -219,13 +219,7 @@ func (b *bench) judge(verb string, t kernels.DType, name string, cols int, got [
 		b.Fatalf("%s: error (NMSE) is %.3g, bound %.3g; worst at (%d, %d): got %v, want %v",
 			name, nmse, bound, at/cols, at%cols, got[at], want[at])
 	}
-	if worstSeen != nil && norm > 0 {
-		worstSeen(verb, t, sum/norm)
-	}
 }
-
-// worstSeen is told every error when it is not nil: how the table of bounds was measured.
-var worstSeen func(verb string, t kernels.DType, nmse float64)
 
 // sameBits compares bit by bit.
 func sameBits(t *testing.T, name string, got, want []float32) {

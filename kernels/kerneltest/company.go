@@ -2,6 +2,7 @@ package kerneltest
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 
@@ -205,6 +206,42 @@ func testAttendInCompany(b *bench) {
 			from += n
 		}
 		sameBits(b.T, fmt.Sprintf("%+v: sequences side by side", a), slices.Concat(got...), together)
+	}
+}
+
+// testAttendUnseen holds that tokens that a row does not see change nothing in it, whatever they hold: NaNs at one
+// position leave no trace in the rows before it, and none behind a window's reach.
+func testAttendUnseen(b *bench) {
+	nan := float32(math.NaN())
+	for _, a := range companies() {
+		b.reset()
+		c := b.converse(a)
+		n := a.lengths[0]
+		whole := part{0, 0, n}
+		c.store(packed, whole)
+		want := c.attend(packed, whole)
+		width := a.heads * a.valueDim
+		for _, at := range []int{0, 1, 15, n / 2, n - 2, n - 1} {
+			c := *c // with another token at that position
+			c.k, c.v = slices.Clone(c.k), slices.Clone(c.v)
+			c.k[0], c.v[0] = slices.Clone(c.k[0]), slices.Clone(c.v[0])
+			for i := range a.keyHeads * a.keyDim {
+				c.k[0][at*a.keyHeads*a.keyDim+i] = nan
+			}
+			for i := range a.keyHeads * a.valueDim {
+				c.v[0][at*a.keyHeads*a.valueDim+i] = nan
+			}
+			c.store(packed, whole)
+			got := c.attend(packed, whole)
+			name := fmt.Sprintf("%+v: NaNs at position %d", a, at)
+			sameBits(b.T, name+", rows before", got[:at*width], want[:at*width])
+			if v := got[at*width]; v == v {
+				b.Fatalf("%s: row %d is %v", name, at, v)
+			}
+			if behind := at + a.window; a.window > 0 && behind < n {
+				sameBits(b.T, name+", rows behind", got[behind*width:], want[behind*width:])
+			}
+		}
 	}
 }
 

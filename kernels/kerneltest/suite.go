@@ -33,6 +33,7 @@ func Run(t *testing.T, dev kernels.Device) {
 		{"Company/Rows", testRowsInCompany},
 		{"Company/MatMul", testMatMulInCompany},
 		{"Company/Attend", testAttendInCompany},
+		{"Company/Unseen", testAttendUnseen},
 	} {
 		t.Run(v.name, func(t *testing.T) {
 			b := newBench(t, dev)

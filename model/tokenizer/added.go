@@ -93,7 +93,7 @@ func (m *markers) add(content string, token marker) error {
 		at = to
 	}
 	if m.nodes[at].token != 0 {
-		return fmt.Errorf("read added_tokens: two tokens are matched as %q", content)
+		return fmt.Errorf("read added_tokens: two tokens are matched as %.60q", content)
 	}
 	m.all = append(m.all, token)
 	m.nodes[at].token = int32(len(m.all))
@@ -160,8 +160,12 @@ func (m *markers) cut(s string, parseSpecial bool, yield func(start, end int, to
 			if at < start {
 				yield(at, start, nil)
 			}
-			yield(start, after, token)
-			at = after
+			// Of a token that lies in the space another one has stripped nothing is left if it strips that space too; otherwise it
+			// counts, and so does the space behind it, again.
+			if start < after {
+				yield(start, after, token)
+				at = after
+			}
 		}
 	}
 	if at < len(s) {

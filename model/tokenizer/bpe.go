@@ -36,7 +36,7 @@ type bpe struct {
 
 // shortWord is the number of symbols up to which a word is merged by looking through all of it each time. BenchmarkMerge found
 // it.
-const shortWord = 48
+const shortWord = 20
 
 // bpeScratch is what encoding a word needs; it is kept to be used again.
 type bpeScratch struct {
@@ -322,7 +322,7 @@ func (f *file) readBPE(v *modelFile) (*bpe, error) {
 	if v.UnkToken != nil {
 		id, ok := f.ids[*v.UnkToken]
 		if !ok {
-			return nil, fmt.Errorf("the unk_token %q is not in the vocabulary", *v.UnkToken)
+			return nil, fmt.Errorf("the unk_token %.60q is not in the vocabulary", *v.UnkToken)
 		}
 		m.unknown = id
 	}
@@ -339,7 +339,7 @@ func (f *file) readBPE(v *modelFile) (*bpe, error) {
 			} else if !rightKnown {
 				missing = b
 			}
-			return fmt.Errorf("read merges: number %d, of %q and %q, needs %q, which is not in the vocabulary", rank, a, b, missing)
+			return fmt.Errorf("read merges: number %d, of %.60q and %.60q, needs %.60q, which is not in the vocabulary", rank, a, b, missing)
 		}
 		m.merges.set(pair(left, right), uint64(rank)<<32|uint64(id))
 		return nil

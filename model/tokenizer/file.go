@@ -77,7 +77,7 @@ func bare(raw json.RawMessage) error {
 	return strict(raw, new(struct{ Type string }))
 }
 
-func unknown(kind string) error { return fmt.Errorf("the type %q is not supported", kind) }
+func unknown(kind string) error { return fmt.Errorf("the type %.60q is not supported", kind) }
 
 // nested reads a sequence and counts it as one level deeper, until leave.
 func (f *file) nested(raw json.RawMessage, v any) error {
@@ -96,9 +96,9 @@ func (f *file) leave() { f.depth-- }
 func checkID(token string, id int64) error {
 	switch {
 	case id < 0 || id > math.MaxInt32:
-		return fmt.Errorf("the id %d of %q is not a number of 31 bits", id, token)
+		return fmt.Errorf("the id %d of %.60q is not a number of 31 bits", id, token)
 	case id > maxID:
-		return fmt.Errorf("the id %d of %q is beyond %d, the highest supported", id, token, maxID)
+		return fmt.Errorf("the id %d of %.60q is beyond %d, the highest supported", id, token, maxID)
 	}
 	return nil
 }
@@ -115,7 +115,7 @@ func (f *file) enter(ids map[string]int32, token string, id int64) error {
 	if f.present[id] {
 		// The lower one first: the vocabulary comes in no order.
 		a, b := min(token, f.tokens[id]), max(token, f.tokens[id])
-		return fmt.Errorf("the id %d stands for both %q and %q", id, a, b)
+		return fmt.Errorf("the id %d stands for both %.60q and %.60q", id, a, b)
 	}
 	ids[token], f.tokens[id], f.present[id] = int32(id), token, true
 	return nil
@@ -215,7 +215,7 @@ func read(raw []byte) (*Tokenizer, error) {
 		return nil, err
 	}
 	if d.Version != "" && d.Version != "1.0" {
-		return nil, fmt.Errorf("the version %q is not supported", d.Version)
+		return nil, fmt.Errorf("the version %.60q is not supported", d.Version)
 	}
 	f := &file{classes: newClasses(), alphabet: newAlphabet(), ids: make(map[string]int32)}
 	t := &Tokenizer{alphabet: f.alphabet}
@@ -276,10 +276,10 @@ func (f *file) addTokens(t *Tokenizer, added []addedToken) error {
 			next++
 		}
 		if known != id {
-			return fmt.Errorf("read added_tokens: %q has id %d, but the vocabulary leaves id %d for it", content, id, known)
+			return fmt.Errorf("read added_tokens: %.60q has id %d, but the vocabulary leaves id %d for it", content, id, known)
 		}
 		if seen[id] {
-			return fmt.Errorf("read added_tokens: %q is there twice", content)
+			return fmt.Errorf("read added_tokens: %.60q is there twice", content)
 		}
 		seen[id] = true
 		if !ok {
@@ -296,7 +296,7 @@ func (f *file) addTokens(t *Tokenizer, added []addedToken) error {
 			if t.normalizer != nil {
 				matched = t.normalizer.normalize(piece{text: content}).text
 				if matched == "" {
-					return fmt.Errorf("read added_tokens: the normalizer leaves nothing of %q", content)
+					return fmt.Errorf("read added_tokens: the normalizer leaves nothing of %.60q", content)
 				}
 				if matched != content {
 					t.decoded[id] = matched

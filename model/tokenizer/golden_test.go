@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"eckart/model/tokenizer"
@@ -107,6 +109,111 @@ func TestGolden(t *testing.T) {
 				}
 				streamed(t, tok, c.IDs, true)
 				streamed(t, tok, c.IDsPlain, false)
+			}
+		})
+	}
+}
+
+// variant is a golden tokenizer with something changed.
+type variant struct {
+	Name, Base string
+	// Set gives fields of the document, or of its model as model.field, new values.
+	Set map[string]json.RawMessage
+	// Drop names tokens to take out of the vocabulary; Strings writes merges as strings; Bytes adds tokens for bytes.
+	Drop           []string
+	Strings, Bytes bool
+	IDs            [][]int32
+	Decoded        []string
+}
+
+// build returns the tokenizer.json of the variant.
+func (v *variant) build(t testing.TB) []byte {
+	t.Helper()
+	var doc, model map[string]json.RawMessage
+	unpack := func(raw []byte, into any) {
+		if err := json.Unmarshal(raw, into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pack := func(v any) []byte {
+		raw, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return raw
+	}
+	unpack(read(t, filepath.Join("testdata", v.Base, "tokenizer.json")), &doc)
+	unpack(doc["model"], &model)
+	for field, value := range v.Set {
+		if inner, ok := strings.CutPrefix(field, "model."); ok {
+			model[inner] = value
+		} else {
+			doc[field] = value
+		}
+	}
+	if len(v.Drop) > 0 {
+		var vocab map[string]int
+		unpack(model["vocab"], &vocab)
+		for _, token := range v.Drop {
+			delete(vocab, token)
+		}
+		model["vocab"] = pack(vocab)
+	}
+	if v.Strings {
+		var pairs [][2]string
+		unpack(model["merges"], &pairs)
+		var lines []string
+		for _, p := range pairs {
+			lines = append(lines, p[0]+" "+p[1])
+		}
+		model["merges"] = pack(lines)
+	}
+	if v.Bytes {
+		var vocab [][2]any
+		unpack(model["vocab"], &vocab)
+		for b := range 256 {
+			vocab = append(vocab, [2]any{fmt.Sprintf("<0x%02X>", b), -20})
+		}
+		model["vocab"] = pack(vocab)
+	}
+	doc["model"] = pack(model)
+	return pack(doc)
+}
+
+func variants(t testing.TB) (texts []string, all []variant) {
+	t.Helper()
+	var file struct {
+		Texts    []string
+		Variants []variant
+	}
+	if err := json.Unmarshal(read(t, "testdata/variants.json"), &file); err != nil {
+		t.Fatal(err)
+	}
+	return file.Texts, file.Variants
+}
+
+// TestVariants holds the components that no golden tokenizer has to the reference.
+func TestVariants(t *testing.T) {
+	texts, all := variants(t)
+	if len(all) < 80 {
+		t.Fatalf("only %d variants", len(all))
+	}
+	for _, v := range all {
+		t.Run(v.Name, func(t *testing.T) {
+			tok, err := tokenizer.New(v.build(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, text := range texts {
+				ids := tok.Encode(text, tokenizer.EncodeOptions{AddSpecial: true, ParseSpecial: true})
+				if !slices.Equal(ids, v.IDs[i]) {
+					t.Errorf("encode %q: %v, want %v", text, ids, v.IDs[i])
+				}
+				if got := tok.Decode(v.IDs[i], false); got != v.Decoded[i] {
+					t.Errorf("decode %v: %q, want %q", v.IDs[i], got, v.Decoded[i])
+				}
+				streamed(t, tok, v.IDs[i], false)
+				streamed(t, tok, v.IDs[i], true)
 			}
 		})
 	}

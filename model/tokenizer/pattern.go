@@ -104,7 +104,7 @@ func (b *behavior) UnmarshalJSON(raw []byte) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("the behavior %q is not supported", name)
+	return fmt.Errorf("the behavior %.60q is not supported", name)
 }
 
 // split calls yield with the pieces of s, none of them empty. With invert set, what lies between the matches counts as

@@ -79,13 +79,13 @@ func (f *file) readPostProcessor(t *Tokenizer, raw json.RawMessage) error {
 				return fmt.Errorf("read %s: a piece is neither Sequence nor SpecialToken", kind)
 			case p.Sequence != nil:
 				if p.Sequence.ID != "A" {
-					return fmt.Errorf("read %s: the template of a single sequence names sequence %q", kind, p.Sequence.ID)
+					return fmt.Errorf("read %s: the template of a single sequence names sequence %.60q", kind, p.Sequence.ID)
 				}
 				texts, into = texts+1, &t.suffix
 			default:
 				token, ok := v.SpecialTokens[p.SpecialToken.ID]
 				if !ok {
-					return fmt.Errorf("read %s: special_tokens has no %q", kind, p.SpecialToken.ID)
+					return fmt.Errorf("read %s: special_tokens has no %.60q", kind, p.SpecialToken.ID)
 				}
 				if err := frame(into, token.IDs...); err != nil {
 					return err

@@ -226,7 +226,7 @@ func readMetaspace(raw json.RawMessage) (*metaspace, error) {
 		return nil, err
 	}
 	if utf8.RuneCountInString(v.Replacement) != 1 {
-		return nil, fmt.Errorf("read Metaspace: the replacement %q is not one character", v.Replacement)
+		return nil, fmt.Errorf("read Metaspace: the replacement %.60q is not one character", v.Replacement)
 	}
 	m := &metaspace{mark: v.Replacement, split: v.Split == nil || *v.Split}
 	if v.PrependScheme != nil {
@@ -237,12 +237,12 @@ func readMetaspace(raw json.RawMessage) (*metaspace, error) {
 		case "never":
 			m.prefix = never
 		default:
-			return nil, fmt.Errorf("read Metaspace: the prepend_scheme %q is not supported", *v.PrependScheme)
+			return nil, fmt.Errorf("read Metaspace: the prepend_scheme %.60q is not supported", *v.PrependScheme)
 		}
 	}
 	if v.AddPrefixSpace != nil && !*v.AddPrefixSpace {
 		if v.PrependScheme != nil && m.prefix != never {
-			return nil, fmt.Errorf("read Metaspace: add_prefix_space is false and prepend_scheme is %q", *v.PrependScheme)
+			return nil, fmt.Errorf("read Metaspace: add_prefix_space is false and prepend_scheme is %.60q", *v.PrependScheme)
 		}
 		m.prefix = never
 	}

@@ -94,10 +94,6 @@ func (re *regex) matches(text string, yield func(start, end int) bool) {
 // match returns the end of the match of the program at pc that begins at pos, -1 when there is none. Within a look the pairs
 // on the way to a match are marked as passed, and coming by one of them is a match, whose end means nothing.
 func (s *search) match(pc, pos int, looking bool) int {
-	if s.failed == nil && s.steps > 32*(len(s.text)+64) {
-		words := (s.branches*(len(s.text)+1) + 63) / 64
-		s.failed, s.passed = make([]uint64, words), make([]uint64, words)
-	}
 	base := len(s.stack)
 	for {
 		end := s.follow(pc, pos, looking)
@@ -111,6 +107,10 @@ func (s *search) match(pc, pos int, looking bool) int {
 			return end
 		}
 		// That way failed: the last alternative left is next.
+		if s.failed == nil && s.steps > 32*(len(s.text)+64) {
+			words := (s.branches*(len(s.text)+1) + 63) / 64
+			s.failed, s.passed = make([]uint64, words), make([]uint64, words)
+		}
 		for {
 			if len(s.stack) == base {
 				return -1

@@ -69,7 +69,7 @@ func compile(pattern string) (*regex, error) {
 		err = re.emit(n)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("compile pattern %q: %w", pattern, err)
+		return nil, fmt.Errorf("compile pattern %.60q: %w", pattern, err)
 	}
 	re.program = append(re.program, instruction{op: opMatch})
 	return re, nil
@@ -208,12 +208,12 @@ func (p *patternParser) counts(n *node) error {
 		}
 		v, e := strconv.ParseUint(s, 10, 31)
 		if e != nil || v > maxRepeat {
-			err = fmt.Errorf("the repeat {%s} is not supported (counts go to %d)", body, maxRepeat)
+			err = fmt.Errorf("the repeat {%.60s} is not supported (counts go to %d)", body, maxRepeat)
 		}
 		return int(v)
 	}
 	if low == "" && (!two || high == "") {
-		return fmt.Errorf("the repeat {%s} is not supported", body)
+		return fmt.Errorf("the repeat {%.60s} is not supported", body)
 	}
 	n.min = number(low, 0)
 	n.max = n.min
@@ -221,7 +221,7 @@ func (p *patternParser) counts(n *node) error {
 		n.max = number(high, -1)
 	}
 	if err == nil && n.max >= 0 && n.max < n.min {
-		err = fmt.Errorf("the repeat {%s} is not supported", body)
+		err = fmt.Errorf("the repeat {%.60s} is not supported", body)
 	}
 	return err
 }
@@ -439,7 +439,7 @@ func (p *patternParser) property(negated bool) (rune, func(rune) bool, error) {
 		table, ok = unicode.Scripts[name]
 	}
 	if !ok || name == "C" || name == "Cn" || name == "Cs" {
-		return 0, nil, fmt.Errorf(`\p{%s} is not supported`, name)
+		return 0, nil, fmt.Errorf(`\p{%.60s} is not supported`, name)
 	}
 	return 0, func(r rune) bool { return unicode.Is(table, r) != negated }, nil
 }

@@ -87,14 +87,14 @@ func (f *file) readIDs(raw json.RawMessage) error {
 		}
 		number, err := c.number()
 		if err != nil {
-			return fmt.Errorf("read vocab: the id of %q: %w", token, err)
+			return fmt.Errorf("read vocab: the id of %.60q: %w", token, err)
 		}
 		id, err := strconv.ParseInt(number, 10, 64)
 		if err != nil {
-			return fmt.Errorf("read vocab: the id %s of %q is not a number of 31 bits", number, token)
+			return fmt.Errorf("read vocab: the id %s of %.60q is not a number of 31 bits", number, token)
 		}
 		if first, twice := f.ids[token]; twice {
-			return fmt.Errorf("read vocab: the token %q has the ids %d and %d", token, first, id)
+			return fmt.Errorf("read vocab: the token %.60q has the ids %d and %d", token, first, id)
 		}
 		if err := f.enter(f.ids, token, id); err != nil {
 			return fmt.Errorf("read vocab: %w", err)
@@ -120,14 +120,14 @@ func (f *file) readScores(raw json.RawMessage) ([]float64, error) {
 		}
 		number, err := c.number()
 		if err != nil || !c.take(']') {
-			return nil, fmt.Errorf("read vocab: %q has no score, or more than that", token)
+			return nil, fmt.Errorf("read vocab: %.60q has no score, or more than that", token)
 		}
 		score, err := strconv.ParseFloat(number, 64)
 		if err != nil {
-			return nil, fmt.Errorf("read vocab: the score %s of %q is out of range", number, token)
+			return nil, fmt.Errorf("read vocab: the score %s of %.60q is out of range", number, token)
 		}
 		if _, twice := f.ids[token]; twice {
-			return nil, fmt.Errorf("read vocab: the token %q is there twice", token)
+			return nil, fmt.Errorf("read vocab: the token %.60q is there twice", token)
 		}
 		if err := f.enter(f.ids, token, int64(len(scores))); err != nil {
 			return nil, fmt.Errorf("read vocab: %w", err)
@@ -165,11 +165,11 @@ func readMerges(raw json.RawMessage, yield func(rank int, a, b string) error) er
 			var two bool
 			a, b, two = strings.Cut(line, " ")
 			if !two || strings.Contains(b, " ") {
-				return fmt.Errorf("read merges: number %d, %q, is not two tokens with a space between", rank, line)
+				return fmt.Errorf("read merges: number %d, %.60q, is not two tokens with a space between", rank, line)
 			}
 		}
 		if a == "" || b == "" {
-			return fmt.Errorf("read merges: number %d, of %q and %q, has an empty side", rank, a, b)
+			return fmt.Errorf("read merges: number %d, of %.60q and %.60q, has an empty side", rank, a, b)
 		}
 		if err := yield(rank, a, b); err != nil {
 			return err

@@ -87,8 +87,10 @@ type server struct {
 }
 
 func start(program, model string, threads, slots int) (*server, error) {
-	args := []string{"--addr", "127.0.0.1:0", "--threads", strconv.Itoa(threads), "--slots", strconv.Itoa(slots), "--log-level", "error",
-		"--cache-memory", strconv.Itoa(cacheBytes), "--context", "1024", "--served-model-name", "m"}
+	args := []string{
+		"--addr", "127.0.0.1:0", "--threads", strconv.Itoa(threads), "--slots", strconv.Itoa(slots), "--log-level", "error",
+		"--cache-memory", strconv.Itoa(cacheBytes), "--context", "1024", "--served-model-name", "m",
+	}
 	if model != "" {
 		args = append(args, model)
 	}

@@ -154,3 +154,21 @@ func TestStripEnd(t *testing.T) {
 		streamed(t, tok, c.ids, false)
 	}
 }
+
+// TestLongStream pushes many ids: if a push looked at what came before, the test would run for minutes.
+func TestLongStream(t *testing.T) {
+	for _, kind := range []string{"llama3", "llama2-bytefallback", "unigram"} {
+		tok := goldenTokenizer(t, kind)
+		s := tok.NewStream(true)
+		n, length := 200_000, 0
+		ids := make([]int32, n)
+		for i := range ids {
+			ids[i] = int32(i * 7919 % tok.VocabSize())
+			length += len(s.Push(ids[i]))
+		}
+		length += len(s.Flush())
+		if want := len(tok.Decode(ids, true)); length != want {
+			t.Errorf("%s: %d bytes, want %d", kind, length, want)
+		}
+	}
+}

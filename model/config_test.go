@@ -127,8 +127,11 @@ func TestConfigForms(t *testing.T) {
 		check  func(c model.Config) bool
 	}{
 		{"older", nil, func(c model.Config) bool { return c.Rope.Type == "default" && c.Rope.Theta == 10000 && c.TiedHead }},
-		{"newer", fields{"rope_theta": nil, "rope_parameters": fields{"rope_theta": 5e5, "rope_type": "linear", "factor": 2.0}},
-			func(c model.Config) bool { return c.Rope.Theta == 5e5 && c.Rope.Type == "linear" && c.Rope.Factor == 2 }},
+		{
+			"newer",
+			fields{"rope_theta": nil, "rope_parameters": fields{"rope_theta": 5e5, "rope_type": "linear", "factor": 2.0}},
+			func(c model.Config) bool { return c.Rope.Theta == 5e5 && c.Rope.Type == "linear" && c.Rope.Factor == 2 },
+		},
 		{"before rope_type", fields{"rope_scaling": fields{"type": "linear", "factor": 4}}, func(c model.Config) bool { return c.Rope.Type == "linear" }},
 		{"dynamic is default within the trained context", fields{"rope_scaling": fields{"type": "dynamic", "factor": 4}}, func(c model.Config) bool { return c.Rope.Type == "default" }},
 		{"yarn derives its factor", fields{"rope_scaling": fields{"rope_type": "yarn", "original_max_position_embeddings": 64}}, func(c model.Config) bool { return c.Rope.Factor == 4 }},
@@ -141,8 +144,10 @@ func TestConfigForms(t *testing.T) {
 		{"window null", mistral(fields{"sliding_window": null}), func(c model.Config) bool { return slices.Equal(c.Windows, []int{0, 0}) }},
 		{"window off", qwen(fields{"sliding_window": 8, "use_sliding_window": false}), func(c model.Config) bool { return slices.Equal(c.Windows, []int{0, 0}) }},
 		{"window in upper layers", qwen(fields{"sliding_window": 8, "use_sliding_window": true, "max_window_layers": 1}), func(c model.Config) bool { return slices.Equal(c.Windows, []int{0, 8}) }},
-		{"window by layer_types", qwen(fields{"sliding_window": 8, "use_sliding_window": true, "layer_types": []string{"sliding_attention", "full_attention"}}),
-			func(c model.Config) bool { return slices.Equal(c.Windows, []int{8, 0}) }},
+		{
+			"window by layer_types", qwen(fields{"sliding_window": 8, "use_sliding_window": true, "layer_types": []string{"sliding_attention", "full_attention"}}),
+			func(c model.Config) bool { return slices.Equal(c.Windows, []int{8, 0}) },
+		},
 		{"neutral fields", fields{"partial_rotary_factor": 1.0, "quantization_config": null, "logit_scale": 1}, func(model.Config) bool { return true }},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -78,18 +78,21 @@ func TestLimitMemory(t *testing.T) {
 			map[string]string{
 				"a/memory.max": "500\n", "a/memory.current": "300\n",
 				"a/memory.stat": "anon 50\ninactive_file 120\nactive_file 9\n",
-			}, 320, 500,
+			},
+			320, 500,
 		},
 		{"the machine has less", "0::/a", map[string]string{"a/memory.max": "900\n", "a/memory.current": "1\n"}, 600, 900},
 		{
 			"limit of an outer group", "0::/a/b/c",
-			map[string]string{"a/memory.max": "300\n", "a/memory.current": "250\n", "a/b/c/memory.max": "400\n"}, 50, 300,
+			map[string]string{"a/memory.max": "300\n", "a/memory.current": "250\n", "a/b/c/memory.max": "400\n"},
+			50, 300,
 		},
 		{"the path is the host's", "0::/host/only", map[string]string{"memory.max": "200\n", "memory.current": "0\n"}, 200, 200},
 		{"used up", "0::/", map[string]string{"memory.max": "200\n", "memory.current": "250\n"}, 0, 200},
 		{
 			"version 1", "3:cpu:/x\n5:memory:/a\n0::/",
-			map[string]string{"memory/a/memory.limit_in_bytes": "500\n", "memory/a/memory.usage_in_bytes": "450\n"}, 50, 500,
+			map[string]string{"memory/a/memory.limit_in_bytes": "500\n", "memory/a/memory.usage_in_bytes": "450\n"},
+			50, 500,
 		},
 	} {
 		root := write(t, c.files)

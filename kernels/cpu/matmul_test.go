@@ -308,8 +308,10 @@ func TestRoundToBF16(t *testing.T) {
 				for i := range src {
 					src[i] = math.Float32frombits(rng.Uint32())
 					if round1%4 == 0 { // near the ties, and not finite
-						src[i] = math.Float32frombits([]uint32{0x3f808000, 0x3f818000, 0x3f807fff, 0x7f7fffff, 0x7f800001,
-							0xffc00000, 0xff800000, 0x7fffffff}[rng.IntN(8)])
+						src[i] = math.Float32frombits([]uint32{
+							0x3f808000, 0x3f818000, 0x3f807fff, 0x7f7fffff, 0x7f800001,
+							0xffc00000, 0xff800000, 0x7fffffff,
+						}[rng.IntN(8)])
 					}
 				}
 				dst[n+1] = 77

@@ -218,7 +218,7 @@ func read(raw []byte) (*Tokenizer, error) {
 		return nil, fmt.Errorf("the version %.60q is not supported", d.Version)
 	}
 	f := &file{classes: newClasses(), alphabet: newAlphabet(), ids: make(map[string]int32)}
-	t := &Tokenizer{alphabet: f.alphabet}
+	t := new(Tokenizer)
 	var err error
 	if t.model, err = f.readModel(d.Model); err != nil {
 		return nil, fmt.Errorf("read model: %w", err)

@@ -8,7 +8,6 @@ import (
 // Tokenizer encodes and decodes text as one tokenizer.json says. It does not change after [New] and may be used by many
 // goroutines at once.
 type Tokenizer struct {
-	*alphabet
 	// ids and added are the vocabulary of the model and the added tokens; tokens spells them all.
 	ids, added map[string]int32
 	tokens     []string

@@ -43,6 +43,9 @@ func (r *run) item(obj, key Value) (Value, bool, error) {
 	case *undefined:
 		return nil, false, errors.New(o.message)
 	case *Map:
+		if err := r.key(key, 0); err != nil {
+			return nil, false, err
+		}
 		if i, _ := o.lookup(key); i >= 0 {
 			return o.vals[i], true, nil
 		}
@@ -232,6 +235,9 @@ func mapMethod(m *Map, name string) (Value, bool) {
 		return &builtin{name: name, call: func(r *run, args []Value, kwargs []named) (Value, error) {
 			a, err := bind("get", []string{"", ""}, 1, args, kwargs)
 			if err != nil {
+				return nil, err
+			}
+			if err := r.key(a[0], 0); err != nil {
 				return nil, err
 			}
 			i, hashable := m.lookup(a[0])

@@ -69,12 +69,39 @@ func (e *dictExpr) eval(r *run) (Value, error) {
 	return m, nil
 }
 
+// key accounts for looking up a key, which takes time by its length.
+func (r *run) key(v Value, depth int) error {
+	if s, ok := Text(v); ok {
+		return r.step(len(s) >> 8)
+	}
+	switch v := v.(type) {
+	case bigValue:
+		return r.step(v.BitLen() >> 3)
+	case *tupleValue:
+		if depth > maxDepth {
+			return limitf("values nested more than %d deep", maxDepth)
+		}
+		for _, e := range v.items {
+			if err := r.step(4); err != nil {
+				return err
+			}
+			if err := r.key(e, depth+1); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // put adds an entry to a dict that is being made.
 func (r *run) put(m *Map, k, v Value) error {
 	if err := r.step(1); err != nil {
 		return err
 	}
 	if err := r.alloc(64); err != nil {
+		return err
+	}
+	if err := r.key(k, 0); err != nil {
 		return err
 	}
 	if !m.put(k, v) {
@@ -158,6 +185,9 @@ func (a *arguments) eval(r *run) ([]Value, []named, error) {
 		if args, err = r.evalAll(a.positional); err != nil {
 			return nil, nil, err
 		}
+	}
+	if err := r.elements(2 * len(a.names)); err != nil {
+		return nil, nil, err
 	}
 	var kwargs []named
 	for i, name := range a.names {
@@ -339,6 +369,9 @@ func (e *testExpr) eval(r *run) (Value, error) {
 }
 
 func (e *notExpr) eval(r *run) (Value, error) {
+	if err := r.step(1); err != nil {
+		return nil, err
+	}
 	v, err := e.operand.eval(r)
 	if err != nil {
 		return nil, err
@@ -347,6 +380,9 @@ func (e *notExpr) eval(r *run) (Value, error) {
 }
 
 func (e *unaryExpr) eval(r *run) (Value, error) {
+	if err := r.step(1); err != nil {
+		return nil, err
+	}
 	v, err := e.operand.eval(r)
 	if err != nil {
 		return nil, err
@@ -370,6 +406,9 @@ func (e *binaryExpr) eval(r *run) (Value, error) {
 }
 
 func (e *logicExpr) eval(r *run) (Value, error) {
+	if err := r.step(1); err != nil {
+		return nil, err
+	}
 	v, err := e.left.eval(r)
 	if err != nil || r.truth(v) == e.or {
 		return v, err
@@ -378,7 +417,7 @@ func (e *logicExpr) eval(r *run) (Value, error) {
 }
 
 func (e *concatExpr) eval(r *run) (Value, error) {
-	if err := r.step(1); err != nil {
+	if err := r.step(len(e.parts)); err != nil {
 		return nil, err
 	}
 	v, err := e.parts[0].eval(r)
@@ -429,6 +468,9 @@ func (e *compareExpr) eval(r *run) (Value, error) {
 }
 
 func (e *condExpr) eval(r *run) (Value, error) {
+	if err := r.step(1); err != nil {
+		return nil, err
+	}
 	v, err := e.test.eval(r)
 	if err != nil {
 		return nil, err

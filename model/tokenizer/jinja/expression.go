@@ -361,6 +361,9 @@ func (p *parser) callArguments() arguments {
 		}
 	}
 	for first := true; !p.isOp(")") && p.err == nil; first = false {
+		if len(a.positional)+len(a.names) >= maxArguments {
+			p.failWith(line, limitf("more than %d arguments", maxArguments))
+		}
 		if !first {
 			p.expectOp(",")
 			if p.isOp(")") {

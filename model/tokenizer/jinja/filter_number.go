@@ -9,6 +9,23 @@ import (
 	"strings"
 )
 
+func filterAbs(r *run, v Value, _ []Value) (Value, error) {
+	if f, ok := v.(floatValue); ok {
+		return floatValue(math.Abs(float64(f))), nil
+	}
+	i, ok := toBig(v)
+	if !ok {
+		if u, ok := v.(*undefined); ok {
+			return nil, errors.New(u.message)
+		}
+		return nil, fmt.Errorf("bad operand type for abs(): %s", quote(typeName(v)))
+	}
+	if i.Sign() < 0 {
+		return r.unary('-', v)
+	}
+	return normInt(i)
+}
+
 func filterInt(r *run, v Value, a []Value) (Value, error) {
 	var otherwise Value = intValue(0)
 	if a[0] != missing {

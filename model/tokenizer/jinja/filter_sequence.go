@@ -6,10 +6,19 @@ import (
 	"slices"
 )
 
-// lazy makes a generator whose source is made when it is first asked.
-func lazy(name string, make func() (iterator, error)) *generator {
+// lazy makes a generator over source whose iterator is made when it is first
+// asked. How deep generators stand on one another is bounded, for each is a call
+// inside of the next.
+func lazy(name string, source Value, make func() (iterator, error)) (Value, error) {
+	depth := 1
+	if g, ok := source.(*generator); ok {
+		depth += g.depth
+	}
+	if depth > maxCalls {
+		return nil, limitf("filters nested more than %d deep", maxCalls)
+	}
 	var it iterator
-	return &generator{name: name, next: func() (Value, bool, error) {
+	return &generator{name: name, depth: depth, next: func() (Value, bool, error) {
 		if it == nil {
 			var err error
 			if it, err = make(); err != nil {
@@ -17,11 +26,11 @@ func lazy(name string, make func() (iterator, error)) *generator {
 			}
 		}
 		return it()
-	}}
+	}}, nil
 }
 
 func filterMap(r *run, v Value, args []Value, kwargs []named) (Value, error) {
-	return lazy("sync_do_map", func() (iterator, error) {
+	return lazy("sync_do_map", v, func() (iterator, error) {
 		if !r.truth(v) {
 			return iterateSlice(nil), nil
 		}
@@ -44,7 +53,7 @@ func filterMap(r *run, v Value, args []Value, kwargs []named) (Value, error) {
 			e, err = apply(e)
 			return e, err == nil, err
 		}, nil
-	}), nil
+	})
 }
 
 // mapper returns what |map applies: an attribute lookup or another filter.
@@ -83,7 +92,7 @@ func (r *run) mapper(args []Value, kwargs []named) (func(Value) (Value, error), 
 // attribute to test, or is empty.
 func (r *run) selectFrom(name string, v Value, attribute, args []Value, kwargs []named) (Value, error) {
 	keep := name == "select" || name == "selectattr"
-	return lazy("sync_do_"+name, func() (iterator, error) {
+	return lazy("sync_do_"+name, v, func() (iterator, error) {
 		if !r.truth(v) {
 			return iterateSlice(nil), nil
 		}
@@ -123,11 +132,11 @@ func (r *run) selectFrom(name string, v Value, attribute, args []Value, kwargs [
 				}
 			}
 		}, nil
-	}), nil
+	})
 }
 
 func filterItems(r *run, v Value, _ []Value) (Value, error) {
-	return lazy("do_items", func() (iterator, error) {
+	return lazy("do_items", v, func() (iterator, error) {
 		switch v := v.(type) {
 		case *undefined:
 			return iterateSlice(nil), nil
@@ -135,7 +144,7 @@ func filterItems(r *run, v Value, _ []Value) (Value, error) {
 			return r.iterate(&viewValue{m: v, kind: "items"})
 		}
 		return nil, errors.New("can only get item pairs from a mapping")
-	}), nil
+	})
 }
 
 func filterFirst(r *run, v Value, _ []Value) (Value, error) {
@@ -318,7 +327,7 @@ func filterDictSort(r *run, v Value, a []Value) (Value, error) {
 }
 
 func filterUnique(r *run, v Value, a []Value) (Value, error) {
-	return lazy("sync_do_unique", func() (iterator, error) {
+	return lazy("sync_do_unique", v, func() (iterator, error) {
 		it, err := r.iterate(v)
 		if err != nil {
 			return nil, err
@@ -353,7 +362,7 @@ func filterUnique(r *run, v Value, a []Value) (Value, error) {
 				}
 			}
 		}, nil
-	}), nil
+	})
 }
 
 // extreme is |max and |min: the first of the largest or smallest elements.
@@ -469,7 +478,7 @@ func filterBatch(r *run, v Value, a []Value) (Value, error) {
 		return nil, err
 	}
 	fill := orNone(a[1])
-	return lazy("sync_do_batch", func() (iterator, error) {
+	return lazy("sync_do_batch", v, func() (iterator, error) {
 		it, err := r.iterate(v)
 		if err != nil {
 			return nil, err
@@ -515,7 +524,7 @@ func filterBatch(r *run, v Value, a []Value) (Value, error) {
 			}
 			return &listValue{items: batch}, true, nil
 		}, nil
-	}), nil
+	})
 }
 
 func filterSlice(r *run, v Value, a []Value) (Value, error) {
@@ -524,7 +533,7 @@ func filterSlice(r *run, v Value, a []Value) (Value, error) {
 		return nil, err
 	}
 	fill := orNone(a[1])
-	return lazy("sync_do_slice", func() (iterator, error) {
+	return lazy("sync_do_slice", v, func() (iterator, error) {
 		items, err := r.list(v)
 		if err != nil {
 			return nil, err
@@ -556,5 +565,5 @@ func filterSlice(r *run, v Value, a []Value) (Value, error) {
 			i++
 			return &listValue{items: part}, true, nil
 		}, nil
-	}), nil
+	})
 }

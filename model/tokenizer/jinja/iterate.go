@@ -12,8 +12,9 @@ type iterator func() (Value, bool, error)
 // generator is a lazy sequence, such as |map and |select return. Like Python's
 // it has no length, is always true, and can be gone through once.
 type generator struct {
-	name string
-	next iterator
+	name  string
+	next  iterator
+	depth int // of generators that this one draws from, itself included
 }
 
 func (*generator) typeName() string { return "generator" }

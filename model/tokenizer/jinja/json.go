@@ -355,6 +355,10 @@ func (r *run) writeJSON(t *text, v Value, style *jsonStyle, depth int) {
 		newline(depth)
 		t.write("}")
 	default:
+		if err := r.key(v, 0); err != nil {
+			t.fail(err)
+			return
+		}
 		s, err := jsonScalar(v)
 		if err != nil {
 			t.fail(err)

@@ -26,9 +26,8 @@ type Options struct {
 	// Now is the clock behind strftime_now; nil is time.Now.
 	Now func() time.Time
 	// MaxSteps caps the work of a render: about one step for each node of the
-	// tree that runs, each element visited and each 256 bytes of text looked at.
-	// 0 is 3 Mi; published templates take 20 to 60 for
-	// each message.
+	// tree that runs, each element visited and each 64 bytes of text looked through.
+	// 0 is 3 Mi; published templates take 20 to 80 for each message.
 	MaxSteps int64
 	// MaxOutput caps the bytes of the result. 0 is 32 MiB.
 	MaxOutput int64
@@ -52,9 +51,11 @@ const (
 	// maxTree bounds the depth of the tree, which chains of operators and of
 	// attributes deepen too.
 	maxTree = 400
+	// maxArguments bounds the arguments of a call and the parameters of a macro.
+	maxArguments = 1000
 	// maxResolve bounds the work of resolving names, which long chains of elif with
 	// many names could drive to the square of a template's length.
-	maxResolve = 1 << 20
+	maxResolve = 1 << 19
 	// maxCalls bounds how deep macros, callers and recursive loops call one
 	// another; CPython's stack ends such a template at about 190.
 	maxCalls = 180
@@ -96,7 +97,7 @@ func (m *meter) alloc(n int64) error {
 }
 
 // read accounts for looking through n bytes of text.
-func (m *meter) read(n int) error { return m.step(1 + n>>8) }
+func (m *meter) read(n int) error { return m.step(1 + n>>6) }
 
 // elements accounts for a list of n elements about to be made.
 func (m *meter) elements(n int) error {

@@ -53,7 +53,7 @@ func Parse(source string) (*Template, error) {
 }
 
 func (p *parser) fail(line int, format string, args ...any) {
-	p.failWith(line, errors.New(fmt.Sprintf(format, args...)))
+	p.failWith(line, fmt.Errorf(format, args...))
 }
 
 func (p *parser) failWith(line int, err error) {
@@ -377,6 +377,9 @@ func (p *parser) signature(m *macroStmt) {
 			p.expectOp(",")
 		}
 		name := p.expectName()
+		if len(m.params) >= maxArguments {
+			p.failWith(name.line, limitf("more than %d parameters", maxArguments))
+		}
 		for _, other := range m.params {
 			if other == name.text {
 				p.fail(name.line, "parameter %s is given twice", quote(clip(name.text)))

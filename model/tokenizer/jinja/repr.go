@@ -64,6 +64,10 @@ func (r *run) writeRepr(t *text, v Value, depth int) {
 	case intValue:
 		t.write(strconv.FormatInt(int64(v), 10))
 	case bigValue:
+		if err := r.step(v.BitLen() >> 3); err != nil {
+			t.fail(err)
+			return
+		}
 		s, err := formatInt(v.Int)
 		if err != nil {
 			t.fail(err)
@@ -73,6 +77,11 @@ func (r *run) writeRepr(t *text, v Value, depth int) {
 	case floatValue:
 		t.write(formatFloat(float64(v)))
 	case strValue:
+		// Escapes may make it several times as long before that can be counted.
+		if err := r.alloc(int64(len(v))); err != nil {
+			t.fail(err)
+			return
+		}
 		t.write(reprString(string(v)))
 	case markupValue:
 		t.write("Markup(" + reprString(string(v)) + ")")

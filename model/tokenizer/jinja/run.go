@@ -98,6 +98,8 @@ func (r *run) slot(at ref) *Value {
 
 // load enters a scope.
 func (r *run) load(loads []load) {
+	// Counted here and held to the limit by whatever runs next.
+	r.steps += 2 * int64(len(loads))
 	for _, l := range loads {
 		v := missing
 		switch l.kind {
@@ -164,6 +166,10 @@ func (r *run) callMacro(m *macro, args []Value, kwargs []named) (Value, error) {
 	name := d.name
 	if name == "" {
 		name = "caller"
+	}
+	// Arguments by name are found by looking through them for each parameter.
+	if err := r.step(len(d.slots) + len(d.slots)*len(kwargs)>>3 + len(kwargs)); err != nil {
+		return nil, err
 	}
 	outer := r.act
 	if err := r.activate(d.function, m.act); err != nil {

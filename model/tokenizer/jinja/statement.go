@@ -18,6 +18,9 @@ func (r *run) execAll(body []stmt) (signal, error) {
 }
 
 func (st *outputStmt) exec(r *run) (signal, error) {
+	if err := r.step(len(st.parts)); err != nil {
+		return proceed, err
+	}
 	for i, part := range st.parts {
 		if d, ok := part.(*dataExpr); ok {
 			if err := r.print(d.text); err != nil {
@@ -91,6 +94,9 @@ func (r *run) checkNamespaces(t *target) error {
 func (r *run) assign(t *target, v Value) error {
 	switch {
 	case t.tuple:
+		if err := r.step(len(t.items)); err != nil {
+			return err
+		}
 		items, err := r.unpack(v, len(t.items))
 		if err != nil {
 			return err
@@ -196,6 +202,9 @@ func (st *withStmt) exec(r *run) (signal, error) {
 	r.line = st.line
 	r.load(st.enter)
 	for i, t := range st.targets {
+		if err := r.step(1); err != nil {
+			return proceed, err
+		}
 		v, err := st.values[i].eval(r)
 		if err != nil {
 			return proceed, err
@@ -248,7 +257,13 @@ func (st *blockStmt) exec(r *run) (signal, error) {
 		return proceed, limitf("blocks nested more than %d deep", maxCalls)
 	}
 	outer, exported := r.act, r.exported
+	if err := r.step(8); err != nil {
+		return proceed, err
+	}
 	if st.scoped {
+		if err := r.step(len(exported.keys) + len(st.visible)); err != nil {
+			return proceed, err
+		}
 		r.exported = exported.clone()
 		for _, n := range st.visible {
 			if v := *r.slot(n.ref); v != missing {

@@ -169,7 +169,7 @@ func (m *Map) lookup(key Value) (i int, hashable bool) {
 	if s, ok := Text(key); ok {
 		return m.find(s), true
 	}
-	h, ok := hashKey(key, 0)
+	h, ok := hashKey(key)
 	if !ok {
 		return -1, false
 	}
@@ -183,7 +183,7 @@ func (m *Map) lookup(key Value) (i int, hashable bool) {
 		if _, isStr := Text(k); isStr {
 			continue
 		}
-		if kh, _ := hashKey(k, 0); kh == h {
+		if kh, _ := hashKey(k); kh == h {
 			return i, true
 		}
 	}
@@ -223,7 +223,7 @@ func (m *Map) file(key Value, i int) {
 		m.strs[s] = i
 		return
 	}
-	h, _ := hashKey(key, 0)
+	h, _ := hashKey(key)
 	m.others[h] = i
 }
 
@@ -237,52 +237,54 @@ func (m *Map) clone() *Map {
 
 // hashKey returns a string that is equal exactly for keys that Python holds
 // equal (1, 1.0 and True are one key), and whether v can be a key at all.
-func hashKey(v Value, depth int) (string, bool) {
+func hashKey(v Value) (string, bool) {
+	b, ok := appendKey(nil, v, 0)
+	return string(b), ok
+}
+
+// appendKey appends the key of v, of which the end can be told from what follows.
+func appendKey(b []byte, v Value, depth int) ([]byte, bool) {
+	if s, ok := Text(v); ok {
+		b = append(strconv.AppendInt(append(b, 's'), int64(len(s)), 10), ':')
+		return append(b, s...), true
+	}
 	switch v := v.(type) {
 	case nil:
-		return "n", true
-	case boolValue:
-		if v {
-			return "i1", true
-		}
-		return "i0", true
-	case intValue:
-		return "i" + strconv.FormatInt(int64(v), 10), true
+		return append(b, 'n'), true
+	case boolValue, intValue:
+		i, _ := toInt(v)
+		return append(strconv.AppendInt(append(b, 'i'), i, 10), ';'), true
 	case bigValue:
-		return "i" + v.String(), true
+		return append(v.Append(append(b, 'i'), 10), ';'), true
 	case floatValue:
-		if f := float64(v); f == math.Trunc(f) && !math.IsInf(f, 0) {
+		f := float64(v)
+		if f == math.Trunc(f) && !math.IsInf(f, 0) {
 			i, _ := big.NewFloat(f).Int(nil)
-			return "i" + i.String(), true
+			return append(i.Append(append(b, 'i'), 10), ';'), true
 		}
-		return "f" + strconv.FormatUint(math.Float64bits(float64(v)), 16), true
-	case strValue:
-		return "s" + string(v), true
-	case markupValue:
-		return "s" + string(v), true
+		return append(strconv.AppendUint(append(b, 'f'), math.Float64bits(f), 16), ';'), true
 	case *tupleValue:
 		if depth > maxDepth {
-			return "", false
+			return nil, false
 		}
-		h := "t" + strconv.Itoa(len(v.items)) + ":"
+		b = append(strconv.AppendInt(append(b, 't'), int64(len(v.items)), 10), ':')
 		for _, e := range v.items {
-			p, ok := hashKey(e, depth+1)
+			var ok bool
 			// The bound keeps a tuple of shared tuples from growing without end.
-			if !ok || len(h)+len(p) > maxKeyBytes {
-				return "", false
+			if b, ok = appendKey(b, e, depth+1); !ok || len(b) > maxKeyBytes {
+				return nil, false
 			}
-			h += strconv.Itoa(len(p)) + ":" + p
 		}
-		return h, true
+		return b, true
 	case *undefined:
-		return "u", true
+		return append(b, 'u'), true
 	case *generator, *macro, *builtin, *namespace, *loopContext, *cycler, *joiner:
 		// Objects without equality are keys by identity.
-		return fmt.Sprintf("p%p", v), true
+		return fmt.Appendf(b, "p%p;", v), true
 	case *rangeValue:
-		return "r" + strconv.FormatInt(v.start, 10) + ":" + strconv.FormatInt(v.stop, 10) + ":" + strconv.FormatInt(v.step, 10), true
+		return fmt.Appendf(b, "r%d:%d:%d;", v.start, v.stop, v.step), true
 	}
-	return "", false
+	return nil, false
 }
 
 // maxKeyBytes bounds the hash of a tuple used as a key.

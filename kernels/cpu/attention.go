@@ -117,7 +117,7 @@ type attendScratch struct {
 	// values, and the other way round.
 	keys, values           [tileTokens]int
 	valuesAhead, keysAhead [tileTokens]int
-	wide                   []float32 // a row of a chunk of the cache, for plain Go
+	wide                   []float32 // a chunk of the cache, for plain Go
 }
 
 // Attend implements kernels.Stream.
@@ -192,7 +192,7 @@ func (t *attendTask) reserve(threads int) {
 		w.scores = grow(w.scores, queries*tileTokens)
 		w.state = grow(w.state, queries*t.stateLen())
 		w.total = grow(w.total, queries*t.stateLen())
-		w.wide = grow(w.wide, max(chunkTokens, t.kv.ValueDim))
+		w.wide = grow(w.wide, chunkTokens*max(t.kv.KeyDim, t.kv.ValueDim))
 		if len(w.rows) < queries {
 			w.rows, w.queries = make([]int, queries), make([][2]int, queries)
 		}
@@ -284,8 +284,8 @@ func (t *attendTask) tile(w *attendScratch, u *attendUnit, head, from, low, high
 	for first := 0; first < queries; first += part {
 		n := min(part, queries-first)
 		// What all of these queries see, they sum together; the rest each sums alone, in the order of positions.
-		a, b := w.sees(first+n-1, from)
-		_, b = w.sees(first, from)
+		a, _ := w.sees(first+n-1, from)
+		_, b := w.sees(first, from)
 		if a >= b {
 			a, b = 0, 0
 		}

@@ -9,19 +9,17 @@ import (
 
 // scoresGeneric computes the scores of n queries with the keys from up to to of a tile, in whole chunks.
 func (t *attendTask) scoresGeneric(w *attendScratch, u *attendUnit, head, query, n, from, to int) {
-	chunk := t.layout.chunk
-	wide := w.wide[:chunk]
+	chunk, dim := t.layout.chunk, t.kv.KeyDim
 	for c := from / chunk; c < to/chunk; c++ {
+		keys := w.wide[:dim*chunk]
+		t.layout.widen(keys, t.kv.K, w.keys[c])
 		for i := query; i < query+n; i++ {
-			clear(w.scores[i*tileTokens+c*chunk:][:chunk])
-		}
-		for d := range t.kv.KeyDim {
-			t.layout.widen(wide, t.kv.K, w.keys[c]+d*chunk*t.layout.elementBytes)
-			for i := query; i < query+n; i++ {
-				q := t.q.Float32s(u.row + i/t.group)[(head*t.group+i%t.group)*t.kv.KeyDim+d]
-				s := w.scores[i*tileTokens+c*chunk:][:chunk]
-				for j, k := range wide {
-					s[j] += q * k
+			q := t.q.Float32s(u.row + i/t.group)[(head*t.group+i%t.group)*dim:][:dim]
+			s := w.scores[i*tileTokens+c*chunk:][:chunk]
+			clear(s)
+			for d, f := range q {
+				for j, k := range keys[d*chunk:][:len(s)] {
+					s[j] += f * k
 				}
 			}
 		}
@@ -50,14 +48,19 @@ func softmaxGeneric(scores []float32, at int, state []float32, width int, scale 
 // valuesGeneric adds the weighted values of keys from up to to of a tile to n queries.
 func (t *attendTask) valuesGeneric(w *attendScratch, query, n, from, to int, state []float32) {
 	chunk, width := t.layout.chunk, t.kv.ValueDim
-	wide := w.wide[:width]
-	for token := from; token < to; token++ {
-		t.layout.widen(wide, t.kv.V, w.values[token/chunk]+token%chunk*width*t.layout.elementBytes)
+	for from < to {
+		first := from % chunk
+		tokens := min(chunk-first, to-from)
+		values := w.wide[:tokens*width]
+		t.layout.widen(values, t.kv.V, w.values[from/chunk]+first*width*t.layout.elementBytes)
 		for i := query; i < query+n; i++ {
-			p, y := w.scores[i*tileTokens+token], t.state(state, i)[:width]
-			for d, v := range wide {
-				y[d] += p * v
+			y := t.state(state, i)[:width]
+			for j, p := range w.scores[i*tileTokens+from:][:tokens] {
+				for d, v := range values[j*width:][:len(y)] {
+					y[d] += p * v
+				}
 			}
 		}
+		from += tokens
 	}
 }

@@ -42,7 +42,7 @@ var dependencies = map[string][]string{
 	"github.com/dlclark/regexp2":          {"model/tokenizer"},
 	"github.com/nlpodyssey/safetensors":   {"model/checkpoint"},
 	"github.com/prometheus/client_golang": {"api/openai"},
-	"golang.org/x/sys":                    {"kernels/cpu", "cmd/internal/launch"},
+	"golang.org/x/sys":                    {"kernels/cpu"},
 	"golang.org/x/text":                   {"model/tokenizer"},
 	"gonum.org/v1/gonum":                  {"internal/linalg"},
 }

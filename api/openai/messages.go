@@ -33,7 +33,7 @@ func (s *Server) render(q *request) (string, *quoting, error) {
 	if err != nil {
 		return "", nil, err
 	}
-	in := chat.Input{Messages: messages, ContinueFinal: q.continueFinal, Now: s.o.Now}
+	in := chat.Input{Messages: messages, ContinueFinal: q.continueFinal, Now: s.o.Now, Fit: true}
 	in.AddGenerationPrompt = !q.continueFinal
 	if q.addPrompt != nil {
 		in.AddGenerationPrompt = *q.addPrompt
@@ -73,8 +73,7 @@ func templateError(err error) error {
 	return invalid("messages", "template_error", "the chat template refuses the messages: %s", cut(printable(text), 4*clipBytes))
 }
 
-// readMessages checks a conversation and returns it as a template sees it: text parts joined by a newline, arguments of
-// earlier tool calls as objects. Every other key is passed as it is (name, tool_call_id, reasoning_content, ...).
+// readMessages checks a conversation and returns it as a template sees it: text parts joined by a newline. Every other key is passed as it is (name, tool_call_id, reasoning_content, ...).
 func readMessages(v value, quote *quoting) (jinja.Value, error) {
 	if v.kind() != '[' {
 		return nil, v.wrong("a list of messages")
@@ -240,12 +239,8 @@ func readToolCalls(v value) (jinja.Value, error) {
 			if checkJSON([]byte(text)) != nil || trimBlank([]byte(text))[0] != '{' {
 				return nil, a.wrong("a JSON object in a string")
 			}
-			arguments, err := jinja.ParseJSON([]byte(text))
-			if err != nil {
-				return nil, invalid(a.path, "invalid_value", "%s cannot be given to the chat template: %v", a.path, err)
-			}
 			function, _ := made.(*jinja.Map).Get("function")
-			function.(*jinja.Map).Set("arguments", arguments)
+			function.(*jinja.Map).Set("arguments", jinja.String(text))
 		}
 		all = append(all, made)
 	}

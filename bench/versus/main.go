@@ -27,6 +27,7 @@ func main() {
 	threads := flag.String("t", "1,2", "`threads`, a list")
 	turns := flag.Int("turns", 5, "`turns` of each")
 	cache := flag.String("cache-type", "f16", "`type` of keys and values, for both")
+	activations := flag.String("activations", "f32", "`type` of our activations, f32 or bf16; the peer's are bf16 beside bf16 weights")
 	flag.Parse()
 
 	ours := func(t int) (map[string]float64, error) {
@@ -35,7 +36,7 @@ func main() {
 			Median float64
 		}
 		err := output(&results, *step, "-p", strconv.Itoa(*prompt), "-n", strconv.Itoa(*tokens), "-t", strconv.Itoa(t), "-r", "1",
-			"-cache-type", *cache, *checkpoint)
+			"-cache-type", *cache, "-activations", *activations, *checkpoint)
 		rates := map[string]float64{}
 		for _, r := range results {
 			rates[r.Test] = r.Median

@@ -38,6 +38,7 @@ func (f *SizeFlags) Sizing() (Sizing, error) {
 type Flags struct {
 	SizeFlags
 	Threads      int    `placeholder:"N" help:"Processor threads. Default: the cores that this process may use."`
+	Activations  string `enum:"f32,bf16" default:"f32" help:"What activations are multiplied by bf16 weights as: f32 (the default), or bf16, which is faster on processors with AVX512_BF16."`
 	ChatTemplate string `placeholder:"FILE" help:"Chat template to use instead of the checkpoint's."`
 }
 
@@ -47,7 +48,7 @@ func (f *Flags) Options() (Options, error) {
 	if err == nil {
 		err = CheckCount("threads", f.Threads)
 	}
-	return Options{Sizing: sizing, Threads: f.Threads, Template: f.ChatTemplate}, err
+	return Options{Sizing: sizing, Threads: f.Threads, BF16Activations: f.Activations == "bf16", Template: f.ChatTemplate}, err
 }
 
 // CheckCount returns an error for a count that cannot be; 0 stands for "choose".

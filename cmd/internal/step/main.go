@@ -52,12 +52,13 @@ func main() {
 	streams := flag.Int("streams", 1, "generations at `once`; more than one leaves the decoder's path out")
 	paths := flag.String("paths", "decoder", "`depths` to measure, of decoder,engine,http")
 	cache := flag.String("cache-type", "f16", "f32, f16 or bf16")
+	activations := flag.String("activations", "f32", "f32 or bf16")
 	flag.Parse()
-	if flag.NArg() > 1 || cacheTypes[*cache] == 0 && *cache != "f32" {
+	if flag.NArg() > 1 || *activations != "f32" && *activations != "bf16" || cacheTypes[*cache] == 0 && *cache != "f32" {
 		flag.Usage()
 		os.Exit(2)
 	}
-	results, err := run(flag.Arg(0), *prompt, *tokens, *threads, *repeat, *streams, strings.Split(*paths, ","), cacheTypes[*cache])
+	results, err := run(flag.Arg(0), *prompt, *tokens, *threads, *repeat, *streams, strings.Split(*paths, ","), cacheTypes[*cache], *activations == "bf16")
 	if err == nil {
 		err = json.NewEncoder(os.Stdout).Encode(results)
 	}
@@ -67,7 +68,7 @@ func main() {
 	}
 }
 
-func run(model string, prompt, tokens, threads, repeat, streams int, names []string, cache kernels.DType) ([]result, error) {
+func run(model string, prompt, tokens, threads, repeat, streams int, names []string, cache kernels.DType, bf16 bool) ([]result, error) {
 	m, err := launch.Open(model)
 	if err != nil {
 		return nil, err
@@ -75,7 +76,7 @@ func run(model string, prompt, tokens, threads, repeat, streams int, names []str
 	defer m.Close()
 	i, err := launch.Start(m, launch.Options{
 		Sizing:  launch.Sizing{Context: (max(prompt, tokens) + 31) / 16 * 16, Slots: streams, StepTokens: max(prompt, streams), CacheType: cache},
-		Threads: threads,
+		Threads: threads, BF16Activations: bf16,
 	})
 	if err != nil {
 		return nil, err

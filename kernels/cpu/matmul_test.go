@@ -47,12 +47,7 @@ func openStream(t testing.TB, o Options, threads int) *Stream {
 	return stream(t, openWith(t, o))
 }
 
-// openDevice returns a device that is closed after the test.
-func openDevice(t testing.TB, isa ISA, threads int) *Device {
-	t.Helper()
-	return openWith(t, Options{ISA: isa, Threads: threads})
-}
-
+// openWith returns a device that is closed after the test.
 func openWith(t testing.TB, o Options) *Device {
 	t.Helper()
 	d, err := Open(o)
@@ -74,14 +69,6 @@ func stream(t testing.TB, d *Device) *Stream {
 		t.Fatal(err)
 	}
 	return s.(*Stream)
-}
-
-// eachISA runs f on a device of every instruction set that this processor has.
-func eachISA(t *testing.T, threads int, f func(t *testing.T, d *Device)) {
-	t.Helper()
-	for _, isa := range ISAs() {
-		t.Run(isa.String(), func(t *testing.T) { f(t, openDevice(t, isa, threads)) })
-	}
 }
 
 // random returns a matrix of normal numbers that ends where its memory ends, so that a read behind it is a fault or

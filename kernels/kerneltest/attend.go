@@ -184,6 +184,11 @@ func attentions() (cases []attention, before [][]int) {
 	for _, window := range []int{1, 2, 5, 16, 17, 33, 100} {
 		add(attention{4, 2, 32, 32, 16, window, kernels.F16, []int{70, 90, 120, 61}}, 0, 40, 119, 60)
 	}
+	for i, t := range types { // long ones, whatever a device takes for a tile or a segment
+		add(attention{3, 1, 32, 32, 16, 0, t, []int{1100, 260, 700}}, 1090, 129, 699)
+		add(attention{3 * (i%2 + 1), i%2 + 1, 16, 16, 16, 900 * (i % 2), t, []int{1030}}, 900*(i%2))
+		add(attention{2, 1, 20, 20, 4, 600, t, []int{900, 1300}}, 890, 1299)
+	}
 	for n := 1; n <= 33; n++ { // odd widths and blocks of any length
 		add(attention{n%3*2 + 2, 2, n, 34 - n, 1 + n%19, n % 4 * 6, types[n%3], []int{21, 12}}, 5, 11)
 	}
@@ -216,26 +221,28 @@ func testAttend(b *bench) {
 	}
 }
 
+// peakedTokens are enough for scores to rise and fall across all that a device cuts a sequence into.
+const peakedTokens = 1200
+
 // testAttendPeaked tests scores so large that only differences from the largest can be raised to a power, rising and
 // falling along the sequence. They are whole numbers, so that they are exact.
 func testAttendPeaked(b *bench) {
 	for _, t := range types {
 		for slope := -3; slope <= 3; slope++ {
 			b.reset()
-			c := b.converse(attention{2, 1, 16, 16, 16, 0, t, []int{120}})
-			c.Scale = 1
+			c := b.converse(attention{2, 1, 16, 16, 16, 0, t, []int{peakedTokens}})
+			c.Scale = 0.5
 			for i := range c.q[0] {
 				c.q[0][i] = float32(i % 16 % 3)
 			}
 			for i := range c.k[0] {
-				c.k[0][i] = float32(slope*(i/16) + 8*(i%2))
-				if t == kernels.BF16 {
-					c.k[0][i] = float32(slope * (i / 16 / 8) * 8)
-				}
+				token := i / 16
+				c.k[0][i] = float32(slope*(token/10)%256 + token%2)
 			}
-			c.store(packed, part{0, 0, 120})
-			name := fmt.Sprintf("%s, slope %d", t, slope)
-			c.judge("Attend", t, name, 16, c.attend(packed, part{0, 0, 120}), c.reference(part{0, 0, 120}))
+			c.store(packed, part{0, 0, peakedTokens})
+			for _, p := range []part{{0, 0, 40}, {0, 120, 20}, {0, 500, 20}, {0, 1020, 10}, {0, peakedTokens - 1, 1}} {
+				c.judge("Attend", t, fmt.Sprintf("%s, slope %d, %+v", t, slope, p), 16, c.attend(packed, p), c.reference(p))
+			}
 		}
 	}
 }

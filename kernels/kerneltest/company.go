@@ -24,6 +24,14 @@ func cuts(rows int) [][]int {
 	return [][]int{cut(rows), cut(1), cut(2), cut(1, 5, 16, 3, 33, 7), cut(8), cut(13), cut(rows-1, 1)}
 }
 
+// showCut names a cut in a message by its first pieces.
+func showCut(pieces []int) string {
+	if len(pieces) > 7 {
+		return fmt.Sprintf("%v and so on", pieces[:7])
+	}
+	return fmt.Sprint(pieces)
+}
+
 // inPieces calls do for each piece.
 func inPieces(pieces []int, do func(first, n int)) {
 	first := 0
@@ -87,7 +95,7 @@ func testRowsInCompany(b *bench) {
 			for _, v := range rowVerbs(b, f, rows, heads) {
 				want := v.run([]int{rows})
 				for _, pieces := range cuts(rows) {
-					sameBits(b.T, fmt.Sprintf("%s, %d heads, %s, in pieces of %v rows", v.name, heads, f, pieces), v.run(pieces), want)
+					sameBits(b.T, fmt.Sprintf("%s, %d heads, %s, in pieces of %s rows", v.name, heads, f, showCut(pieces)), v.run(pieces), want)
 				}
 			}
 		}
@@ -110,7 +118,7 @@ func testMatMulInCompany(b *bench) {
 			want := multiply(b, packed, t, p, x, w, []int{p.tokens})
 			for _, f := range frames {
 				for _, pieces := range cuts(p.tokens) {
-					sameBits(b.T, fmt.Sprintf("%s, %+v, %s, in pieces of %v rows", t, p, f, pieces), multiply(b, f, t, p, x, w, pieces), want)
+					sameBits(b.T, fmt.Sprintf("%s, %+v, %s, in pieces of %s rows", t, p, f, showCut(pieces)), multiply(b, f, t, p, x, w, pieces), want)
 				}
 			}
 			// In another order, and by fewer weight rows.
@@ -181,7 +189,7 @@ func testAttendInCompany(b *bench) {
 					c.store(frames[i%2], p)
 					got = append(got, c.attend(frames[i%2], p)...)
 				})
-				sameBits(b.T, fmt.Sprintf("%+v: sequence %d alone, in chunks of %v tokens", a, seq, pieces), got, want)
+				sameBits(b.T, fmt.Sprintf("%+v: sequence %d alone, in chunks of %s tokens", a, seq, showCut(pieces)), got, want)
 			}
 		}
 		// All sequences, side by side, in steps of a few tokens each, last sequence first.

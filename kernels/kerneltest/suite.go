@@ -11,7 +11,7 @@ import (
 	"eckart/kernels"
 )
 
-// Run holds dev to every verb. Under -short the real sizes are left out.
+// Run holds dev to every verb. Under -short the real sizes and two thirds of the cases of Attend are left out.
 func Run(t *testing.T, dev kernels.Device) {
 	for _, v := range []struct {
 		name string

@@ -14,6 +14,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"eckart/cmd/internal/launch"
 	"eckart/kernels"
@@ -26,6 +27,8 @@ type result struct {
 	Threads int       `json:"threads"`
 	Samples []float64 `json:"samples"` // tokens a second
 	Median  float64   `json:"median"`
+	Forward float64   `json:"forward,omitempty"` // part of the time that the model took, as the engine counts it; the median
+	shares  []float64
 }
 
 // A bench is a model that is up, and what to do with it.
@@ -37,9 +40,9 @@ type bench struct {
 	random  *rand.Rand
 }
 
-// A path runs the tests at one depth. They return tokens a second.
+// A path runs the tests at one depth. They return the tokens of a test and the time it took.
 type path struct {
-	prefill, decode func(b *bench) (float64, error)
+	prefill, decode func(b *bench) (tokens int, took time.Duration, err error)
 }
 
 var cacheTypes = map[string]kernels.DType{"f32": kernels.F32, "f16": kernels.F16, "bf16": kernels.BF16}
@@ -134,8 +137,10 @@ func (b *bench) measure(names []string, repeat int) ([]result, error) {
 	}
 	for i := range results {
 		r := &results[i]
-		sorted := slices.Sorted(slices.Values(r.Samples))
-		r.Median = (sorted[len(sorted)/2] + sorted[(len(sorted)-1)/2]) / 2
+		r.Median = median(r.Samples)
+		if r.Path != "decoder" {
+			r.Forward = median(r.shares)
+		}
 	}
 	return results, nil
 }
@@ -151,15 +156,22 @@ func (b *bench) turn(name string, p path, results []result, counts bool) error {
 		if strings.HasPrefix(r.Test, "pp") {
 			test = p.prefill
 		}
-		rate, err := test(b)
+		before := b.Engine.Stats().ForwardSeconds
+		tokens, took, err := test(b)
 		if err != nil {
 			return fmt.Errorf("%s %s: %w", name, r.Test, err)
 		}
 		if counts {
-			r.Samples = append(r.Samples, rate)
+			r.Samples = append(r.Samples, float64(tokens)/took.Seconds())
+			r.shares = append(r.shares, (b.Engine.Stats().ForwardSeconds-before)/took.Seconds())
 		}
 	}
 	return nil
+}
+
+func median(samples []float64) float64 {
+	s := slices.Sorted(slices.Values(samples))
+	return (s[len(s)/2] + s[(len(s)-1)/2]) / 2
 }
 
 // ids returns n random tokens.

@@ -30,18 +30,18 @@ func blocks(b *bench, tokens int) []int32 {
 	return table
 }
 
-func decoderPrefill(b *bench) (float64, error) {
+func decoderPrefill(b *bench) (int, time.Duration, error) {
 	ids, table := b.ids(b.prompt), blocks(b, b.prompt)
 	start := time.Now()
 	b.Batch.Reset()
 	b.Batch.Add(ids, 0, table, []int{b.prompt - 1})
 	_, err := b.Decoder.Forward(b.Batch)
-	return float64(b.prompt) / time.Since(start).Seconds(), err
+	return b.prompt, time.Since(start), err
 }
 
-func decoderDecode(b *bench) (float64, error) {
+func decoderDecode(b *bench) (int, time.Duration, error) {
 	if b.streams > 1 {
-		return 0, errors.New("the decoder's path runs one stream")
+		return 0, 0, errors.New("the decoder's path runs one stream")
 	}
 	ids, table, sample := b.ids(b.tokens), blocks(b, b.tokens), []int{0}
 	start := time.Now()
@@ -49,71 +49,53 @@ func decoderDecode(b *bench) (float64, error) {
 		b.Batch.Reset()
 		b.Batch.Add(ids[i:i+1], i, table[:i/b.Cache.BlockTokens()+1], sample)
 		if _, err := b.Decoder.Forward(b.Batch); err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 	}
-	return float64(b.tokens) / time.Since(start).Seconds(), nil
+	return b.tokens, time.Since(start), nil
 }
 
-// span is when a client saw the first and the last token of an answer, since a common start.
-type span struct{ first, last time.Duration }
-
-// together runs generations at once and returns the tokens a second of all of them, from the first token that any of
-// them shows to the last. tokens is what each generates after its first, which belongs to its prompt.
-func together(n, tokens int, one func(start time.Time, i int) (span, error)) (float64, error) {
-	spans, errs := make([]span, n), make([]error, n)
+// together runs a generation for each stream at once and returns the tokens of all, and the time from the first request
+// to the last token. A prompt has one token, so its step is like any other.
+func together(b *bench, one func(prompt []int32, tokens int) error) (int, time.Duration, error) {
+	prompts, errs := make([][]int32, b.streams), make([]error, b.streams)
+	for i := range prompts {
+		prompts[i] = b.ids(1)
+	}
 	start := time.Now()
 	var wg sync.WaitGroup
-	for i := range n {
-		wg.Go(func() { spans[i], errs[i] = one(start, i) })
+	for i := range prompts {
+		wg.Go(func() { errs[i] = one(prompts[i], b.tokens) })
 	}
 	wg.Wait()
-	all := spans[0]
-	for _, s := range spans[1:] {
-		all.first, all.last = min(all.first, s.first), max(all.last, s.last)
-	}
-	return float64(n*tokens) / (all.last - all.first).Seconds(), errors.Join(errs...)
+	return b.streams * b.tokens, time.Since(start), errors.Join(errs...)
 }
 
-// prompts returns a prompt of n tokens for each stream.
-func (b *bench) prompts(n int) [][]int32 {
-	all := make([][]int32, b.streams)
-	for i := range all {
-		all[i] = b.ids(n)
-	}
-	return all
+func enginePrefill(b *bench) (int, time.Duration, error) {
+	prompt := b.ids(b.prompt)
+	start := time.Now()
+	err := generate(b, prompt, 1)
+	return b.prompt, time.Since(start), err
 }
 
-func enginePrefill(b *bench) (float64, error) {
-	s, err := generate(b, time.Now(), b.ids(b.prompt), 1)
-	return float64(b.prompt) / s.first.Seconds(), err
-}
-
-func engineDecode(b *bench) (float64, error) {
-	prompts := b.prompts(1)
-	return together(b.streams, b.tokens, func(start time.Time, i int) (span, error) {
-		return generate(b, start, prompts[i], b.tokens+1)
-	})
+func engineDecode(b *bench) (int, time.Duration, error) {
+	return together(b, func(prompt []int32, tokens int) error { return generate(b, prompt, tokens) })
 }
 
 // generate asks the engine for exactly so many tokens, greedily.
-func generate(b *bench, start time.Time, prompt []int32, tokens int) (span, error) {
-	var s span
+func generate(b *bench, prompt []int32, tokens int) error {
 	request := runtime.Request{Prompt: prompt, MaxTokens: tokens, IgnoreEOS: true, Logprobs: -1}
 	n := 0
 	for _, err := range b.Engine.Generate(context.Background(), request) {
 		if err != nil {
-			return s, err
+			return err
 		}
-		s.last = time.Since(start)
-		if n++; n == 1 {
-			s.first = s.last
-		}
+		n++
 	}
 	if n != tokens {
-		return s, fmt.Errorf("generated %d tokens, want %d", n, tokens)
+		return fmt.Errorf("generated %d tokens, want %d", n, tokens)
 	}
-	return s, nil
+	return nil
 }
 
 // A server answers on loopback.
@@ -138,37 +120,33 @@ func newServer(b *bench) (*server, error) {
 	return s, nil
 }
 
-func (s *server) prefill(b *bench) (float64, error) {
-	t, err := s.stream(time.Now(), b.ids(b.prompt), 1)
-	return float64(b.prompt) / t.first.Seconds(), err
+func (s *server) prefill(b *bench) (int, time.Duration, error) {
+	prompt := b.ids(b.prompt)
+	start := time.Now()
+	err := s.stream(prompt, 1)
+	return b.prompt, time.Since(start), err
 }
 
-func (s *server) decode(b *bench) (float64, error) {
-	prompts := b.prompts(1)
-	return together(b.streams, b.tokens, func(start time.Time, i int) (span, error) {
-		return s.stream(start, prompts[i], b.tokens+1)
-	})
-}
+func (s *server) decode(b *bench) (int, time.Duration, error) { return together(b, s.stream) }
 
-// stream reads a streamed completion. Random tokens need not be whole characters, so a chunk is not a token; the usage
+// stream reads a streamed completion. Random tokens need not be whole characters, so an event is not a token; the usage
 // at the end says how many there were.
-func (s *server) stream(start time.Time, prompt []int32, tokens int) (span, error) {
-	var t span
+func (s *server) stream(prompt []int32, tokens int) error {
 	body, err := json.Marshal(map[string]any{
 		"model": "m", "prompt": prompt, "max_tokens": tokens, "ignore_eos": true, "temperature": 0, "stream": true,
 		"stream_options": map[string]any{"include_usage": true},
 	})
 	if err != nil {
-		return t, err
+		return err
 	}
 	response, err := http.Post(s.url+"/v1/completions", "application/json", bytes.NewReader(body))
 	if err != nil {
-		return t, err
+		return err
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(response.Body)
-		return t, fmt.Errorf("status %d: %s", response.StatusCode, text)
+		return fmt.Errorf("status %d: %s", response.StatusCode, text)
 	}
 	counted := 0
 	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
@@ -182,18 +160,12 @@ func (s *server) stream(start time.Time, prompt []int32, tokens int) (span, erro
 			} `json:"usage"`
 		}
 		if err := json.Unmarshal([]byte("{"+event), &chunk); err != nil {
-			return t, err
+			return err
 		}
-		if counted = chunk.Usage.Tokens; counted > 0 {
-			break
-		}
-		t.last = time.Since(start)
-		if t.first == 0 {
-			t.first = t.last
-		}
+		counted = max(counted, chunk.Usage.Tokens)
 	}
 	if counted != tokens {
-		return t, fmt.Errorf("generated %d tokens, want %d", counted, tokens)
+		return fmt.Errorf("generated %d tokens, want %d", counted, tokens)
 	}
-	return t, nil
+	return nil
 }

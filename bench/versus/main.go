@@ -25,6 +25,7 @@ func main() {
 	prompt := flag.Int("p", 512, "prompt `tokens`")
 	tokens := flag.Int("n", 64, "generated `tokens`")
 	threads := flag.String("t", "1,2", "`threads`, a list")
+	repeat := flag.Int("r", 3, "`repetitions` in each turn: fresh memory is slow for seconds on some virtual machines")
 	turns := flag.Int("turns", 5, "`turns` of each")
 	cache := flag.String("cache-type", "f16", "`type` of keys and values, for both")
 	activations := flag.String("activations", "f32", "`type` of our activations, f32 or bf16; the peer's are bf16 beside bf16 weights")
@@ -35,7 +36,7 @@ func main() {
 			Test   string
 			Median float64
 		}
-		err := output(&results, *step, "-p", strconv.Itoa(*prompt), "-n", strconv.Itoa(*tokens), "-t", strconv.Itoa(t), "-r", "1",
+		err := output(&results, *step, "-p", strconv.Itoa(*prompt), "-n", strconv.Itoa(*tokens), "-t", strconv.Itoa(t), "-r", strconv.Itoa(*repeat),
 			"-cache-type", *cache, "-activations", *activations, *checkpoint)
 		rates := map[string]float64{}
 		for _, r := range results {
@@ -49,7 +50,7 @@ func main() {
 			Tokens int     `json:"n_gen"`
 			Rate   float64 `json:"avg_ts"`
 		}
-		err := output(&results, *peer, "-m", *gguf, "-p", strconv.Itoa(*prompt), "-n", strconv.Itoa(*tokens), "-t", strconv.Itoa(t), "-r", "1",
+		err := output(&results, *peer, "-m", *gguf, "-p", strconv.Itoa(*prompt), "-n", strconv.Itoa(*tokens), "-t", strconv.Itoa(t), "-r", strconv.Itoa(*repeat),
 			"-ngl", "0", "-ctk", *cache, "-ctv", *cache, "-o", "json")
 		rates := map[string]float64{}
 		for _, r := range results {

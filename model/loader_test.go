@@ -1,9 +1,12 @@
 package model_test
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +14,7 @@ import (
 	"eckart/kernels"
 	"eckart/layers"
 	"eckart/model"
+	"eckart/model/checkpoint"
 )
 
 // shapes is a Source of zeros with the given shapes.
@@ -189,5 +193,52 @@ func TestStepAllocs(t *testing.T) {
 	step()
 	if n := testing.AllocsPerRun(20, step); n != 0 {
 		t.Errorf("a step allocates %v times", n)
+	}
+}
+
+// TestNotFinite refuses F12: a weight or a gain that is infinite or not a number is named with its file.
+func TestNotFinite(t *testing.T) {
+	for _, row := range []struct {
+		name string
+		bits uint32
+	}{{"model.layers.1.mlp.up_proj.weight", 0x7fc00000}, {"model.norm.weight", 0xff800000}} {
+		dir := t.TempDir()
+		if err := os.CopyFS(dir, os.DirFS("testdata/llama")); err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(dir, "model.safetensors")
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var header map[string]struct {
+			Offsets []int `json:"data_offsets"`
+		}
+		size := int(binary.LittleEndian.Uint64(raw))
+		if err := json.Unmarshal(raw[8:8+size], &header); err != nil {
+			t.Fatal(err)
+		}
+		binary.LittleEndian.PutUint32(raw[8+size+header[row.name].Offsets[0]+4*3:], row.bits)
+		if err := os.WriteFile(file, raw, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err := checkpoint.Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		src, err := model.NewSource(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		arena, err := openCPU(t).NewArena(4 << 20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer arena.Close()
+		_, err = model.Load(src, arena, kernels.Discard{}, nil)
+		if want := row.name + " in model.safetensors: element 3 is not a finite number"; err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want an error with %q", err, want)
+		}
 	}
 }

@@ -47,7 +47,7 @@ func (s *checkpointSource) Weight(name string) (layers.Weight, error) {
 	rowBytes := int64(t.Shape[1]) * int64(dtype.Bytes())
 	return layers.NewDense(layers.Part{
 		Name: "weight", Type: dtype, Rows: t.Shape[0], Cols: t.Shape[1],
-		Read: func(dst []byte, row int) error { return s.c.ReadAt(dst, t, int64(row)*rowBytes) },
+		Read: func(dst []byte, row int) error { return s.read(dst, t, int64(row)*rowBytes) },
 	}), nil
 }
 
@@ -57,10 +57,23 @@ func (s *checkpointSource) Vector(name string) ([]float32, error) {
 		return nil, err
 	}
 	raw := make([]byte, t.Bytes())
-	if err := s.c.ReadAt(raw, t, 0); err != nil {
+	if err := s.read(raw, t, 0); err != nil {
 		return nil, err
 	}
 	return layers.Float32s(raw, dtype), nil
+}
+
+// read fills dst with the tensor's bytes from offset on. One weight that is infinite or not a number would spoil every
+// reply, so it is refused where the file can still be named.
+func (s *checkpointSource) read(dst []byte, t *checkpoint.Tensor, offset int64) error {
+	if err := s.c.ReadAt(dst, t, offset); err != nil {
+		return err
+	}
+	if i := checkpoint.FirstNonFinite(t.Type, dst); i >= 0 {
+		element := offset*8/int64(t.Type.BitSize()) + int64(i)
+		return fmt.Errorf("read %s in %s: element %d is not a finite number", t.Name, t.Shard, element)
+	}
+	return nil
 }
 
 // tensor returns the tensor if it exists, has the dimensions and a type that verbs read.

@@ -196,6 +196,42 @@ func TestStepAllocs(t *testing.T) {
 	}
 }
 
+// TestTiedHeadDiffers refuses an lm_head of the table's shape and other bytes when the weights are bound.
+func TestTiedHeadDiffers(t *testing.T) {
+	s := tiny(t, nil)
+	s.of["lm_head.weight"] = []int{320, 64}
+	arena, err := openCPU(t).NewArena(4 << 20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer arena.Close()
+	if _, err := model.Load(s, arena, kernels.Discard{}, nil); err != nil {
+		t.Fatalf("a copy: %v", err)
+	}
+	_, err = model.Load(otherHead{s}, arena, kernels.Discard{}, nil)
+	if want := "lm_head.weight differs"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want an error with %q", err, want)
+	}
+}
+
+// otherHead has ones as its lm_head.
+type otherHead struct{ shapes }
+
+func (s otherHead) Weight(name string) (layers.Weight, error) {
+	w, err := s.shapes.Weight(name)
+	if err != nil || name != "lm_head.weight" {
+		return w, err
+	}
+	part := w.Parts()[0]
+	part.Read = func(dst []byte, _ int) error {
+		for i := range dst {
+			dst[i] = 1
+		}
+		return nil
+	}
+	return layers.NewDense(part), nil
+}
+
 // TestNotFinite refuses F12: a weight or a gain that is infinite or not a number is named with its file.
 func TestNotFinite(t *testing.T) {
 	for _, row := range []struct {

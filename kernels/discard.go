@@ -18,6 +18,15 @@ func (Discard) Embed(_, _, _ Mat) {}
 // MatMul does nothing.
 func (Discard) MatMul(_, _, _ Mat, _ Mode) {}
 
+// Pack does nothing.
+func (Discard) Pack(Grouped, int, []byte, []byte, []byte) {}
+
+// GroupedMatMul does nothing.
+func (Discard) GroupedMatMul(_, _ Mat, _ Grouped, _ Mode) {}
+
+// GroupedEmbed does nothing.
+func (Discard) GroupedEmbed(Mat, Grouped, Mat) {}
+
 // Bias does nothing.
 func (Discard) Bias(_, _ Mat) {}
 

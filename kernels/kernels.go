@@ -20,17 +20,21 @@ const (
 	F16
 	BF16
 	I32
+	U8
 )
 
 // Bytes returns the bytes of one element.
 func (t DType) Bytes() int {
-	if t == F16 || t == BF16 {
+	switch t {
+	case F16, BF16:
 		return 2
+	case U8:
+		return 1
 	}
 	return 4
 }
 
-// String returns the name as flags spell it: f32, f16, bf16, i32.
+// String returns the name as flags spell it: f32, f16, bf16, i32, u8.
 func (t DType) String() string {
 	switch t {
 	case F32:
@@ -41,6 +45,8 @@ func (t DType) String() string {
 		return "bf16"
 	case I32:
 		return "i32"
+	case U8:
+		return "u8"
 	}
 	return fmt.Sprintf("DType(%d)", uint8(t))
 }

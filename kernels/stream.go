@@ -11,7 +11,7 @@ const (
 
 // A Stream runs verbs in order on one device. A verb writes its first argument, reads the others, allocates nothing
 // and returns nothing: shapes were checked when weights were bound, and a fault stays in the stream until Sync.
-// Activations are F32; weights F32, F16 or BF16; ids, positions and indices I32. A destination and its inputs may be
+// Activations are F32; weights F32, F16, BF16 or Grouped; ids, positions and indices I32. A destination and its inputs may be
 // column windows of wider matrices; they overlap only where a verb says so. One goroutine at a time may use a Stream.
 //
 // Every row of a result is computed as if it were alone: the order of a sum depends on the shapes of its operands and
@@ -25,6 +25,16 @@ type Stream interface {
 	Embed(y, table, ids Mat)
 	// MatMul computes y = x·wᵀ for y (tokens, out), x (tokens, in), w (out, in).
 	MatMul(y, x, w Mat, m Mode)
+	// Pack stores rows of a grouped matrix, from row on, which is a multiple of GroupedPanel: codes (n, w.Cols), one in a
+	// byte; scales (n, w.Groups()) of w.ScaleType in the host's order; zeros (n, w.Groups()), nil without w.Zeros. n is a
+	// multiple of GroupedPanel, or reaches to the last row. The slices must stay as they are until Sync.
+	Pack(w Grouped, row int, codes, scales, zeros []byte)
+	// GroupedMatMul computes y = x·wᵀ for y (tokens, out), x (tokens, in), w (out, in). A device may round each row of x
+	// to signed integers of 8 bits, with a scale for each GroupedBlock columns of it (in w's order), so that the largest
+	// magnitude of a block is 127; products and sums within a block are exact then.
+	GroupedMatMul(y, x Mat, w Grouped, m Mode)
+	// GroupedEmbed looks rows up: y[i] = table[ids[i]]. ids is (rows, 1).
+	GroupedEmbed(y Mat, table Grouped, ids Mat)
 	// Bias adds the row b (1, cols) to every row of y.
 	Bias(y, b Mat)
 	// RMSNorm computes y = x / sqrt(mean(x²) + eps) · gain over each run of gain.Cols columns: a whole row, or each

@@ -14,6 +14,7 @@ type Stream struct {
 	matMul  matMulTask
 	rounded roundTask
 	lookup  lookupTask
+	grouped groupedTask
 	rows    rowsTask
 	store   storeTask
 	attend  attendTask

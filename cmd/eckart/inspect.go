@@ -77,7 +77,7 @@ type memory struct {
 
 // Run prints the report. It fails, after printing, for a checkpoint that cannot be served.
 func (c *inspectCommand) Run(_ context.Context, env command.Env) error {
-	sizing, err := c.Sizing()
+	o, err := c.SizeOptions()
 	if err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func (c *inspectCommand) Run(_ context.Context, env command.Env) error {
 		return err
 	}
 	defer m.Close()
-	r := inspect(m, sizing)
+	r := inspect(m, o.Sizing)
 	if c.JSON {
 		out := json.NewEncoder(env.Stdout)
 		out.SetIndent("", "  ")

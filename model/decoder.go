@@ -28,6 +28,7 @@ type Decoder struct {
 	norm   layers.RMSNorm
 	head   layers.Linear
 	names  []string // of the probes after each block
+	read   int64    // bytes of weights that a step reads
 }
 
 // Load binds the weights of src to the device that arena and stream belong to. progress, which may be nil, hears the
@@ -54,6 +55,7 @@ func load(c Config, src Source, a kernels.Arena, s kernels.Stream, progress func
 		asked: map[string]bool{}, rope: map[layers.RopeSettings]*layers.Rope{},
 	}}
 	d := &Decoder{config: c}
+	before := a.Used()
 	table := l.Table("model.embed_tokens", c.Vocab, c.Dim)
 	d.blocks = architectures[c.Architecture](l, c)
 	d.norm = l.RMSNorm("model.norm", c.Dim, c.Eps)
@@ -69,6 +71,10 @@ func load(c Config, src Source, a kernels.Arena, s kernels.Stream, progress func
 		return nil, err
 	}
 	d.embed = table.(layers.Rows)
+	d.read = a.Used() - before
+	if !c.TiedHead {
+		d.read -= table.Bytes()
+	}
 	d.ropes = l.ropes
 	for i := range d.blocks {
 		d.names = append(d.names, "model.layers."+strconv.Itoa(i))
@@ -124,6 +130,10 @@ func equalBytes(p, q layers.Part) (bool, error) {
 // Config returns what config.json says.
 func (d *Decoder) Config() Config { return d.config }
 
+// ReadBytes returns the bytes of weights that a step reads: all of them, but for an embedding table that is not the head
+// too, of which a step looks up some rows.
+func (d *Decoder) ReadBytes() int64 { return d.read }
+
 // Specs returns how each layer keeps a token in the cache.
 func (d *Decoder) Specs() []kvcache.Spec {
 	specs := make([]kvcache.Spec, len(d.blocks))
@@ -162,14 +172,52 @@ func (d *Decoder) Forward(b *Batch) (kernels.Mat, error) {
 	return logits, b.pass.Sync()
 }
 
-func (d *Decoder) forward(b *Batch) kernels.Mat {
+// ForwardAll runs the model over a batch and hands use the logits (rows, vocab) of every row of it, at most
+// Limits.Samples of them at a time and in order; first is the row of the batch that they begin with. They are valid
+// until use returns. An error of use ends it.
+func (d *Decoder) ForwardAll(b *Batch, use func(first int, logits kernels.Mat) error) error {
+	b.upload()
 	p := b.pass
 	p.Release(0)
 	n := b.Rows()
+	logits := p.Mat(min(n, b.limits.Samples), d.config.Vocab)
+	x := d.hidden(b)
+	d.norm.Apply(p, x)
+	p.Tap("model.norm", x)
+	for first := 0; first < n; first += logits.Rows {
+		part := logits.Slice(0, min(logits.Rows, n-first))
+		d.head.Apply(p, part, x.Slice(first, part.Rows), kernels.Set)
+		if err := p.Sync(); err != nil {
+			return err
+		}
+		if err := use(first, part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *Decoder) forward(b *Batch) kernels.Mat {
+	p := b.pass
+	p.Release(0)
 	samples := len(b.samples.host)
 	logits := p.Mat(samples, d.config.Vocab)
+	x := d.hidden(b)
+	if samples == 0 {
+		return logits
+	}
+	h := p.Mat(samples, d.config.Dim)
+	p.Gather(h, x, b.samples.rows())
+	d.norm.Apply(p, h)
+	p.Tap("model.norm", h)
+	d.head.Apply(p, logits, h, kernels.Set)
+	return logits
+}
 
-	x := p.Mat(n, d.config.Dim)
+// hidden returns the hidden states after the last block, in scratch: (rows, dim).
+func (d *Decoder) hidden(b *Batch) kernels.Mat {
+	p := b.pass
+	x := p.Mat(b.Rows(), d.config.Dim)
 	d.embed.Embed(p, x, b.ids.rows())
 	p.Tap("model.embed_tokens", x)
 	pos := b.pos.rows()
@@ -180,13 +228,5 @@ func (d *Decoder) forward(b *Batch) kernels.Mat {
 		blk.Forward(p, x)
 		p.Tap(d.names[i], x)
 	}
-	if samples == 0 {
-		return logits
-	}
-	h := p.Mat(samples, d.config.Dim)
-	p.Gather(h, x, b.samples.rows())
-	d.norm.Apply(p, h)
-	p.Tap("model.norm", h)
-	d.head.Apply(p, logits, h, kernels.Set)
-	return logits
+	return x
 }

@@ -1,5 +1,5 @@
-// Command eckart is the toolbox: it serves a model, chats with it in the terminal, and says what a checkpoint holds and
-// needs.
+// Command eckart is the toolbox: it serves a model, chats with it in the terminal, says what a checkpoint holds and
+// needs, and scores text with it.
 package main
 
 import (
@@ -14,6 +14,7 @@ type commands struct {
 	Serve   server.Command `cmd:"" help:"Serve a model with OpenAI's HTTP API."`
 	Chat    chatCommand    `cmd:"" help:"Chat with a model in the terminal."`
 	Inspect inspectCommand `cmd:"" help:"Say what a checkpoint holds and what it needs in memory."`
+	Eval    evalCommand    `cmd:"" help:"Score a text: the perplexity of a model."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 

@@ -28,6 +28,7 @@ type Sizing struct {
 	StepTokens  int           // tokens of one step
 	CacheType   kernels.DType // F32, F16 or BF16
 	CacheMemory int64         // bytes of the cache
+	Samples     int           // rows of a step whose logits are there at once; 0 for one of each slot, which is what generating takes
 }
 
 // A Plan is a sizing with nothing left open, and the bytes that it takes. Plans are made before anything is allocated.
@@ -113,9 +114,13 @@ func (p Plan) fits() bool { return p.Free == 0 || p.Need()+margin(p.Free) <= p.F
 
 // size fills a plan for a sizing, whether it fits or not.
 func size(m measure, s Sizing, free int64) (Plan, error) {
+	samples := s.Samples
+	if samples == 0 {
+		samples = s.Slots
+	}
 	perSequence := (s.Context + blockTokens - 1) / blockTokens
 	p := Plan{Sizing: s, Free: free, Limits: model.Limits{
-		Rows: s.StepTokens, Seqs: s.Slots, Samples: s.Slots, Blocks: perSequence, BlockTokens: blockTokens,
+		Rows: s.StepTokens, Seqs: s.Slots, Samples: samples, Blocks: perSequence, BlockTokens: blockTokens,
 	}}
 	f, err := m(p.Limits)
 	if err != nil {

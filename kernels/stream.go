@@ -30,8 +30,10 @@ type Stream interface {
 	// multiple of GroupedPanel, or reaches to the last row. The slices must stay as they are until Sync.
 	Pack(w Grouped, row int, codes, scales, zeros []byte)
 	// GroupedMatMul computes y = x·wᵀ for y (tokens, out), x (tokens, in), w (out, in). A device may round each row of x
-	// to signed integers of 8 bits, with a scale for each GroupedBlock columns of it (in w's order), so that the largest
-	// magnitude of a block is 127; products and sums within a block are exact then.
+	// to signed integers of 8 bits in blocks of GroupedBlock columns (in w's order): where m is the largest magnitude of
+	// a block, x becomes m/127 times x·(127/m) rounded to nearest, ties to even, each operation in F32, and zero if m is
+	// below 2^-100; products and sums within a block are exact then. If such a block holds what is not finite, the row's
+	// results are NaN.
 	GroupedMatMul(y, x Mat, w Grouped, m Mode)
 	// GroupedEmbed looks rows up: y[i] = table[ids[i]]. ids is (rows, 1).
 	GroupedEmbed(y Mat, table Grouped, ids Mat)

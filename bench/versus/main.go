@@ -28,7 +28,7 @@ func main() {
 	repeat := flag.Int("r", 3, "`repetitions` in each turn: fresh memory is slow for seconds on some virtual machines")
 	turns := flag.Int("turns", 5, "`turns` of each")
 	cache := flag.String("cache-type", "f16", "`type` of keys and values, for both")
-	activations := flag.String("activations", "f32", "`type` of our activations, f32 or bf16; the peer's are bf16 beside bf16 weights")
+	activations := flag.String("activations", "auto", "`type` of our activations, auto, f32 or bf16; the peer's are bf16 beside bf16 weights")
 	flag.Parse()
 
 	ours := func(t int) (map[string]float64, error) {

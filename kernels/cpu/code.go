@@ -4,11 +4,14 @@ package cpu
 // declares its own part and the function that fills it, beside its assembly.
 type code struct {
 	matMul    matMulCode
+	grouped   groupedCode
 	rows      rowsCode
 	attention attentionCode
 }
 
-// codeFor returns the routines for isa; bf16 is Options.BF16Activations.
-func codeFor(isa ISA, bf16 bool) code {
-	return code{matMul: matMulFor(isa, bf16), rows: rowsFor(isa), attention: attentionFor(isa)}
+// codeFor returns the routines for isa and for what activations may be rounded to.
+func codeFor(isa ISA, a Activations) code {
+	c := code{matMul: matMulFor(isa, a == ActivationsBF16), grouped: groupedFor(isa), rows: rowsFor(isa), attention: attentionFor(isa)}
+	c.grouped.integer = a != ActivationsF32
+	return c
 }

@@ -20,10 +20,7 @@ type Options struct {
 	Threads int // threads that work on a verb, the caller's included; at least 1 (DefaultThreads is a good choice)
 	ISA     ISA // instructions to use; Auto takes the best there is
 
-	// BF16Activations allows MatMul to round activations to BF16 before it multiplies them by BF16 weights, where the
-	// processor is faster that way (AVX512_BF16: twice the products a second). The sums stay F32; numbers
-	// below 2^-126 count as zero.
-	BF16Activations bool
+	Activations Activations // what products may round activations to
 }
 
 // Device is the host's processor and memory. Its methods may be called from several goroutines.
@@ -48,7 +45,7 @@ func Open(o Options) (*Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Device{isa: isa, code: codeFor(isa, o.BF16Activations), pool: newPool(o.Threads), arenas: map[*arena]struct{}{}}, nil
+	return &Device{isa: isa, code: codeFor(isa, o.Activations), pool: newPool(o.Threads), arenas: map[*arena]struct{}{}}, nil
 }
 
 // DefaultThreads returns the processor cores that this process may use: hyperthreads of a core count once where the

@@ -33,9 +33,9 @@ func TestGroupedPackUnpack(t *testing.T) {
 						}
 					}
 					s.Pack(w, 0, codes, kernels.Float32Bytes(scales), points)
-					row := make([]float32, w.Cols)
+					row, l := make([]float32, w.Cols), groupedLayoutOf(w, s.code.grouped.panel)
 					for o := range w.Rows {
-						unpackGroupedRow(row, w, o)
+						unpackGroupedRow(row, w, &l, o)
 						for c, got := range row {
 							at := o*w.Groups() + c/w.Group
 							zero := float32(int(1) << (bits - 1))

@@ -16,14 +16,14 @@ func variants() []Options {
 	for _, isa := range ISAs() {
 		all = append(all, Options{ISA: isa})
 	}
-	if o := (Options{ISA: AVX512, BF16Activations: true}); slices.Contains(ISAs(), AVX512) && rounds(o) {
+	if o := (Options{ISA: AVX512, Activations: ActivationsBF16}); slices.Contains(ISAs(), AVX512) && rounds(o) {
 		all = append(all, o)
 	}
 	return all
 }
 
 // rounds reports whether activations meet BF16 weights as BF16.
-func rounds(o Options) bool { return codeFor(o.ISA, o.BF16Activations).matMul.round != nil }
+func rounds(o Options) bool { return codeFor(o.ISA, o.Activations).matMul.round != nil }
 
 func variant(o Options) string {
 	if rounds(o) {
@@ -287,7 +287,7 @@ func TestRoundToBF16(t *testing.T) {
 		if !rounds(o) {
 			continue
 		}
-		round := codeFor(o.ISA, true).matMul.round
+		round := codeFor(o.ISA, ActivationsBF16).matMul.round
 		rng := rand.New(rand.NewPCG(11, 12))
 		for n := range 70 {
 			src, dst := make([]float32, n+1), make([]uint16, n+2)

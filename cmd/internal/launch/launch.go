@@ -25,12 +25,12 @@ const defaultQueue = 128
 // Options are the user's choices. Zero stands for "choose" in all of them.
 type Options struct {
 	Sizing
-	Threads         int
-	BF16Activations bool      // see cpu.Options
-	Queue           int       // waiting requests beyond which more are refused
-	Template        string    // file with a chat template to use instead of the checkpoint's
-	Progress        io.Writer // terminal for a progress bar; nil for none
-	Logger          *slog.Logger
+	Threads     int
+	Activations cpu.Activations
+	Queue       int       // waiting requests beyond which more are refused
+	Template    string    // file with a chat template to use instead of the checkpoint's
+	Progress    io.Writer // terminal for a progress bar; nil for none
+	Logger      *slog.Logger
 }
 
 // An Instance is a model on a device, with an engine over it. Run the engine; then Close.
@@ -79,7 +79,7 @@ func (i *Instance) start(o Options) error {
 	if o.Threads == 0 {
 		o.Threads = cpu.DefaultThreads()
 	}
-	if i.Device, err = cpu.Open(cpu.Options{Threads: o.Threads, BF16Activations: o.BF16Activations}); err != nil {
+	if i.Device, err = cpu.Open(cpu.Options{Threads: o.Threads, Activations: o.Activations}); err != nil {
 		return err
 	}
 	free, _ := i.Device.Memory()

@@ -18,6 +18,7 @@ import (
 
 	"eckart/cmd/internal/launch"
 	"eckart/kernels"
+	"eckart/kernels/cpu"
 )
 
 // A result is the measurements of one test on one path.
@@ -55,13 +56,14 @@ func main() {
 	streams := flag.Int("streams", 1, "generations at `once`; more than one leaves the decoder's path out")
 	paths := flag.String("paths", "decoder", "`depths` to measure, of decoder,engine,http")
 	cache := flag.String("cache-type", "f16", "f32, f16 or bf16")
-	activations := flag.String("activations", "f32", "f32 or bf16")
+	activations := flag.String("activations", "auto", "auto, f32 or bf16")
 	flag.Parse()
-	if flag.NArg() > 1 || *activations != "f32" && *activations != "bf16" || cacheTypes[*cache] == 0 && *cache != "f32" {
+	rounding, ok := launch.ActivationTypes[*activations]
+	if flag.NArg() > 1 || !ok || cacheTypes[*cache] == 0 && *cache != "f32" {
 		flag.Usage()
 		os.Exit(2)
 	}
-	results, err := run(flag.Arg(0), *prompt, *tokens, *threads, *repeat, *streams, strings.Split(*paths, ","), cacheTypes[*cache], *activations == "bf16")
+	results, err := run(flag.Arg(0), *prompt, *tokens, *threads, *repeat, *streams, strings.Split(*paths, ","), cacheTypes[*cache], rounding)
 	if err == nil {
 		err = json.NewEncoder(os.Stdout).Encode(results)
 	}
@@ -71,7 +73,7 @@ func main() {
 	}
 }
 
-func run(model string, prompt, tokens, threads, repeat, streams int, names []string, cache kernels.DType, bf16 bool) ([]result, error) {
+func run(model string, prompt, tokens, threads, repeat, streams int, names []string, cache kernels.DType, rounding cpu.Activations) ([]result, error) {
 	m, err := launch.Open(model)
 	if err != nil {
 		return nil, err
@@ -79,7 +81,7 @@ func run(model string, prompt, tokens, threads, repeat, streams int, names []str
 	defer m.Close()
 	i, err := launch.Start(m, launch.Options{
 		Sizing:  launch.Sizing{Context: (max(prompt, tokens) + 31) / 16 * 16, Slots: streams, StepTokens: max(prompt, streams), CacheType: cache},
-		Threads: threads, BF16Activations: bf16,
+		Threads: threads, Activations: rounding,
 	})
 	if err != nil {
 		return nil, err

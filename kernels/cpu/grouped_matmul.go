@@ -1,0 +1,235 @@
+package cpu
+
+import (
+	"unsafe"
+
+	"eckart/kernels"
+)
+
+// groupedFunc computes the products of a panel of weight rows with rounded activations:
+//
+//	sums[t][r] = Σ float(dot)·(scale of w · scale of x) over the blocks
+//
+// for every token t below tokens and row r of the panel; dot is Σ (code - zero point)·x over a block, in integers. The
+// sum over the blocks is in F32 and in their order, a fused product and addition each where the processor has it, in
+// every function of an instruction set, so that a row's result is independent of the company it is in. x is records of
+// tokens (recordTask), w a panel, groupBlocks the blocks of a group and
+// scaleType a kernels.DType; sums is packed.
+type groupedFunc func(sums *float32, x, w *byte, tokens, blocks, groupBlocks, scaleType int, zeros bool)
+
+// groupedCode is the part of code that grouped matrices need.
+type groupedCode struct {
+	panel   int // rows of a panel: 8 or 16
+	integer bool
+	record  func(dst *byte, x *float32, blocks, stride int) // see recordTask
+	one     [9]groupedFunc                                  // by the bits of a code, for one token
+	some    [9]groupedFunc                                  // for any number of tokens
+}
+
+const (
+	// groupedTokens is the most tokens of a block, a panel's products with which are one call.
+	groupedTokens = 64
+	// groupedRecords is the bytes of records of a block of tokens that stay in the second-level cache.
+	groupedRecords = 256 << 10
+	// groupedChunk is the bytes of weights of a chunk, at most.
+	groupedChunk = 256 << 10
+
+	maxPanel = 16
+)
+
+// blockTokensOf returns how many tokens of rows make a block, for rows of blocks of columns: as few blocks as possible,
+// and as even as possible.
+func blockTokensOf(rows, blocks int) int {
+	most := min(groupedTokens, max(8, groupedRecords/(blocks*recordBytes)))
+	n := (rows + most - 1) / most
+	return (rows + n - 1) / n
+}
+
+// groupedMatMulTask is GroupedMatMul by rounded activations in pieces: panels of weight rows by blocks of tokens.
+type groupedMatMulTask struct {
+	y       kernels.Mat
+	w       kernels.Grouped
+	layout  groupedLayout
+	add     bool
+	one     groupedFunc
+	some    groupedFunc
+	records []byte
+	tokens  int // of a block
+	panels  int // of a chunk
+	chunks  int // of a block of tokens
+	sums    [][groupedTokens * maxPanel]float32
+}
+
+// GroupedMatMul implements kernels.Stream. Chunks are computed in any order by any thread; no sum is ever split.
+func (s *Stream) GroupedMatMul(y, x kernels.Mat, w kernels.Grouped, mode kernels.Mode) {
+	if x.Rows == 0 {
+		return
+	}
+	code := &s.code.grouped
+	if !code.integer {
+		s.groupedFloats(y, x, w, mode)
+		return
+	}
+	t := &s.grouped.mul
+	if t.sums == nil {
+		t.sums = make([][groupedTokens * maxPanel]float32, s.pool.threads)
+	}
+	t.layout = groupedLayoutOf(w, code.panel)
+	t.tokens = blockTokensOf(x.Rows, t.layout.blocks)
+	t.records = s.records(x, w.Order, t.layout.blocks, t.tokens)
+	t.y, t.w, t.add = y, w, mode == kernels.Add
+	t.one, t.some = code.one[w.Bits], code.some[w.Bits]
+	panels := t.layout.panels(w)
+	t.panels = max(1, min(groupedChunk/t.layout.panelBytes, panels/(s.pool.threads*chunksPerThread)))
+	t.chunks = (panels + t.panels - 1) / t.panels
+	s.pool.run(t.chunks*((x.Rows+t.tokens-1)/t.tokens), t)
+	t.y, t.w, t.records = kernels.Mat{}, kernels.Grouped{}, nil
+}
+
+func (t *groupedMatMulTask) do(worker, chunk int) {
+	l := &t.layout
+	token := chunk / t.chunks * t.tokens
+	tokens := min(t.tokens, t.y.Rows-token)
+	x := &t.records[token*l.blocks*recordBytes]
+	f := t.some
+	if tokens == 1 {
+		f = t.one
+	}
+	first := chunk % t.chunks * t.panels
+	for p := first; p < min(first+t.panels, l.panels(t.w)); p++ {
+		sums := &t.sums[worker]
+		f(&sums[0], x, &t.w.Packed.Host[p*l.panelBytes], tokens, l.blocks, l.groupBlocks, int(t.w.ScaleType), t.w.Zeros)
+		from := p * l.rows
+		rows := min(l.rows, t.w.Rows-from)
+		for i := range tokens {
+			to := unsafe.Slice((*float32)(at(t.y, ((token+i)*t.y.Stride+from)*4)), rows)
+			row := sums[i*l.rows:][:rows]
+			if !t.add {
+				copy(to, row)
+				continue
+			}
+			for r, v := range row {
+				to[r] += v
+			}
+		}
+	}
+}
+
+// recordBytes is the bytes of a record: a block of a row of activations, rounded. It is GroupedBlock signed bytes q, the
+// scale (F32) and Σq (32 bits), in the host's order.
+const recordBytes = kernels.GroupedBlock + 4 + 4
+
+// recordTask rounds activations to records. Records are ordered by block of tokens, block of columns and token: what a
+// panel meets lies side by side.
+//
+// The largest magnitude m of a block gives the scale m/127, and q = x·(127/m), rounded to nearest, ties to even. If m
+// is below tiniest all is zero; if it is not finite, q is zero and the scale NaN, which makes the row's results NaN.
+type recordTask struct {
+	x, order kernels.Mat
+	blocks   int // of a row
+	tokens   int // of a block of tokens
+	part     int // blocks of columns of a chunk
+	parts    int // chunks of a block of tokens
+	code     func(dst *byte, x *float32, blocks, stride int)
+	mem      []byte // of the stream; grows to the largest product and stays
+	ordered  [][]float32
+}
+
+// tiniest is where the quotients of a block would lose bits or overflow: its magnitudes are below what any sum keeps.
+const tiniest = 0x1p-100
+
+// recordElements is what a chunk rounds at least: some microseconds of work.
+const recordElements = 16 << 10
+
+// records returns the rows of x as records, in memory of the stream that the next call reuses.
+func (s *Stream) records(x, order kernels.Mat, blocks, tokens int) []byte {
+	t := &s.grouped.record
+	if need := x.Rows * blocks * recordBytes; len(t.mem) < need {
+		t.mem = make([]byte, need)
+	}
+	if t.ordered == nil {
+		t.ordered = make([][]float32, s.pool.threads)
+	}
+	t.part = min(blocks, 1+recordElements/(tokens*kernels.GroupedBlock))
+	for i := range t.ordered {
+		t.ordered[i] = grow(t.ordered[i], t.part*kernels.GroupedBlock)
+	}
+	t.x, t.order, t.blocks, t.tokens, t.code = x, order, blocks, tokens, s.code.grouped.record
+	t.parts = (blocks + t.part - 1) / t.part
+	s.pool.run(t.parts*((x.Rows+tokens-1)/tokens), t)
+	t.x, t.order = kernels.Mat{}, kernels.Mat{}
+	return t.mem
+}
+
+func (t *recordTask) do(worker, chunk int) {
+	token, first := chunk/t.parts*t.tokens, chunk%t.parts*t.part
+	tokens, blocks := min(t.tokens, t.x.Rows-token), min(t.part, t.blocks-first)
+	from := first * kernels.GroupedBlock
+	cols := min(blocks*kernels.GroupedBlock, t.x.Cols-from)
+	for i := range tokens {
+		dst := t.mem[((token*t.blocks)+first*tokens+i)*recordBytes:]
+		x := t.x.Float32s(token + i)
+		whole := cols / kernels.GroupedBlock
+		if t.order.Cols > 0 {
+			row := t.ordered[worker]
+			for j, c := range t.order.Int32s(0)[from : from+cols] {
+				row[j] = x[c]
+			}
+			x = row[:cols]
+		} else {
+			x = x[from : from+cols]
+		}
+		if whole > 0 {
+			t.code(&dst[0], &x[0], whole, tokens*recordBytes)
+		}
+		if rest := x[whole*kernels.GroupedBlock:]; len(rest) > 0 {
+			var padded [kernels.GroupedBlock]float32
+			copy(padded[:], rest)
+			t.code(&dst[whole*tokens*recordBytes], &padded[0], 1, 0)
+		}
+	}
+}
+
+// groupedFloatsTask is GroupedMatMul by activations as they are, in panels of weight rows.
+type groupedFloatsTask struct {
+	y, x   kernels.Mat
+	w      kernels.Grouped
+	layout groupedLayout
+	add    bool
+	rows   [][]float32 // for each worker: a row of w, and a row of x in w's order
+}
+
+func (s *Stream) groupedFloats(y, x kernels.Mat, w kernels.Grouped, mode kernels.Mode) {
+	t := &s.grouped.floats
+	t.y, t.x, t.w, t.add = y, x, w, mode == kernels.Add
+	t.layout = groupedLayoutOf(w, s.code.grouped.panel)
+	if t.rows == nil {
+		t.rows = make([][]float32, s.pool.threads)
+	}
+	for i := range t.rows {
+		t.rows[i] = grow(t.rows[i], 2*w.Cols)
+	}
+	s.pool.run(t.layout.panels(w), t)
+	t.y, t.x, t.w = kernels.Mat{}, kernels.Mat{}, kernels.Grouped{}
+}
+
+func (t *groupedFloatsTask) do(worker, chunk int) {
+	row, ordered := t.rows[worker][:t.w.Cols], t.rows[worker][t.w.Cols:2*t.w.Cols]
+	for o := chunk * t.layout.rows; o < min((chunk+1)*t.layout.rows, t.w.Rows); o++ {
+		unpackGroupedRow(row, t.w, &t.layout, o)
+		for i := range t.x.Rows {
+			x := t.x.Float32s(i)
+			if t.w.Order.Cols > 0 {
+				for j, from := range t.w.Order.Int32s(0) {
+					ordered[j] = x[from]
+				}
+				x = ordered
+			}
+			sum := dotGeneric(x, row)
+			if t.add {
+				sum += t.y.Float32s(i)[o]
+			}
+			t.y.Float32s(i)[o] = sum
+		}
+	}
+}

@@ -1,0 +1,6 @@
+//go:build !amd64 || purego
+
+package cpu
+
+// groupedFor returns plain Go.
+func groupedFor(ISA) groupedCode { return groupedGeneric() }

@@ -9,9 +9,9 @@ import (
 )
 
 // open returns a device that is closed when the test ends.
-func open(t testing.TB, isa cpu.ISA, threads int) *cpu.Device {
+func open(t testing.TB, isa cpu.ISA, a cpu.Activations, threads int) *cpu.Device {
 	t.Helper()
-	d, err := cpu.Open(cpu.Options{Threads: threads, ISA: isa})
+	d, err := cpu.Open(cpu.Options{Threads: threads, ISA: isa, Activations: a})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,13 +28,16 @@ func open(t testing.TB, isa cpu.ISA, threads int) *cpu.Device {
 func TestSuite(t *testing.T) {
 	for _, isa := range cpu.ISAs() {
 		t.Run(isa.String(), func(t *testing.T) {
-			two := open(t, isa, 2)
-			kerneltest.Run(t, two)
+			two := open(t, isa, cpu.ActivationsAuto, 2)
+			kerneltest.Run(t, two, true)
 			for _, threads := range []int{1, 3} {
 				t.Run(fmt.Sprintf("threads=%d", threads), func(t *testing.T) {
-					kerneltest.Same(t, two, open(t, isa, threads))
+					kerneltest.Same(t, two, open(t, isa, cpu.ActivationsAuto, threads))
 				})
 			}
+			t.Run("activations=f32", func(t *testing.T) {
+				kerneltest.RunGrouped(t, open(t, isa, cpu.ActivationsF32, 2), false)
+			})
 		})
 	}
 }

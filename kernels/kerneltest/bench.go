@@ -20,6 +20,8 @@ type bench struct {
 	mem   kernels.Mat // (words, 1) F32
 	used  int         // words
 	rand  *rand.Rand
+
+	rounds bool // GroupedMatMul rounds activations
 }
 
 // benchWords is room for the largest case.

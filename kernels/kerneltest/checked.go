@@ -130,7 +130,7 @@ var weightTypes = []kernels.DType{kernels.F32, kernels.F16, kernels.BF16}
 
 func (c *checked) Upload(dst kernels.Mat, src []byte) {
 	d := arg{"dst", dst}
-	d.want("Upload", -1, -1, kernels.F32, kernels.F16, kernels.BF16, kernels.I32)
+	d.want("Upload", -1, -1, kernels.F32, kernels.F16, kernels.BF16, kernels.I32, kernels.U8)
 	d.packed("Upload")
 	if int64(len(src)) != dst.Bytes() {
 		bug("Upload", "%d bytes for dst (%s), want %d", len(src), show(dst), dst.Bytes())
@@ -140,7 +140,7 @@ func (c *checked) Upload(dst kernels.Mat, src []byte) {
 
 func (c *checked) Download(dst []byte, src kernels.Mat) {
 	s := arg{"src", src}
-	s.want("Download", -1, -1, kernels.F32, kernels.F16, kernels.BF16, kernels.I32)
+	s.want("Download", -1, -1, kernels.F32, kernels.F16, kernels.BF16, kernels.I32, kernels.U8)
 	s.packed("Download")
 	if int64(len(dst)) != src.Bytes() {
 		bug("Download", "%d bytes for src (%s), want %d", len(dst), show(src), src.Bytes())
@@ -179,6 +179,70 @@ func (c *checked) MatMul(y, x, w kernels.Mat, m kernels.Mode) {
 	a.apart("MatMul", b)
 	a.apart("MatMul", d)
 	c.Stream.MatMul(y, x, w, m)
+}
+
+// grouped checks a grouped matrix.
+func (c *checked) grouped(verb string, w kernels.Grouped) arg {
+	if err := w.Check(); err != nil {
+		bug(verb, "%v", err)
+	}
+	a := arg{"w.Packed", w.Packed}
+	a.want(verb, 1, w.PackedBytes(), kernels.U8)
+	if o := (arg{"w.Order", w.Order}); o.Cols != 0 {
+		o.want(verb, 1, w.Cols, kernels.I32)
+		for i, from := range c.ints(w.Order)[0] {
+			if from < 0 || int(from) >= w.Cols {
+				bug(verb, "w.Order[%d] is %d, want [0, %d)", i, from, w.Cols)
+			}
+		}
+	}
+	return a
+}
+
+func (c *checked) Pack(w kernels.Grouped, row int, codes, scales, zeros []byte) {
+	c.grouped("Pack", w)
+	rows := len(codes) / w.Cols
+	if row < 0 || row%kernels.GroupedPanel != 0 || row+rows > w.Rows || rows%kernels.GroupedPanel != 0 && row+rows != w.Rows || len(codes) != rows*w.Cols {
+		bug("Pack", "%d codes from row %d on, for %d x %d", len(codes), row, w.Rows, w.Cols)
+	}
+	points := 0
+	if w.Zeros {
+		points = rows * w.Groups()
+	}
+	if want := rows * w.Groups() * w.ScaleType.Bytes(); len(scales) != want || len(zeros) != points {
+		bug("Pack", "%d bytes of scales and %d of zeros, want %d and %d", len(scales), len(zeros), want, points)
+	}
+	for i, code := range codes {
+		if int(code) >= 1<<w.Bits {
+			bug("Pack", "codes[%d] is %d, of %d bits", i, code, w.Bits)
+		}
+	}
+	c.Stream.Pack(w, row, codes, scales, zeros)
+}
+
+func (c *checked) GroupedMatMul(y, x kernels.Mat, w kernels.Grouped, m kernels.Mode) {
+	a, b, d := arg{"y", y}, arg{"x", x}, c.grouped("GroupedMatMul", w)
+	a.want("GroupedMatMul", -1, w.Rows, kernels.F32)
+	b.want("GroupedMatMul", y.Rows, w.Cols, kernels.F32)
+	if m != kernels.Set && m != kernels.Add {
+		bug("GroupedMatMul", "mode is %d", m)
+	}
+	a.apart("GroupedMatMul", b)
+	a.apart("GroupedMatMul", d)
+	a.apart("GroupedMatMul", arg{"w.Order", w.Order})
+	c.Stream.GroupedMatMul(y, x, w, m)
+}
+
+func (c *checked) GroupedEmbed(y kernels.Mat, table kernels.Grouped, ids kernels.Mat) {
+	a, b := arg{"y", y}, c.grouped("GroupedEmbed", table)
+	a.want("GroupedEmbed", -1, table.Cols, kernels.F32)
+	if table.Order.Cols != 0 {
+		bug("GroupedEmbed", "table has an order of columns")
+	}
+	c.indices("GroupedEmbed", arg{"ids", ids}, y.Rows, 0, table.Rows)
+	a.apart("GroupedEmbed", b)
+	a.apart("GroupedEmbed", arg{"ids", ids})
+	c.Stream.GroupedEmbed(y, table, ids)
 }
 
 func (c *checked) Bias(y, bias kernels.Mat) {

@@ -43,33 +43,43 @@ type args struct {
 	heads                                 int
 	eps                                   float32
 	mode                                  kernels.Mode
+	grouped                               kernels.Grouped
+	first                                 int
+	codes, scales, zeros                  []byte
 }
 
 func good() *args {
 	blocks := mat(3, 4, i32)
 	copy(blocks.Host, kernels.Int32Bytes([]int32{4, 0, 99, 99, 1, 2, 3, 99, 99, 99, 99, 99}))
-	return &args{
+	a := &args{
 		y: mat(5, 24, f32), x: mat(5, 24, f32), w: mat(24, 24, f16), row: mat(1, 24, f32), ids: column(0, 23, 1, 2, 3),
 		pos: column(0, 1, 2, 3, 4), slots: column(-1, 19, 0, -1, 7), angles: mat(5, 6, f32),
 		kv:        kernels.Pages{K: mat(5, 3*4*8, f16), V: mat(5, 3*4*8, f16), Heads: 3, KeyDim: 8, ValueDim: 8, BlockTokens: 4},
 		seqs:      kernels.Seqs{Count: 2, Rows: column(0, 2, 4, 99), From: column(6, 10, 99), Blocks: blocks},
 		attention: kernels.Attention{Heads: 3, Scale: 1}, bytes: make([]byte, 5*24*4), heads: 3, eps: 1e-5,
+		grouped: kernels.Grouped{Rows: 24, Cols: 24, Bits: 3, Group: 32, ScaleType: f16, Zeros: true},
+		first:   16, codes: make([]byte, 8*24), scales: make([]byte, 8*2), zeros: make([]byte, 8),
 	}
+	a.grouped.Packed = mat(1, a.grouped.PackedBytes(), kernels.U8)
+	return a
 }
 
 var verbs = map[string]func(s kernels.Stream, a *args){
-	"Upload":   func(s kernels.Stream, a *args) { s.Upload(a.x, a.bytes) },
-	"Download": func(s kernels.Stream, a *args) { s.Download(a.bytes, a.x) },
-	"Embed":    func(s kernels.Stream, a *args) { s.Embed(a.y, a.w, a.ids) },
-	"Gather":   func(s kernels.Stream, a *args) { s.Gather(a.y, a.x, a.pos) },
-	"MatMul":   func(s kernels.Stream, a *args) { s.MatMul(a.y, a.x, a.w, a.mode) },
-	"Bias":     func(s kernels.Stream, a *args) { s.Bias(a.y, a.row) },
-	"RMSNorm":  func(s kernels.Stream, a *args) { s.RMSNorm(a.y, a.x, a.row, a.eps) },
-	"Angles":   func(s kernels.Stream, a *args) { s.Angles(a.angles, a.pos, a.row.Window(0, 3), 1) },
-	"Rotate":   func(s kernels.Stream, a *args) { s.Rotate(a.x, a.angles, a.heads) },
-	"Store":    func(s kernels.Stream, a *args) { s.Store(a.kv, a.x, a.y, a.slots) },
-	"Attend":   func(s kernels.Stream, a *args) { s.Attend(a.y, a.x, a.kv, a.seqs, a.attention) },
-	"SwiGLU":   func(s kernels.Stream, a *args) { s.SwiGLU(a.y, a.x, a.x) },
+	"Upload":        func(s kernels.Stream, a *args) { s.Upload(a.x, a.bytes) },
+	"Download":      func(s kernels.Stream, a *args) { s.Download(a.bytes, a.x) },
+	"Embed":         func(s kernels.Stream, a *args) { s.Embed(a.y, a.w, a.ids) },
+	"Gather":        func(s kernels.Stream, a *args) { s.Gather(a.y, a.x, a.pos) },
+	"MatMul":        func(s kernels.Stream, a *args) { s.MatMul(a.y, a.x, a.w, a.mode) },
+	"Pack":          func(s kernels.Stream, a *args) { s.Pack(a.grouped, a.first, a.codes, a.scales, a.zeros) },
+	"GroupedMatMul": func(s kernels.Stream, a *args) { s.GroupedMatMul(a.y, a.x, a.grouped, a.mode) },
+	"GroupedEmbed":  func(s kernels.Stream, a *args) { s.GroupedEmbed(a.y, a.grouped, a.ids) },
+	"Bias":          func(s kernels.Stream, a *args) { s.Bias(a.y, a.row) },
+	"RMSNorm":       func(s kernels.Stream, a *args) { s.RMSNorm(a.y, a.x, a.row, a.eps) },
+	"Angles":        func(s kernels.Stream, a *args) { s.Angles(a.angles, a.pos, a.row.Window(0, 3), 1) },
+	"Rotate":        func(s kernels.Stream, a *args) { s.Rotate(a.x, a.angles, a.heads) },
+	"Store":         func(s kernels.Stream, a *args) { s.Store(a.kv, a.x, a.y, a.slots) },
+	"Attend":        func(s kernels.Stream, a *args) { s.Attend(a.y, a.x, a.kv, a.seqs, a.attention) },
+	"SwiGLU":        func(s kernels.Stream, a *args) { s.SwiGLU(a.y, a.x, a.x) },
 }
 
 // call returns what the checked verb panics with, or nil.
@@ -133,6 +143,29 @@ func TestCheckedRefuses(t *testing.T) {
 		{"MatMul", "has no memory", func(a *args) { a.w.Host = nil }},
 		{"MatMul", "has 10 bytes", func(a *args) { a.w.Host = a.w.Host[:10] }},
 		{"MatMul", "middle of an element", func(a *args) { a.w.Host = append(a.w.Host, 0)[1:] }},
+		{"Pack", "matrix of 5 bits", func(a *args) { a.grouped.Bits = 5 }},
+		{"Pack", "groups of 48 columns", func(a *args) { a.grouped.Group = 48 }},
+		{"Pack", "scales of type i32", func(a *args) { a.grouped.ScaleType = i32 }},
+		{"Pack", "w.Packed is 1 x 479 u8 stride 480, want 480 columns", func(a *args) { a.grouped.Packed = a.grouped.Packed.Window(0, 479) }},
+		{"Pack", "192 codes from row 8 on", func(a *args) { a.first = 8 }},
+		{"Pack", "192 codes from row 32 on", func(a *args) { a.first = 32 }},
+		{"Pack", "168 codes from row 16 on", func(a *args) { a.codes = a.codes[:7*24] }},
+		{"Pack", "14 bytes of scales and 8 of zeros, want 16 and 8", func(a *args) { a.scales = a.scales[:14] }},
+		{"Pack", "16 bytes of scales and 0 of zeros, want 16 and 8", func(a *args) { a.zeros = nil }},
+		{"Pack", "codes[7] is 8, of 3 bits", func(a *args) { a.codes[7] = 8 }},
+		{"GroupedMatMul", "want 25 columns", func(a *args) { a.grouped.Rows = 25 }},
+		{"GroupedMatMul", "want 23 columns", func(a *args) { a.grouped.Cols = 23 }},
+		{"GroupedMatMul", "w.Packed is 1 x 479 u8 stride 480, want 480 columns", func(a *args) { a.grouped.Packed = a.grouped.Packed.Window(0, 479) }},
+		{"GroupedMatMul", "mode is 2", func(a *args) { a.mode = 2 }},
+		{"GroupedMatMul", "overlap", func(a *args) { a.y = a.x }},
+		{"GroupedMatMul", "w.Order is 1 x 23 i32, want 24 columns", func(a *args) { a.grouped.Order = mat(1, 23, i32) }},
+		{"GroupedMatMul", "w.Order[3] is 24, want [0, 24)", func(a *args) {
+			a.grouped.Order = mat(1, 24, i32)
+			a.grouped.Order.Int32s(0)[3] = 24
+		}},
+		{"GroupedEmbed", "ids[1] is 24, want [0, 24)", func(a *args) { a.ids = column(0, 24, 1, 2, 3) }},
+		{"GroupedEmbed", "want 24 columns", func(a *args) { a.y = mat(5, 23, f32) }},
+		{"GroupedEmbed", "has an order", func(a *args) { a.grouped.Order = mat(1, 24, i32) }},
 		{"Bias", "want 1 rows", func(a *args) { a.row = mat(2, 24, f32) }},
 		{"Bias", "want 24 columns", func(a *args) { a.row = mat(1, 23, f32) }},
 		{"RMSNorm", "gain is 1 x 7", func(a *args) { a.row = mat(1, 7, f32) }},

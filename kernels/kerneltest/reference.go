@@ -12,13 +12,14 @@ import (
 // listed: their results must be equal.
 var bounds = map[string][3]float64{
 	//          f32    f16    bf16
-	"MatMul":  {2e-12, 2e-12, 2e-12},
-	"Bias":    {4e-15},
-	"RMSNorm": {5e-13},
-	"Angles":  {5e-15},
-	"Rotate":  {1e-14},
-	"SwiGLU":  {2e-14},
-	"Attend":  {4e-13, 4e-13, 4e-13},
+	"MatMul":        {2e-12, 2e-12, 2e-12},
+	"GroupedMatMul": {2e-12},
+	"Bias":          {4e-15},
+	"RMSNorm":       {5e-13},
+	"Angles":        {5e-15},
+	"Rotate":        {1e-14},
+	"SwiGLU":        {2e-14},
+	"Attend":        {4e-13, 4e-13, 4e-13},
 }
 
 // round returns f rounded to type t: to nearest, ties to even, infinite where t has no room.

@@ -13,7 +13,7 @@ import (
 var types = []kernels.DType{kernels.F32, kernels.F16, kernels.BF16}
 
 func testUpload(b *bench) {
-	for _, t := range []kernels.DType{kernels.F32, kernels.F16, kernels.BF16, kernels.I32} {
+	for _, t := range []kernels.DType{kernels.F32, kernels.F16, kernels.BF16, kernels.I32, kernels.U8} {
 		for n := 1; n <= 33; n++ {
 			b.reset()
 			m := b.take(n, 34-n, t)

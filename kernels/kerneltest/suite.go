@@ -11,12 +11,11 @@ import (
 	"eckart/kernels"
 )
 
-// Run holds dev to every verb. Under -short the real sizes and two thirds of the cases of Attend are left out.
-func Run(t *testing.T, dev kernels.Device) {
-	for _, v := range []struct {
-		name string
-		test func(*bench)
-	}{
+// Run holds dev to every verb. rounds says that its GroupedMatMul rounds activations: they are then rounded before they
+// are multiplied in float64, so that the bound stays as narrow. Under -short the real sizes and two thirds of the cases
+// of Attend are left out.
+func Run(t *testing.T, dev kernels.Device, rounds bool) {
+	run(t, dev, rounds, []verb{
 		{"Upload", testUpload},
 		{"Embed", testEmbed},
 		{"Gather", testGather},
@@ -34,9 +33,33 @@ func Run(t *testing.T, dev kernels.Device) {
 		{"Company/MatMul", testMatMulInCompany},
 		{"Company/Attend", testAttendInCompany},
 		{"Company/Unseen", testAttendUnseen},
-	} {
+	})
+	RunGrouped(t, dev, rounds)
+}
+
+// RunGrouped holds dev to the verbs of grouped matrices, as Run does.
+func RunGrouped(t *testing.T, dev kernels.Device, rounds bool) {
+	run(t, dev, rounds, []verb{
+		{"Pack", testPack},
+		{"GroupedMatMul", testGroupedMatMul},
+		{"GroupedExtremes", testGroupedExtremes},
+		{"GroupedNotFinite", testGroupedNotFinite},
+		{"GroupedMagnitudes", testGroupedMagnitudes},
+		{"Company/GroupedMatMul", testGroupedInCompany},
+	})
+}
+
+// verb is a test of the suite.
+type verb struct {
+	name string
+	test func(*bench)
+}
+
+func run(t *testing.T, dev kernels.Device, rounds bool, verbs []verb) {
+	for _, v := range verbs {
 		t.Run(v.name, func(t *testing.T) {
 			b := newBench(t, dev)
+			b.rounds = rounds
 			defer b.close()
 			v.test(b)
 		})
@@ -54,6 +77,7 @@ func Same(t *testing.T, a, b kernels.Device) {
 	}{
 		{"rows", sampleRows},
 		{"MatMul", sampleMatMul},
+		{"GroupedMatMul", sampleGrouped},
 		{"Attend", sampleAttend},
 	} {
 		sameBits(t, v.name+" on "+b.Name(), v.run(two), v.run(one))

@@ -2,5 +2,25 @@
 
 package cpu
 
-// groupedFor returns the code for isa.
-func groupedFor(ISA) groupedCode { return groupedGeneric() }
+import "golang.org/x/sys/cpu"
+
+// groupedFor returns the code for isa. AVX-512 without VNNI has nothing over AVX2 here.
+func groupedFor(isa ISA) groupedCode {
+	switch {
+	case isa == AVX512 && cpu.X86.HasAVX512VNNI:
+		return groupedCode{
+			panel:  16,
+			record: recordAVX2,
+			one:    [9]groupedFunc{2: product2AVX512VNNI, 3: product3AVX512VNNI, 4: product4AVX512VNNI, 8: product8AVX512VNNI},
+			some:   [9]groupedFunc{2: products2AVX512VNNI, 3: products3AVX512VNNI, 4: products4AVX512VNNI, 8: products8AVX512VNNI},
+		}
+	case isa == AVX512 || isa == AVX2:
+		return groupedCode{
+			panel:  8,
+			record: recordAVX2,
+			one:    [9]groupedFunc{2: product2AVX2, 3: product3AVX2, 4: product4AVX2, 8: product8AVX2},
+			some:   [9]groupedFunc{2: products2AVX2, 3: products3AVX2, 4: products4AVX2, 8: products8AVX2},
+		}
+	}
+	return groupedGeneric()
+}

@@ -52,3 +52,77 @@ func TestGroupedPackUnpack(t *testing.T) {
 		}
 	}
 }
+
+// packed returns copies of a random grouped matrix, side by side in memory like an arena's.
+func packed(b *testing.B, s *Stream, w kernels.Grouped, copies int) []kernels.Grouped {
+	b.Helper()
+	rng := rand.New(rand.NewPCG(3, 4))
+	codes, scales := make([]byte, w.Rows*w.Cols), make([]byte, w.Rows*w.Groups()*w.ScaleType.Bytes())
+	for i := range codes {
+		codes[i] = byte(rng.Uint32()) & byte(1<<w.Bits-1)
+	}
+	for i := range len(scales) / 2 {
+		scales[2*i+1] = 0x20 // 2^-7 in F16
+	}
+	size := (w.PackedBytes() + kernels.Align - 1) / kernels.Align * kernels.Align
+	mem, err := reserve(int64(size * copies))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = release(mem) })
+	all := make([]kernels.Grouped, copies)
+	for i := range all {
+		w.Packed = kernels.Mat{Span: kernels.Span{Host: mem[i*size:][:w.PackedBytes()]}, Rows: 1, Cols: w.PackedBytes(), Stride: w.PackedBytes(), Type: kernels.U8}
+		if i == 0 {
+			s.Pack(w, 0, codes, scales, nil)
+		} else {
+			copy(w.Packed.Host, all[0].Packed.Host)
+		}
+		all[i] = w
+	}
+	return all
+}
+
+func BenchmarkGroupedMatMul(b *testing.B) {
+	for _, isa := range ISAs()[1:] {
+		for _, threads := range []int{1, 2} {
+			s := openStream(b, Options{ISA: isa}, threads)
+			for _, bits := range []int{8, 4, 3, 2} {
+				for _, shape := range []struct{ rows, cols int }{{960, 960}, {2048, 2048}, {8192, 2048}, {2048, 8192}} {
+					w := kernels.Grouped{Rows: shape.rows, Cols: shape.cols, Bits: bits, Group: 32, ScaleType: kernels.F16}
+					// Twice the cache apart, so that a step's weights come from memory as they do in a model.
+					copies := max(1, (64<<20)/w.PackedBytes())
+					all := packed(b, s, w, copies)
+					for _, tokens := range []int{1, 4, 8, 16, 512} {
+						x, y := matrix(b, tokens, w.Cols, kernels.F32), matrix(b, tokens, w.Rows, kernels.F32)
+						b.Run(fmt.Sprintf("%s/threads=%d/int%d/%dx%d/tokens=%d", isa, threads, bits, w.Rows, w.Cols, tokens), func(b *testing.B) {
+							i := 0
+							for b.Loop() {
+								s.GroupedMatMul(y, x, all[i%copies], kernels.Set)
+								i++
+							}
+							b.SetBytes(int64(w.PackedBytes()))
+							b.ReportMetric(float64(tokens*w.Rows*w.Cols)*float64(b.N)/float64(b.Elapsed().Nanoseconds()), "GMAC/s")
+							b.ReportMetric(0, "ns/op")
+						})
+					}
+				}
+			}
+		}
+	}
+}
+
+// BenchmarkPack measures codes a second, as loading packs them.
+func BenchmarkPack(b *testing.B) {
+	s := openStream(b, Options{}, 2)
+	for _, bits := range []int{8, 4, 3, 2} {
+		b.Run(fmt.Sprintf("int%d", bits), func(b *testing.B) {
+			w := packed(b, s, kernels.Grouped{Rows: 2048, Cols: 2048, Bits: bits, Group: 32, ScaleType: kernels.F16}, 1)[0]
+			codes, scales := make([]byte, w.Rows*w.Cols), make([]byte, w.Rows*w.Groups()*2)
+			for b.Loop() {
+				s.Pack(w, 0, codes, scales, nil)
+			}
+			b.SetBytes(int64(len(codes)))
+		})
+	}
+}

@@ -1,0 +1,290 @@
+// Command grouped writes the products of package kernels/cpu with grouped matrices: grouped_avx2_amd64.s and
+// grouped_avx512vnni_amd64.s with their Go declarations. Run it through go generate.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"log"
+
+	"github.com/mmcloughlin/avo/build"
+	"github.com/mmcloughlin/avo/buildtags"
+	"github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+var isaFlag = flag.String("isa", "", "instruction set: avx2 or avx512vnni")
+
+func main() {
+	flag.Parse()
+	t, ok := map[string]isa{"avx2": avx2{}, "avx512vnni": avx512vnni{}}[*isaFlag]
+	if !ok {
+		log.Fatalf("generate grouped: unknown -isa %q", *isaFlag)
+	}
+	build.Constraint(buildtags.Not("purego"))
+	for _, bits := range []int{8, 4, 3, 2} {
+		(&product{isa: t, bits: bits, one: true}).emit()
+		(&product{isa: t, bits: bits}).emit()
+	}
+	if *isaFlag == "avx2" {
+		record()
+	}
+	build.Generate()
+}
+
+const (
+	quads = 8 // of a block
+
+	// A record of activations: the bytes of a block, the scale, the sum.
+	scaleAt     = 32
+	sumAt       = 36
+	recordBytes = 40
+
+	// aheadBytes is how far ahead of itself a product asks for weights.
+	aheadBytes = 1536
+)
+
+// An isa emits what differs between vector widths. A vector has a lane of 32 bits for each row of a panel.
+type isa interface {
+	name() string
+	rows() int // of a panel
+	vec() reg.VecVirtual
+	// constants returns those that the loop needs.
+	constants(bits int) []uint32
+	// constant returns a vector of v in every lane; scarce says that there are few registers left.
+	constant(v uint32, scarce bool) operand.Op
+	and(a operand.Op, b, dst reg.VecVirtual)
+	// merge sets dst to dst or a and mask.
+	merge(mask operand.Op, a, dst reg.VecVirtual)
+	// zeroPoints makes of the zero points z, one in a lane, what correct takes; symmetric is what it is without any.
+	zeroPoints(bits int, z reg.VecVirtual)
+	symmetric(bits int) uint32
+	// codes loads quad j of codes of 8 bits for dot.
+	codes(p *product, j int) reg.VecVirtual
+	// dot returns the products of a block, given its codes by quad, with the record at x.
+	dot(p *product, x reg.GPVirtual, codes func(j int) reg.VecVirtual) reg.VecVirtual
+	// scaled returns scale times the scale of the record at x.
+	scaled(x reg.GPVirtual, scale reg.VecVirtual) reg.VecVirtual
+	copyConstant(c operand.Op, dst reg.VecVirtual)
+}
+
+// product is a groupedFunc under construction. For one token it multiplies as it unpacks and keeps the sums in a
+// register. For many it unpacks a block once, to registers, and runs along the tokens, whose sums lie in memory.
+type product struct {
+	isa
+	bits int
+	one  bool
+
+	w           reg.GPVirtual // the block
+	zeros       reg.GPVirtual // whether there are zero points
+	scale, zero reg.VecVirtual
+	masks       map[uint32]operand.Op
+	loaded      map[int]reg.VecVirtual // vectors of the block, for one token
+}
+
+// mask returns one of the constants of the loop.
+func (p *product) mask(v uint32) operand.Op {
+	if p.masks[v] == nil {
+		p.masks[v] = p.constant(v, !p.one && v != ones)
+	}
+	return p.masks[v]
+}
+
+// masksOf are the masks of unpack by the bits of a code.
+var masksOf = map[int][]uint32{4: {0x0f0f0f0f}, 3: {0x03030303, 0x04040404}, 2: {0x03030303}}
+
+// ones is 1 in every 16 bits.
+const ones = 0x00010001
+
+// vector returns the address of vector i of the block.
+func (p *product) vector(i int) operand.Mem {
+	return operand.Mem{Base: p.w, Disp: i * p.rows() * 4}
+}
+
+// load returns vector i of the block, which stays in its register.
+func (p *product) load(i int) reg.VecVirtual {
+	if p.loaded[i] == nil {
+		p.loaded[i] = p.vec()
+		p.move(p.vector(i), p.loaded[i])
+	}
+	return p.loaded[i]
+}
+
+func (p *product) move(m operand.Mem, v reg.VecVirtual) { build.VMOVUPS(m, v) }
+
+// unpack returns the codes of quad j, as unsigned bytes where they have less than 8 bits.
+func (p *product) unpack(j int) reg.VecVirtual {
+	v := p.vec()
+	switch p.bits {
+	case 8:
+		return p.isa.codes(p, j)
+	case 4:
+		from := p.load(j % 4)
+		if j >= 4 {
+			build.VPSRLW(operand.U8(4), from, v)
+			from = v
+		}
+		p.and(p.mask(0x0f0f0f0f), from, v)
+	default:
+		from := p.load(j % 2)
+		if j >= 2 {
+			build.VPSRLW(operand.U8(j/2*2), from, v)
+			from = v
+		}
+		p.and(p.mask(0x03030303), from, v)
+		if p.bits == 3 {
+			third, t := p.load(2), p.vec()
+			switch {
+			case j < 2:
+				build.VPSLLW(operand.U8(2-j), third, t)
+			case j == 2:
+				t = third
+			default:
+				build.VPSRLW(operand.U8(j-2), third, t)
+			}
+			p.merge(p.mask(0x04040404), t, v)
+		}
+	}
+	return v
+}
+
+// order is in which order quads are unpacked: those from one vector side by side.
+func (p *product) order() []int {
+	switch p.bits {
+	case 8:
+		return []int{0, 1, 2, 3, 4, 5, 6, 7}
+	case 4:
+		return []int{0, 4, 1, 5, 2, 6, 3, 7}
+	}
+	return []int{0, 2, 4, 6, 1, 3, 5, 7}
+}
+
+func (p *product) blockBytes() int { return p.rows() * 4 * p.bits }
+
+func (p *product) emit() {
+	name := fmt.Sprintf("products%d%s", p.bits, p.name())
+	if p.one {
+		name = fmt.Sprintf("product%d%s", p.bits, p.name())
+	}
+	build.TEXT(name, build.NOSPLIT, "func(sums *float32, x, w *byte, tokens, blocks, groupBlocks, scaleType int, zeros bool)")
+	if p.one {
+		build.Doc(fmt.Sprintf("%s is a groupedFunc for one token and codes of %d bits.", name, p.bits))
+	} else {
+		build.Doc(fmt.Sprintf("%s is a groupedFunc for codes of %d bits.", name, p.bits))
+	}
+	build.Pragma("noescape")
+	p.masks = map[uint32]operand.Op{}
+	sums, x, left := param("sums"), param("x"), param("blocks")
+	p.w = param("w")
+	p.zeros = build.GP64()
+	flag := build.Load(build.Param("zeros"), build.GP8())
+	build.MOVBQZX(flag, p.zeros)
+	p.scale, p.zero = p.vec(), p.vec()
+
+	for _, v := range p.constants(p.bits) {
+		p.mask(v)
+	}
+	var sum reg.VecVirtual
+	if p.one {
+		sum = p.vec()
+		build.VXORPS(sum, sum, sum)
+	} else {
+		p.clear(sums)
+	}
+
+	build.Label("group")
+	p.groupScales()
+	n := build.GP64()
+	build.MOVQ(operand.NewParamAddr("groupBlocks", 40), n)
+	build.CMPQ(left, n)
+	build.CMOVQLT(left, n)
+	build.SUBQ(n, left)
+
+	build.Label("block")
+	p.loaded = map[int]reg.VecVirtual{}
+	for i := 0; i < p.blockBytes(); i += 64 {
+		build.PREFETCHT0(operand.Mem{Base: p.w, Disp: aheadBytes + i})
+	}
+	if p.one {
+		dot := p.dot(p, x, p.unpack)
+		build.VCVTDQ2PS(dot, dot)
+		build.VFMADD231PS(p.scaled(x, p.scale), dot, sum)
+		build.ADDQ(operand.U32(recordBytes), x)
+	} else {
+		var codes [quads]reg.VecVirtual
+		for _, j := range p.order() {
+			codes[j] = p.unpack(j)
+		}
+		to, tokens := build.GP64(), param("tokens")
+		build.MOVQ(sums, to)
+		build.Label("token")
+		dot := p.dot(p, x, func(j int) reg.VecVirtual { return codes[j] })
+		build.VCVTDQ2PS(dot, dot)
+		build.VFMADD213PS(operand.Mem{Base: to}, p.scaled(x, p.scale), dot)
+		build.VMOVUPS(dot, operand.Mem{Base: to})
+		build.ADDQ(operand.U32(recordBytes), x)
+		build.ADDQ(operand.U32(p.rows()*4), to)
+		build.DECQ(tokens)
+		build.JNZ(operand.LabelRef("token"))
+	}
+	build.ADDQ(operand.U32(p.blockBytes()), p.w)
+	build.DECQ(n)
+	build.JNZ(operand.LabelRef("block"))
+	build.TESTQ(left, left)
+	build.JNZ(operand.LabelRef("group"))
+	if p.one {
+		build.VMOVUPS(sum, operand.Mem{Base: sums})
+	}
+	build.VZEROUPPER()
+	build.RET()
+}
+
+// clear sets the sums of all tokens to zero.
+func (p *product) clear(sums reg.GPVirtual) {
+	zero, to, tokens := p.vec(), build.GP64(), param("tokens")
+	build.VXORPS(zero, zero, zero)
+	build.MOVQ(sums, to)
+	build.Label("clear")
+	build.VMOVUPS(zero, operand.Mem{Base: to})
+	build.ADDQ(operand.U32(p.rows()*4), to)
+	build.DECQ(tokens)
+	build.JNZ(operand.LabelRef("clear"))
+}
+
+// groupScales reads what stands before the blocks of a group.
+func (p *product) groupScales() {
+	from := operand.Mem{Base: p.w}
+	kind := param("scaleType")
+	build.CMPQ(kind, operand.U8(1))
+	build.JEQ(operand.LabelRef("f16"))
+	build.JGT(operand.LabelRef("bf16"))
+	build.VMOVUPS(from, p.scale)
+	build.ADDQ(operand.U32(p.rows()*4), p.w)
+	build.JMP(operand.LabelRef("points"))
+	build.Label("bf16")
+	build.VPMOVZXWD(from, p.scale)
+	build.VPSLLD(operand.U8(16), p.scale, p.scale)
+	build.ADDQ(operand.U32(p.rows()*2), p.w)
+	build.JMP(operand.LabelRef("points"))
+	build.Label("f16")
+	build.VCVTPH2PS(from, p.scale)
+	build.ADDQ(operand.U32(p.rows()*2), p.w)
+
+	build.Label("points")
+	build.TESTQ(p.zeros, p.zeros)
+	build.JZ(operand.LabelRef("symmetric"))
+	build.VPMOVZXBD(from, p.zero)
+	p.zeroPoints(p.bits, p.zero)
+	build.ADDQ(operand.U32(p.rows()), p.w)
+	build.JMP(operand.LabelRef("scaled"))
+	build.Label("symmetric")
+	p.copyConstant(p.constant(p.symmetric(p.bits), true), p.zero)
+	build.Label("scaled")
+}
+
+// param loads a parameter of 64 bits into a register.
+func param(name string) reg.GPVirtual {
+	r := build.GP64()
+	build.Load(build.Param(name), r)
+	return r
+}

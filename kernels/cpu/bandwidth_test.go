@@ -1,39 +1,34 @@
 package cpu
 
 import (
-	"bytes"
 	"fmt"
 	"testing"
+
+	"eckart/kernels"
 )
-
-// search reads memory as fast as the standard library can: it looks for a byte that is not there.
-type search struct{ chunks [][]byte }
-
-func (s *search) do(_, chunk int) {
-	if bytes.IndexByte(s.chunks[chunk], 1) >= 0 {
-		panic("BUG: found")
-	}
-}
 
 // BenchmarkRead measures what a product with one row can reach at best: the machine's bandwidth of reading.
 func BenchmarkRead(b *testing.B) {
-	const size, part = 256 << 20, 128 << 10
-	mem, err := reserve(size)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer release(mem)
-	clear(mem)
+	const size = 256 << 20
 	for _, threads := range []int{1, 2} {
 		b.Run(fmt.Sprintf("threads=%d", threads), func(b *testing.B) {
-			p := newPool(threads)
-			defer p.close()
-			s := &search{}
-			for at := 0; at < size; at += part {
-				s.chunks = append(s.chunks, mem[at:at+part])
+			d, err := Open(Options{Threads: threads})
+			if err != nil {
+				b.Fatal(err)
 			}
+			defer d.Close()
+			a, err := d.NewArena(size)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer a.Close()
+			m, err := a.Alloc(1, size/4, kernels.F32)
+			if err != nil {
+				b.Fatal(err)
+			}
+			clear(m.Host) // memory that was never written is one page of zeros
 			for b.Loop() {
-				p.run(len(s.chunks), s)
+				d.Sweep(m)
 			}
 			b.SetBytes(size)
 		})

@@ -7,11 +7,15 @@ type code struct {
 	grouped   groupedCode
 	rows      rowsCode
 	attention attentionCode
+	sweep     sweepFunc // nil for plain Go
 }
 
 // codeFor returns the routines for isa and for what activations may be rounded to.
 func codeFor(isa ISA, a Activations) code {
-	c := code{matMul: matMulFor(isa, a == ActivationsBF16), grouped: groupedFor(isa), rows: rowsFor(isa), attention: attentionFor(isa)}
+	c := code{
+		matMul: matMulFor(isa, a == ActivationsBF16), grouped: groupedFor(isa), rows: rowsFor(isa),
+		attention: attentionFor(isa), sweep: sweepFor(isa),
+	}
 	c.grouped.integer = a != ActivationsF32
 	return c
 }

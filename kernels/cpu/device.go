@@ -78,6 +78,10 @@ func (d *Device) Threads() int { return d.pool.threads }
 // smaller of what the system and what the process's memory limit leave. Both are 0 where the system does not tell.
 func (d *Device) Memory() (free, total int64) { return memory() }
 
+// LastLevelCache returns the bytes of the caches that stand before main memory, for the processors that this process may
+// use; 0 where the system does not tell.
+func LastLevelCache() int64 { return lastLevelCache() }
+
 // NewArena reserves bytes of host memory. Pages take up memory when they are first written.
 func (d *Device) NewArena(bytes int64) (kernels.Arena, error) {
 	if bytes < 0 {

@@ -9,3 +9,5 @@ package cpu
 //go:generate go -C ../../internal/gen run ./rows -isa avx2 -out ../../kernels/cpu/rows_avx2_amd64.s -stubs ../../kernels/cpu/rows_avx2_amd64.go -pkg cpu
 //go:generate go -C ../../internal/gen run ./grouped -isa avx512vnni -out ../../kernels/cpu/grouped_avx512vnni_amd64.s -stubs ../../kernels/cpu/grouped_avx512vnni_amd64.go -pkg cpu
 //go:generate go -C ../../internal/gen run ./grouped -isa avx2 -out ../../kernels/cpu/grouped_avx2_amd64.s -stubs ../../kernels/cpu/grouped_avx2_amd64.go -pkg cpu
+//go:generate go -C ../../internal/gen run ./sweep -isa avx512 -out ../../kernels/cpu/sweep_avx512_amd64.s -stubs ../../kernels/cpu/sweep_avx512_amd64.go -pkg cpu
+//go:generate go -C ../../internal/gen run ./sweep -isa avx2 -out ../../kernels/cpu/sweep_avx2_amd64.s -stubs ../../kernels/cpu/sweep_avx2_amd64.go -pkg cpu

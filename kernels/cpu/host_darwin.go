@@ -25,6 +25,17 @@ func cores() int {
 	return math.MaxInt
 }
 
+// lastLevelCache returns the bytes of the second-level cache, which a cluster of cores shares; the system does not tell of
+// the one behind it.
+func lastLevelCache() int64 {
+	for _, key := range []string{"hw.l3cachesize", "hw.perflevel0.l2cachesize", "hw.l2cachesize"} {
+		if n, err := unix.SysctlUint64(key); err == nil && n > 0 {
+			return int64(n)
+		}
+	}
+	return 0
+}
+
 // memory returns all of main memory as the total. The free pages alone would be far too little, since the system
 // fills memory with caches that it gives up; half of the total is a safe guess.
 func memory() (free, total int64) {

@@ -56,6 +56,53 @@ func countCores(root string, allowed func(int) bool, n int) int {
 	return len(distinct)
 }
 
+// lastLevelCache returns the bytes of the last-level caches of the processors that this process's affinity allows.
+func lastLevelCache() int64 {
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &set); err != nil {
+		return 0
+	}
+	return sumCaches("/sys/devices/system/cpu", set.IsSet, set.Count())
+}
+
+// sumCaches adds up the distinct caches of the highest level that the n logical processors for which allowed holds have.
+// 0 stands for unknown.
+func sumCaches(root string, allowed func(int) bool, n int) int64 {
+	highest, sizes := int64(0), map[string]int64{} // of the caches of that level, by the processors that share one
+	for id, found := 0, 0; found < n && id < 1<<16; id++ {
+		if !allowed(id) {
+			continue
+		}
+		found++
+		for i := 0; ; i++ {
+			dir := fmt.Sprintf("%s/cpu%d/cache/index%d/", root, id, i)
+			level, ok := readCount(dir + "level")
+			if !ok {
+				break
+			}
+			text, err := os.ReadFile(dir + "size")
+			if err != nil || level < highest {
+				continue
+			}
+			kib, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(string(text)), "K"), 10, 64)
+			sharers, err2 := os.ReadFile(dir + "shared_cpu_list")
+			if err != nil || err2 != nil {
+				continue
+			}
+			if level > highest {
+				highest = level
+				clear(sizes)
+			}
+			sizes[string(bytes.TrimSpace(sharers))] = kib << 10
+		}
+	}
+	var sum int64
+	for _, s := range sizes {
+		sum += s
+	}
+	return sum
+}
+
 // memory returns the smaller of what the machine and the process's control groups have, and have left.
 func memory() (free, total int64) {
 	free, total = machineMemory("/proc/meminfo")

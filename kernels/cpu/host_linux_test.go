@@ -101,3 +101,38 @@ func TestLimitMemory(t *testing.T) {
 		}
 	}
 }
+
+func TestSumCaches(t *testing.T) {
+	// Two groups of two processors with a third level each, as in an EPYC.
+	files := map[string]string{}
+	for id := range 4 {
+		for i, c := range []struct{ level, size, shared string }{
+			{"1", "32K", fmt.Sprint(id)},
+			{"1", "32K", fmt.Sprint(id)},
+			{"2", "512K", fmt.Sprint(id)},
+			{"3", "32768K", fmt.Sprintf("%d-%d", id/2*2, id/2*2+1)},
+		} {
+			dir := fmt.Sprintf("cpu%d/cache/index%d/", id, i)
+			files[dir+"level"], files[dir+"size"], files[dir+"shared_cpu_list"] = c.level+"\n", c.size+"\n", c.shared+"\n"
+		}
+	}
+	root := write(t, files)
+	for _, c := range []struct {
+		root    string
+		allowed []int
+		want    int64
+	}{
+		{root, []int{0, 1, 2, 3}, 64 << 20},
+		{root, []int{0, 1}, 32 << 20},
+		{root, []int{1, 2}, 64 << 20},
+		{t.TempDir(), []int{0, 1}, 0},
+	} {
+		allowed := map[int]bool{}
+		for _, id := range c.allowed {
+			allowed[id] = true
+		}
+		if got := sumCaches(c.root, func(id int) bool { return allowed[id] }, len(allowed)); got != c.want {
+			t.Errorf("processors %v: %d bytes, want %d", c.allowed, got, c.want)
+		}
+	}
+}

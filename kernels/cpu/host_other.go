@@ -15,3 +15,6 @@ func cores() int { return math.MaxInt }
 
 // memory does not know.
 func memory() (free, total int64) { return 0, 0 }
+
+// lastLevelCache does not know.
+func lastLevelCache() int64 { return 0 }

@@ -1,0 +1,6 @@
+//go:build !amd64 || purego
+
+package cpu
+
+// sweepFor returns nothing: plain Go runs.
+func sweepFor(ISA) sweepFunc { return nil }

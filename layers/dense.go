@@ -39,28 +39,33 @@ func (d *Dense) Dense() ([]float32, error) {
 
 // Bind places the matrix in the arena, in the type it is stored in.
 func (d *Dense) Bind(a kernels.Arena, s kernels.Stream) (Linear, error) {
-	return bindDense(a, s, d)
-}
-
-// bindDense places matrices of equal type and width below one another and returns them as one.
-func bindDense(a kernels.Arena, s kernels.Stream, members ...*Dense) (*denseLinear, error) {
-	first := members[0].weight
-	rows := 0
-	for _, d := range members {
-		rows += d.weight.Rows
-	}
-	m, err := a.Alloc(rows, first.Cols, first.Type)
+	m, err := a.Alloc(d.weight.Rows, d.weight.Cols, d.weight.Type)
 	if err != nil {
 		return nil, err
 	}
-	row := 0
-	for _, d := range members {
-		if err := d.weight.load(m.Slice(row, d.weight.Rows), s); err != nil {
-			return nil, err
+	return &denseLinear{m}, d.weight.load(m, s)
+}
+
+// stack implements stacker.
+func (d *Dense) stack(members []Member) Weight {
+	all := d.weight
+	all.Rows = 0
+	parts := make([]Part, len(members))
+	for i, m := range members {
+		o, ok := m.Weight.(*Dense)
+		if !ok || o.weight.Type != all.Type || o.weight.Cols != all.Cols {
+			return nil
 		}
-		row += d.weight.Rows
+		all.Rows += o.weight.Rows
+		parts[i] = o.weight
 	}
-	return &denseLinear{m}, nil
+	rowBytes := all.Cols * all.Type.Bytes()
+	all.Read = func(dst []byte, row int) error {
+		return spread(members, row, len(dst)/rowBytes, func(i, from, n, at int) error {
+			return parts[i].Read(dst[at*rowBytes:][:n*rowBytes], from)
+		})
+	}
+	return NewDense(all)
 }
 
 // denseLinear multiplies by a matrix as it is.

@@ -8,12 +8,13 @@ import (
 
 // A Member is one matrix of a Group, with its bias if it has one.
 type Member struct {
+	Name   string // for errors
 	Weight Weight
 	Bias   []float32 // nil for none
 }
 
 // A Group is the matrices that read one input: q, k and v, or gate and up, or a single one. What they can share is
-// found when they are bound; dense members of one type become one matrix, and one call.
+// found when they are bound; members that are stored alike become one matrix, and one call.
 type Group struct {
 	Site    string // the input that the members read, as calibration names it
 	linears []Linear
@@ -35,20 +36,16 @@ func BindGroup(a kernels.Arena, s kernels.Stream, site string, members ...Member
 		g.total += out
 		biased = biased || m.Bias != nil
 	}
-	if stack := sameDense(members); stack != nil {
-		l, err := bindDense(a, s, stack...)
+	parts := members
+	if whole := stack(members); whole != nil {
+		parts = []Member{{Weight: whole}}
+	}
+	for _, m := range parts {
+		l, err := m.Weight.Bind(a, s)
 		if err != nil {
-			return nil, err
+			return nil, Named(err, m.Name)
 		}
-		g.linears = []Linear{l}
-	} else {
-		for _, m := range members {
-			l, err := m.Weight.Bind(a, s)
-			if err != nil {
-				return nil, err
-			}
-			g.linears = append(g.linears, l)
-		}
+		g.linears = append(g.linears, l)
 	}
 	if biased {
 		all := make([]float32, 0, g.total)
@@ -62,19 +59,6 @@ func BindGroup(a kernels.Arena, s kernels.Stream, site string, members ...Member
 		}
 	}
 	return g, nil
-}
-
-// sameDense returns the members as dense matrices when all are and have one type and width, else nil.
-func sameDense(members []Member) []*Dense {
-	var all []*Dense
-	for _, m := range members {
-		d, ok := m.Weight.(*Dense)
-		if !ok || len(all) > 0 && (d.weight.Type != all[0].weight.Type || d.weight.Cols != all[0].weight.Cols) {
-			return nil
-		}
-		all = append(all, d)
-	}
-	return all
 }
 
 // Apply computes the members' results side by side: y (tokens, sum of outs), or adds them to it.

@@ -4,12 +4,13 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 
 	"eckart/kernels"
 )
 
 // Grouped is a matrix of small integers with a scale, and maybe a zero point, for each group of columns of a row:
-// s·(q - z), as kernels.Grouped says.
+// s·(q - z), as kernels.Grouped says. Scales are positive and finite.
 type Grouped struct {
 	format kernels.Grouped // Packed and Order have no memory
 	order  []int32         // column i of the codes multiplies column order[i] of x; nil for i itself
@@ -26,7 +27,8 @@ type GroupedRows struct {
 }
 
 // NewGrouped returns the matrix that format describes. read fills dst, whose lengths say how many rows are wanted, with
-// the rows from row on; it may be called from several goroutines at once.
+// the rows from row on; it may be called from several goroutines at once. What it fills in is checked: codes that are
+// too wide, and scales that are not positive and finite, are a *ValueError.
 // order, which may be nil, lists for each column of the codes the column of x that it multiplies, each once.
 func NewGrouped(format kernels.Grouped, order []int32, read func(dst GroupedRows, row int) error) (*Grouped, error) {
 	if err := format.Check(); err != nil {
@@ -60,7 +62,7 @@ func (g *Grouped) Parts() []Part {
 	part := func(name string, t kernels.DType, cols int, fill func(dst []byte, r GroupedRows)) Part {
 		return Part{Name: name, Type: t, Rows: f.Rows, Cols: cols, Read: func(dst []byte, row int) error {
 			r := g.rows(len(dst) / (cols * t.Bytes()))
-			if err := g.read(r, row); err != nil {
+			if err := g.fill(r, row); err != nil {
 				return err
 			}
 			fill(dst, r)
@@ -97,6 +99,75 @@ func packBits(dst, codes []byte, cols, bits int) {
 	}
 }
 
+// fill sets r to the rows from row on and refuses what no matrix has: codes that are wider than Bits, and scales that are
+// not positive and finite.
+func (g *Grouped) fill(r GroupedRows, row int) error {
+	if err := g.read(r, row); err != nil {
+		return err
+	}
+	if i := firstWide(r.Codes, g.format.Bits); i >= 0 {
+		return &ValueError{
+			Row:  row + i/g.format.Cols,
+			What: fmt.Sprintf("the code of column %d is %d, which %d bits do not hold", i%g.format.Cols, r.Codes[i], g.format.Bits),
+		}
+	}
+	if i := firstBadScale(r.Scales, g.format.ScaleType); i >= 0 {
+		bytes := g.format.ScaleType.Bytes()
+		return &ValueError{
+			Row: row + i/g.format.Groups(),
+			What: fmt.Sprintf("the scale of group %d is %g, want a positive finite number",
+				i%g.format.Groups(), decode(r.Scales[i*bytes:][:bytes], g.format.ScaleType)[0]),
+		}
+	}
+	return nil
+}
+
+// firstWide returns the first of codes that bits do not hold, or -1.
+func firstWide(codes []byte, bits int) int {
+	if bits == 8 {
+		return -1
+	}
+	above := byte(0xff << bits)
+	mask := 0x0101010101010101 * uint64(above)
+	i := 0
+	for ; i+32 <= len(codes); i += 32 {
+		c := codes[i : i+32 : i+32]
+		if (binary.NativeEndian.Uint64(c)|binary.NativeEndian.Uint64(c[8:])|
+			binary.NativeEndian.Uint64(c[16:])|binary.NativeEndian.Uint64(c[24:]))&mask != 0 {
+			break
+		}
+	}
+	for ; i < len(codes); i++ {
+		if codes[i]&above != 0 {
+			return i
+		}
+	}
+	return -1
+}
+
+// firstBadScale returns the first of scales, of type t in the host's order, that is not positive and finite, or -1.
+func firstBadScale(scales []byte, t kernels.DType) int {
+	if t == kernels.F32 {
+		for i := 0; i < len(scales); i += 4 {
+			if bits := binary.NativeEndian.Uint32(scales[i:]); bits-1 >= 0x7f800000-1 {
+				return i / 4
+			}
+		}
+		return -1
+	}
+	infinite := uint16(0x7c00)
+	if t == kernels.BF16 {
+		infinite = 0x7f80
+	}
+	for i := 0; i < len(scales); i += 2 {
+		// Zero wraps around; what has a sign is above the infinities.
+		if bits := binary.NativeEndian.Uint16(scales[i:]); bits-1 >= infinite-1 {
+			return i / 2
+		}
+	}
+	return -1
+}
+
 // rows returns memory for n rows.
 func (g *Grouped) rows(n int) GroupedRows {
 	f := g.format
@@ -111,7 +182,7 @@ func (g *Grouped) rows(n int) GroupedRows {
 func (g *Grouped) Dense() ([]float32, error) {
 	f := g.format
 	r := g.rows(f.Rows)
-	if err := g.read(r, 0); err != nil {
+	if err := g.fill(r, 0); err != nil {
 		return nil, err
 	}
 	scales := decode(r.Scales, f.ScaleType)
@@ -131,6 +202,39 @@ func (g *Grouped) Dense() ([]float32, error) {
 	return out, nil
 }
 
+// stack implements stacker.
+func (g *Grouped) stack(members []Member) Weight {
+	f := g.format
+	f.Rows = 0
+	all := make([]*Grouped, len(members))
+	for i, m := range members {
+		o, ok := m.Weight.(*Grouped)
+		if !ok || !o.like(g) {
+			return nil
+		}
+		f.Rows += o.format.Rows
+		all[i] = o
+	}
+	perRow := f.Groups()
+	scaleBytes := perRow * f.ScaleType.Bytes()
+	return &Grouped{f, g.order, func(dst GroupedRows, row int) error {
+		return spread(members, row, len(dst.Codes)/f.Cols, func(i, from, n, at int) error {
+			r := GroupedRows{Codes: dst.Codes[at*f.Cols:][:n*f.Cols], Scales: dst.Scales[at*scaleBytes:][:n*scaleBytes]}
+			if f.Zeros {
+				r.Zeros = dst.Zeros[at*perRow:][:n*perRow]
+			}
+			return all[i].fill(r, from)
+		})
+	}}
+}
+
+// like reports whether rows of g and o can be rows of one matrix.
+func (g *Grouped) like(o *Grouped) bool {
+	a, b := g.format, o.format
+	return a.Cols == b.Cols && a.Bits == b.Bits && a.Group == b.Group && a.ScaleType == b.ScaleType && a.Zeros == b.Zeros &&
+		slices.Equal(g.order, o.order)
+}
+
 // decode widens elements in the host's order.
 func decode(raw []byte, t kernels.DType) []float32 {
 	out := make([]float32, len(raw)/t.Bytes())
@@ -146,53 +250,3 @@ func decode(raw []byte, t kernels.DType) []float32 {
 	}
 	return out
 }
-
-// groupedBindElements bounds the elements that are in host memory while a matrix is bound.
-const groupedBindElements = 4 << 20
-
-// Bind packs the matrix into the arena.
-func (g *Grouped) Bind(a kernels.Arena, s kernels.Stream) (Linear, error) {
-	w := g.format
-	var err error
-	if w.Packed, err = a.Alloc(1, w.PackedBytes(), kernels.U8); err != nil {
-		return nil, err
-	}
-	if g.order != nil {
-		if w.Order, err = a.Alloc(1, w.Cols, kernels.I32); err != nil {
-			return nil, err
-		}
-	}
-	l := &groupedLinear{w}
-	if w.Packed.Host == nil && w.Packed.Addr == 0 {
-		return l, nil // a kernels.Counter has no memory
-	}
-	if g.order != nil {
-		s.Upload(w.Order, kernels.Int32Bytes(g.order))
-	}
-	const panel = kernels.GroupedPanel
-	n := max(panel, groupedBindElements/w.Cols/panel*panel)
-	for row := 0; row < w.Rows; row += n {
-		r := g.rows(min(n, w.Rows-row))
-		if err := g.read(r, row); err != nil {
-			return nil, err
-		}
-		s.Pack(w, row, r.Codes, r.Scales, r.Zeros)
-		if err := s.Sync(); err != nil {
-			return nil, fmt.Errorf("pack rows: %w", err)
-		}
-	}
-	return l, nil
-}
-
-// groupedLinear multiplies by a packed grouped matrix.
-type groupedLinear struct{ w kernels.Grouped }
-
-func (l *groupedLinear) Dims() (out, in int) { return l.w.Rows, l.w.Cols }
-func (l *groupedLinear) Bytes() int64        { return int64(l.w.PackedBytes()) }
-
-func (l *groupedLinear) Apply(p *Pass, y, x kernels.Mat, m kernels.Mode) {
-	p.GroupedMatMul(y, x, l.w, m)
-}
-
-// Embed implements Rows.
-func (l *groupedLinear) Embed(p *Pass, y, ids kernels.Mat) { p.GroupedEmbed(y, l.w, ids) }

@@ -1,7 +1,6 @@
 package layers_test
 
 import (
-	"encoding/binary"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -19,9 +18,11 @@ type device struct {
 	rng *rand.Rand
 }
 
-func open(t *testing.T) *device {
+func open(t *testing.T) *device { return openWith(t, cpu.Auto) }
+
+func openWith(t *testing.T, isa cpu.ISA) *device {
 	t.Helper()
-	dev, err := cpu.Open(cpu.Options{Threads: 2})
+	dev, err := cpu.Open(cpu.Options{Threads: 2, ISA: isa})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,22 +61,9 @@ func (d *device) random(rows, cols int) kernels.Mat {
 
 // dense returns a random matrix whose values every type holds exactly.
 func (d *device) dense(out, in int, t kernels.DType) *layers.Dense {
-	raw := make([]byte, out*in*t.Bytes())
-	for i := range out * in {
-		v := float32(d.rng.IntN(257)-128) / 64
-		switch t {
-		case kernels.F32:
-			binary.LittleEndian.PutUint32(raw[4*i:], math.Float32bits(v))
-		case kernels.BF16:
-			binary.LittleEndian.PutUint16(raw[2*i:], uint16(math.Float32bits(v)>>16))
-		case kernels.F16:
-			bits := math.Float32bits(v)
-			half := uint16(bits>>16) & 0x8000
-			if v != 0 {
-				half |= uint16((bits&0x7fffffff)>>13 - 112<<10)
-			}
-			binary.LittleEndian.PutUint16(raw[2*i:], half)
-		}
+	var raw []byte
+	for range out * in {
+		raw = appendFloat(raw, t, float32(d.rng.IntN(257)-128)/64)
 	}
 	return layers.NewDense(layers.Part{
 		Name: "weight", Type: t, Rows: out, Cols: in,
@@ -121,41 +109,6 @@ func (d *device) near(what string, y kernels.Mat, want [][]float64) {
 }
 
 var types = []kernels.DType{kernels.F32, kernels.F16, kernels.BF16}
-
-// TestKinds is what every kind of weight must pass: its Linear against its Dense matrix in float64, for odd sizes, one
-// row and many, Set and Add, into a column window.
-func TestKinds(t *testing.T) {
-	for _, dtype := range types {
-		for _, dims := range [][2]int{{1, 1}, {3, 5}, {16, 17}, {33, 64}, {64, 129}} {
-			t.Run(fmt.Sprintf("dense %s %dx%d", dtype, dims[0], dims[1]), func(t *testing.T) {
-				d := open(t)
-				w := d.dense(dims[0], dims[1], dtype)
-				l, err := w.Bind(d.Arena, d.Stream)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if o, i := l.Dims(); o != dims[0] || i != dims[1] || l.Bytes() != int64(o*i*dtype.Bytes()) {
-					t.Errorf("bound as %d x %d, %d bytes", o, i, l.Bytes())
-				}
-				p := d.pass(0)
-				for _, rows := range []int{1, 2, 7} {
-					x := d.random(rows, dims[1]+3).Window(2, dims[1])
-					for _, mode := range []kernels.Mode{kernels.Set, kernels.Add} {
-						wide := d.random(rows, dims[0]+9)
-						left, right := wide.Float32s(0)[3], wide.Float32s(rows - 1)[dims[0]+4]
-						y := wide.Window(4, dims[0])
-						want := d.want(w, x, nil, y, mode == kernels.Add)
-						l.Apply(p, y, x, mode)
-						d.near(fmt.Sprintf("%d rows, mode %d", rows, mode), y, want)
-						if wide.Float32s(0)[3] != left || wide.Float32s(rows - 1)[dims[0]+4] != right {
-							t.Error("wrote outside the window")
-						}
-					}
-				}
-			})
-		}
-	}
-}
 
 // TestGroup computes groups that can be one matrix and groups that cannot, with and without biases.
 func TestGroup(t *testing.T) {
@@ -218,33 +171,6 @@ func TestSwiGLU(t *testing.T) {
 		}
 	}
 	d.near("swiglu", y, want)
-}
-
-// TestEmbed reads rows of a table of each type.
-func TestEmbed(t *testing.T) {
-	for _, dtype := range types {
-		d := open(t)
-		w := d.dense(9, 12, dtype)
-		l, err := w.Bind(d.Arena, d.Stream)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ids, err := d.Alloc(3, 1, kernels.I32)
-		if err != nil {
-			t.Fatal(err)
-		}
-		d.Upload(ids, kernels.Int32Bytes([]int32{8, 0, 8}))
-		y := d.random(3, 12)
-		l.(layers.Rows).Embed(d.pass(0), y, ids)
-		m, _ := w.Dense()
-		for i, id := range []int{8, 0, 8} {
-			for j, v := range y.Float32s(i) {
-				if v != m[id*12+j] {
-					t.Fatalf("%s: row %d, column %d is %g, want %g", dtype, i, j, v, m[id*12+j])
-				}
-			}
-		}
-	}
 }
 
 // TestScratch holds the stack of a pass to its rules: aligned pieces that do not overlap, reused after Release, and

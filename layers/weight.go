@@ -31,6 +31,21 @@ type Part struct {
 	Read       func(dst []byte, row int) error // fills dst with the bytes from the start of row on
 }
 
+// A ValueError is a stored number that no matrix has, such as a scale that is not finite.
+type ValueError struct {
+	Name string // of the matrix; empty where nobody has named it
+	Row  int
+	What string // "the scale of group 2 is NaN, want ..."
+}
+
+// Error names the matrix, the row and the number.
+func (e *ValueError) Error() string {
+	if e.Name == "" {
+		return fmt.Sprintf("read weights: row %d: %s", e.Row, e.What)
+	}
+	return fmt.Sprintf("read %s: row %d: %s", e.Name, e.Row, e.What)
+}
+
 // stagingBytes bounds what is read at once for a device that does not share the host's memory.
 const stagingBytes = 16 << 20
 

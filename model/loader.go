@@ -141,7 +141,7 @@ func (l Loader) Table(name string, rows, cols int) layers.Linear {
 			err = fmt.Errorf("bind %s%s: rows of a %s matrix: %w", l.prefix, name, w.Kind(), ErrUnsupported)
 		}
 	}
-	l.bound(err)
+	l.bound(layers.Named(err, l.prefix+name))
 	return t
 }
 
@@ -157,6 +157,7 @@ type Proj struct {
 func (l Loader) Group(in int, projs ...Proj) *layers.Group {
 	members := make([]layers.Member, len(projs))
 	for i, p := range projs {
+		members[i].Name = l.prefix + p.Name
 		members[i].Weight = l.matrix(p.Name, p.Out, in)
 		if p.Bias {
 			members[i].Bias = l.vector(p.Name+".bias", p.Out)

@@ -55,7 +55,6 @@ func load(c Config, src Source, a kernels.Arena, s kernels.Stream, progress func
 		asked: map[string]bool{}, rope: map[layers.RopeSettings]*layers.Rope{},
 	}}
 	d := &Decoder{config: c}
-	before := a.Used()
 	table := l.Table("model.embed_tokens", c.Vocab, c.Dim)
 	d.blocks = architectures[c.Architecture](l, c)
 	d.norm = l.RMSNorm("model.norm", c.Dim, c.Eps)
@@ -71,10 +70,7 @@ func load(c Config, src Source, a kernels.Arena, s kernels.Stream, progress func
 		return nil, err
 	}
 	d.embed = table.(layers.Rows)
-	d.read = a.Used() - before
-	if !c.TiedHead {
-		d.read -= table.Bytes()
-	}
+	d.read = l.read + d.head.Bytes()
 	d.ropes = l.ropes
 	for i := range d.blocks {
 		d.names = append(d.names, "model.layers."+strconv.Itoa(i))

@@ -25,6 +25,7 @@ type loading struct {
 	progress func(done, total int64)
 	total    int64
 
+	read  int64 // bytes that the layers bound so far read in a step, but for tables
 	asked map[string]bool
 	ropes []*layers.Rope
 	rope  map[layers.RopeSettings]*layers.Rope
@@ -168,6 +169,9 @@ func (l Loader) Group(in int, projs ...Proj) *layers.Group {
 	}
 	g, err := layers.BindGroup(l.arena, l.stream, l.prefix+projs[0].Name, members...)
 	l.bound(err)
+	if err == nil {
+		l.read += g.Bytes()
+	}
 	return g
 }
 
@@ -179,6 +183,7 @@ func (l Loader) RMSNorm(name string, n int, eps float32) layers.RMSNorm {
 	}
 	norm, err := layers.BindRMSNorm(l.arena, l.stream, gain, eps)
 	l.bound(err)
+	l.read += int64(len(gain)) * 4
 	return norm
 }
 

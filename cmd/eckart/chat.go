@@ -45,9 +45,7 @@ func (c *chatCommand) Run(ctx context.Context, env command.Env) error {
 	if o.Slots == 0 {
 		o.Slots = 1
 	}
-	if f, ok := env.Stderr.(*os.File); ok && launch.IsTerminal(f) {
-		o.Progress = f
-	}
+	o.Progress = launch.Terminal(env.Stderr)
 	m, err := launch.Open(c.Model)
 	if err != nil {
 		return err

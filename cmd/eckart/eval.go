@@ -107,10 +107,7 @@ func (c *evalCommand) options(env command.Env) (launch.Options, error) {
 			return o, err
 		}
 	}
-	o.Sizing, o.Threads = scoreSizing(c.Window, o.CacheType), c.Threads
-	if f, ok := env.Stderr.(*os.File); ok && launch.IsTerminal(f) {
-		o.Progress = f
-	}
+	o.Sizing, o.Threads, o.Progress = scoreSizing(c.Window, o.CacheType), c.Threads, launch.Terminal(env.Stderr)
 	return o, nil
 }
 
@@ -154,10 +151,7 @@ func (c *evalCommand) evaluate(ctx context.Context, stderr io.Writer, i *launch.
 		return evaluation{}, fmt.Errorf("score --text: it has %d tokens, which do not fill one --window of %d", len(ids), c.Window)
 	}
 	start := time.Now()
-	bar := scoreBar{total: windows, start: start}
-	if f, ok := stderr.(*os.File); ok && launch.IsTerminal(f) {
-		bar.w = f
-	}
+	bar := scoreBar{w: launch.Terminal(stderr), total: windows, start: start}
 	sum, err := newScorer(i, c.Window).score(ctx, ids[:windows*c.Window], bar.update)
 	bar.clear()
 	seconds := time.Since(start).Seconds()

@@ -1,5 +1,5 @@
 // Command eckart is the toolbox: it serves a model, chats with it in the terminal, says what a checkpoint holds and
-// needs, and scores text with it.
+// needs, scores text, and measures how fast it runs.
 package main
 
 import (
@@ -15,6 +15,7 @@ type commands struct {
 	Chat    chatCommand    `cmd:"" help:"Chat with a model in the terminal."`
 	Inspect inspectCommand `cmd:"" help:"Say what a checkpoint holds and what it needs in memory."`
 	Eval    evalCommand    `cmd:"" help:"Score a text: the perplexity of a model."`
+	Bench   benchCommand   `cmd:"" help:"Measure the speed of a model or a server."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 

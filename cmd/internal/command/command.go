@@ -1,5 +1,5 @@
-// Package command turns arguments into a run of a program: it owns how flags are read, how help and errors are printed,
-// and the exit status. What a command does is the business of its own type.
+// Package command turns arguments into a run of a program: it owns how flags are read, how help, errors and
+// tables are printed, and the exit status. What a command does is the business of its own type.
 package command
 
 import (
@@ -64,7 +64,7 @@ func Run(ctx context.Context, env Env, description string, grammar any, args []s
 	exit := -1 // set when kong has printed the help
 	parser, err := kong.New(grammar, kong.Name(env.Program), kong.Description(description),
 		kong.Writers(env.Stdout, env.Stderr), kong.Exit(func(code int) { exit = code }),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}), kong.Help(help),
 		kong.BindTo(ctx, (*context.Context)(nil)))
 	if err != nil {
 		panic(fmt.Sprintf("BUG: grammar of %s: %v", env.Program, err))
@@ -82,6 +82,15 @@ func Run(ctx context.Context, env Env, description string, grammar any, args []s
 		}
 	}
 	return fail(env, parsed.Run(env))
+}
+
+// help prints the help of a command. Of one that has commands itself, that of the one which its name alone stands for:
+// its flags are what the user types after the name.
+func help(o kong.HelpOptions, ctx *kong.Context) error {
+	if n := ctx.Selected(); n != nil && n.DefaultCmd != nil {
+		ctx.Path = append(ctx.Path, &kong.Path{Parent: n, Command: n.DefaultCmd})
+	}
+	return kong.DefaultHelpPrinter(o, ctx)
 }
 
 // fail prints err, if it is one, and returns the exit status.

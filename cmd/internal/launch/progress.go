@@ -18,6 +18,14 @@ func IsTerminal(f *os.File) bool {
 	return err != nil || !os.SameFile(info, null)
 }
 
+// Terminal returns w if it is a terminal, to show progress on, and else nil.
+func Terminal(w io.Writer) io.Writer {
+	if f, ok := w.(*os.File); ok && IsTerminal(f) {
+		return f
+	}
+	return nil
+}
+
 // A progressBar is one line of a terminal that shows how far loading has come.
 type progressBar struct {
 	w     io.Writer

@@ -9,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
 	"time"
 
 	"eckart/api/openai"
@@ -168,9 +167,7 @@ func (c *Command) options(env command.Env) (launch.Options, error) {
 		return o, err
 	}
 	o.Queue = c.Queue
-	if f, ok := env.Stderr.(*os.File); ok && launch.IsTerminal(f) {
-		o.Progress = f
-	}
+	o.Progress = launch.Terminal(env.Stderr)
 	return o, nil
 }
 

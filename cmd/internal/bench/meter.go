@@ -1,0 +1,63 @@
+package bench
+
+import (
+	"fmt"
+	"time"
+
+	"eckart/kernels"
+	"eckart/kernels/cpu"
+)
+
+// A meter measures how fast the machine reads memory: a sweep over four times the last-level cache, so that little of
+// it is still in the cache when its turn comes again, with the device's threads.
+type meter struct {
+	device *cpu.Device
+	arena  kernels.Arena
+	mem    kernels.Mat
+}
+
+const (
+	unknownCache = 64 << 20 // bytes that are assumed of a last-level cache that the system does not tell of
+	sweeps       = 8        // in one measurement
+	cacheFactor  = 4
+)
+
+// newMeter takes the memory to sweep over: less where an eighth of free memory is less.
+func newMeter(d *cpu.Device) (*meter, error) {
+	bytes := cpu.LastLevelCache()
+	if bytes == 0 {
+		bytes = unknownCache
+	}
+	bytes *= cacheFactor
+	if free, _ := d.Memory(); free > 0 {
+		bytes = min(bytes, free/8)
+	}
+	const row = 64 << 10
+	a, err := d.NewArena(bytes + row)
+	if err != nil {
+		return nil, err
+	}
+	m := &meter{device: d, arena: a}
+	if m.mem, err = a.Alloc(int(bytes/row)+1, row/4, kernels.F32); err != nil {
+		return nil, fmt.Errorf("measure the read rate: %w", err)
+	}
+	// Pages that were never written are all the same one.
+	for i := range m.mem.Host {
+		m.mem.Host[i] = 1
+	}
+	return m, nil
+}
+
+// bytes returns what a sweep reads.
+func (m *meter) bytes() int64 { return m.mem.Bytes() }
+
+// rate returns bytes a second.
+func (m *meter) rate() float64 {
+	start := time.Now()
+	for range sweeps {
+		m.device.Sweep(m.mem)
+	}
+	return sweeps * float64(m.bytes()) / time.Since(start).Seconds()
+}
+
+func (m *meter) close() error { return m.arena.Close() }

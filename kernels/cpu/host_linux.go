@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"iter"
 	"math"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -29,13 +31,18 @@ func processor() string {
 	return "unknown processor"
 }
 
-// cores counts the cores that this process's affinity allows.
+// cores counts the cores that this process's affinity and the quotas of its control groups allow.
 func cores() int {
+	n := math.MaxInt
 	var set unix.CPUSet
-	if err := unix.SchedGetaffinity(0, &set); err != nil {
-		return math.MaxInt
+	if err := unix.SchedGetaffinity(0, &set); err == nil {
+		n = countCores("/sys/devices/system/cpu", set.IsSet, set.Count())
 	}
-	return countCores("/sys/devices/system/cpu", set.IsSet, set.Count())
+	group, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return n
+	}
+	return limitCores("/sys/fs/cgroup", string(group), n)
 }
 
 // countCores counts the distinct cores among the n logical processors for which allowed holds. The threads of a core
@@ -103,6 +110,35 @@ func sumCaches(root string, allowed func(int) bool, n int) int64 {
 	return sum
 }
 
+// limitCores applies the quotas of processor time of the control group that group (the text of /proc/self/cgroup) names,
+// and of those around it, rounded up to whole cores. GOMAXPROCS knows them too but never falls below 2 for a quota, and a
+// thread beyond the quota has all of them stopped until the period is over.
+func limitCores(root, group string, n int) int {
+	for line := range strings.Lines(group) {
+		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if len(parts) != 3 {
+			continue
+		}
+		read := func(dir string) string { return readText(root + dir + "/cpu.max") }
+		switch {
+		case parts[0] == "0" && parts[1] == "":
+		case slices.Contains(strings.Split(parts[1], ","), "cpu"):
+			read = func(dir string) string {
+				return readText(root+"/cpu"+dir+"/cpu.cfs_quota_us") + " " + readText(root+"/cpu"+dir+"/cpu.cfs_period_us")
+			}
+		default:
+			continue
+		}
+		for dir := range outwards(parts[2]) {
+			var quota, period int
+			if _, err := fmt.Sscan(read(dir), &quota, &period); err == nil && quota > 0 && period > 0 {
+				n = min(n, (quota+period-1)/period)
+			}
+		}
+	}
+	return n
+}
+
 // memory returns the smaller of what the machine and the process's control groups have, and have left.
 func memory() (free, total int64) {
 	free, total = machineMemory("/proc/meminfo")
@@ -156,9 +192,7 @@ func limitMemory(root, group string, free, total int64) (int64, int64) {
 		default:
 			continue
 		}
-		// Inside a container the path may name a folder that only the host sees; the loop ends at the root that the
-		// container has.
-		for dir := path.Clean("/" + parts[2]); ; dir = path.Dir(dir) {
+		for dir := range outwards(parts[2]) {
 			limit, ok := readCount(base + dir + "/" + max)
 			if ok && limit < total {
 				used, _ := readCount(base + dir + "/" + now)
@@ -166,24 +200,35 @@ func limitMemory(root, group string, free, total int64) (int64, int64) {
 				left := limit - used + readStat(base+dir+"/memory.stat", cached)
 				total, free = limit, min(free, clamp(left, 0, limit))
 			}
-			if dir == "/" {
-				break
-			}
 		}
 	}
 	return free, total
+}
+
+// outwards yields the folder of a control group and those around it. Inside a container it may be one that only the host
+// sees; the root, which comes last, is the container's own.
+func outwards(group string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for dir := path.Clean("/" + group); yield(dir) && dir != "/"; dir = path.Dir(dir) {
+		}
+	}
 }
 
 func clamp(v, low, high int64) int64 { return max(low, min(v, high)) }
 
 // readCount reads a file that holds one number; "max" and what is absent are not ok.
 func readCount(file string) (int64, bool) {
+	n, err := strconv.ParseInt(readText(file), 10, 64)
+	return n, err == nil
+}
+
+// readText returns what a file holds, without the space around it, or nothing.
+func readText(file string) string {
 	text, err := os.ReadFile(file)
 	if err != nil {
-		return 0, false
+		return ""
 	}
-	n, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
-	return n, err == nil
+	return strings.TrimSpace(string(text))
 }
 
 // readStat returns the number after key in a file of such lines, or 0.

@@ -51,6 +51,38 @@ func TestCountCores(t *testing.T) {
 	}
 }
 
+func TestLimitCores(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		group string
+		files map[string]string
+		want  int
+	}{
+		{"no quota", "0::/a", map[string]string{"a/cpu.max": "max 100000\n"}, 8},
+		{"no files", "0::/a", nil, 8},
+		{"one core", "0::/a", map[string]string{"a/cpu.max": "100000 100000\n"}, 1},
+		{"part of a core", "0::/a", map[string]string{"a/cpu.max": "5000 100000\n"}, 1},
+		{"two and a half", "0::/a", map[string]string{"a/cpu.max": "125000 50000\n"}, 3},
+		{"more than there are", "0::/a", map[string]string{"a/cpu.max": "1600000 100000\n"}, 8},
+		{"quota of an outer group", "0::/a/b", map[string]string{"a/cpu.max": "200000 100000\n", "a/b/cpu.max": "300000 100000\n"}, 2},
+		{"the path is the host's", "0::/host/only", map[string]string{"cpu.max": "200000 100000\n"}, 2},
+		{
+			"version 1", "5:memory:/a\n4:cpu,cpuacct:/a\n0::/",
+			map[string]string{"cpu/a/cpu.cfs_quota_us": "150000\n", "cpu/a/cpu.cfs_period_us": "100000\n", "memory/a/x": ""},
+			2,
+		},
+		{
+			"version 1 without a quota", "4:cpu:/a",
+			map[string]string{"cpu/a/cpu.cfs_quota_us": "-1\n", "cpu/a/cpu.cfs_period_us": "100000\n"},
+			8,
+		},
+	} {
+		if got := limitCores(write(t, c.files), c.group, 8); got != c.want {
+			t.Errorf("%s: got %d, want %d", c.name, got, c.want)
+		}
+	}
+}
+
 func TestMachineMemory(t *testing.T) {
 	root := write(t, map[string]string{"meminfo": "MemTotal:       1000 kB\nMemFree:  10 kB\nMemAvailable:    400 kB\nHugePages_Total: 0\n"})
 	if free, total := machineMemory(root + "/meminfo"); free != 400<<10 || total != 1000<<10 {

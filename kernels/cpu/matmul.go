@@ -11,15 +11,16 @@ import (
 //	y[t][o] (+)= Σ x[t][j]·w[o][j] over j < k
 //
 // for a function's fixed number of tokens t and, for each of groups, its fixed number of weight rows o, a multiple of
-// 4. Strides are in bytes; the columns of y lie side by side. The sum of a product runs in one vector of partial sums,
-// lane j%lanes taking element j, and ends by adding halves (lanes i and i+8, i and i+4, i and i+2, i and i+1). So it is
-// the same in every tile, and a row's result is independent of the company it is in.
+// 4. Group g has the rows g, g+groups, g+2·groups and so on: the function reads as many stretches of memory side by
+// side, each from end to end, which is what the processor's prefetching likes best. Strides are in bytes; the columns of y
+// lie side by side. The sum of a product runs in one vector of partial sums, lane j%lanes taking element j, and ends by
+// adding halves (lanes i and i+8, i and i+4, i and i+2, i and i+1). So it is the same in every tile, and a row's result is
+// independent of the company it is in.
 type tileFunc func(y, x *float32, w *byte, yStride, xStride, wStride, k, groups int, add bool)
 
-// tiles holds the functions for one type of weights. Eight weight rows hide the latency of memory better than four, but
-// leave registers for few tokens.
+// tiles holds the functions for one type of weights. Eight streams of weights hide the latency of memory better than
+// four, but leave registers for few tokens.
 type tiles struct {
-	near tileFunc   // 8 weight rows by one token, where the nearest cache has room for the next 8 rows too
 	wide []tileFunc // 8 weight rows by n+1 tokens
 	by   []tileFunc // 4 weight rows by n+1 tokens; empty without assembly
 }
@@ -38,12 +39,10 @@ const (
 	tileRows = 4 // weight rows of a tile
 	wideRows = 8 // weight rows of a wide tile
 
-	// Weights of a wide tile for which the nearest cache has room twice.
-	nearBytes = 16 << 10
-
-	// A chunk covers a panel of weight rows, which stays in the second-level cache, and a block of tokens. Measured by
-	// BenchmarkMatMul.
+	// A chunk covers a panel of weight rows and a block of tokens. Weights that meet several tiles of tokens come in
+	// panels that stay in the second-level cache, others in panels that make long streams. Measured by BenchmarkMatMul.
 	panelBytes  = 128 << 10
+	streamBytes = 1 << 20
 	blockTokens = 24
 	// Chunks for each thread, when the matrix is large enough for that many: the last one to finish is waited for.
 	chunksPerThread = 8
@@ -86,16 +85,24 @@ func (s *Stream) MatMul(y, x, w kernels.Mat, mode kernels.Mode) {
 		}
 	}
 	t.blocks = (x.Rows + blockTokens - 1) / blockTokens
-	t.panelRows = panelRows(w, s.pool.threads*chunksPerThread)
+	bytes := panelBytes
+	if x.Rows <= len(t.tiles.by) {
+		bytes = streamBytes
+	}
+	chunks := 1
+	if s.pool.threads > 1 {
+		chunks = s.pool.threads * chunksPerThread
+	}
+	t.panelRows = panelRows(w, bytes, chunks)
 	s.pool.run((w.Rows+t.panelRows-1)/t.panelRows*t.blocks, t)
 	t.y, t.x, t.w = kernels.Mat{}, kernels.Mat{}, kernels.Mat{}
 }
 
-// panelRows returns how many weight rows make a panel: few enough for the cache and for chunks panels, and a multiple
-// of wideRows.
-func panelRows(w kernels.Mat, chunks int) int {
+// panelRows returns how many weight rows make a panel: at most bytes of them, few enough for chunks panels, and a
+// multiple of wideRows.
+func panelRows(w kernels.Mat, bytes, chunks int) int {
 	rowBytes := max(1, w.Cols*w.Type.Bytes())
-	rows := min(panelBytes/rowBytes, w.Rows/chunks)
+	rows := min(bytes/rowBytes, w.Rows/chunks)
 	return max(wideRows, rows/wideRows*wideRows)
 }
 
@@ -128,12 +135,8 @@ func (m *matMulTask) tile(worker, token, n, row, rows int) {
 	x := (*float32)(at(m.x, token*xStride))
 	if n <= len(m.tiles.wide) && rows >= wideRows {
 		groups := rows / wideRows
-		f := m.tiles.wide[n-1]
-		if n == 1 && wideRows*m.w.Cols*weightBytes <= nearBytes {
-			f = m.tiles.near
-		}
-		f((*float32)(at(m.y, token*yStride+row*4)), x, (*byte)(at(m.w, row*wStride)), yStride, xStride, wStride,
-			m.w.Cols, groups, m.add)
+		m.tiles.wide[n-1]((*float32)(at(m.y, token*yStride+row*4)), x, (*byte)(at(m.w, row*wStride)), yStride, xStride,
+			wStride, m.w.Cols, groups, m.add)
 		row += groups * wideRows
 		rows -= groups * wideRows
 	}

@@ -14,7 +14,6 @@ func matMulFor(isa ISA, bf16 bool) matMulCode {
 	switch isa {
 	case AVX512:
 		c.tiles[kernels.F32] = tiles{
-			near: dots8x1F32AVX512Near,
 			wide: []tileFunc{dots8x1F32AVX512, dots8x2F32AVX512, dots8x3F32AVX512},
 			by: []tileFunc{
 				dots4x1F32AVX512, dots4x2F32AVX512, dots4x3F32AVX512,
@@ -22,7 +21,6 @@ func matMulFor(isa ISA, bf16 bool) matMulCode {
 			},
 		}
 		c.tiles[kernels.F16] = tiles{
-			near: dots8x1F16AVX512Near,
 			wide: []tileFunc{dots8x1F16AVX512, dots8x2F16AVX512, dots8x3F16AVX512},
 			by: []tileFunc{
 				dots4x1F16AVX512, dots4x2F16AVX512, dots4x3F16AVX512,
@@ -30,7 +28,6 @@ func matMulFor(isa ISA, bf16 bool) matMulCode {
 			},
 		}
 		c.tiles[kernels.BF16] = tiles{
-			near: dots8x1BF16AVX512Near,
 			wide: []tileFunc{dots8x1BF16AVX512, dots8x2BF16AVX512, dots8x3BF16AVX512},
 			by: []tileFunc{
 				dots4x1BF16AVX512, dots4x2BF16AVX512, dots4x3BF16AVX512,
@@ -40,7 +37,6 @@ func matMulFor(isa ISA, bf16 bool) matMulCode {
 		if bf16 && cpu.X86.HasAVX512BF16 {
 			c.round = roundBF16AVX512
 			c.tiles[kernels.BF16] = tiles{
-				near: dots8x1BF16AVX512BF16Near,
 				wide: []tileFunc{dots8x1BF16AVX512BF16, dots8x2BF16AVX512BF16, dots8x3BF16AVX512BF16},
 				by: []tileFunc{
 					dots4x1BF16AVX512BF16, dots4x2BF16AVX512BF16, dots4x3BF16AVX512BF16,
@@ -50,21 +46,18 @@ func matMulFor(isa ISA, bf16 bool) matMulCode {
 		}
 	case AVX2:
 		c.tiles[kernels.F32] = tiles{
-			near: dots8x1F32AVX2Near,
 			wide: []tileFunc{dots8x1F32AVX2},
 			by: []tileFunc{
 				dots4x1F32AVX2, dots4x2F32AVX2, dots4x3F32AVX2,
 			},
 		}
 		c.tiles[kernels.F16] = tiles{
-			near: dots8x1F16AVX2Near,
 			wide: []tileFunc{dots8x1F16AVX2},
 			by: []tileFunc{
 				dots4x1F16AVX2, dots4x2F16AVX2, dots4x3F16AVX2,
 			},
 		}
 		c.tiles[kernels.BF16] = tiles{
-			near: dots8x1BF16AVX2Near,
 			wide: []tileFunc{dots8x1BF16AVX2},
 			by: []tileFunc{
 				dots4x1BF16AVX2, dots4x2BF16AVX2, dots4x3BF16AVX2,

@@ -4,11 +4,6 @@
 
 package cpu
 
-// dots8x1F32AVX2Near is a tileFunc of 8 weight rows, tokens: 1.
-//
-//go:noescape
-func dots8x1F32AVX2Near(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-
 // dots8x1F32AVX2 is a tileFunc of 8 weight rows, tokens: 1.
 //
 //go:noescape
@@ -29,11 +24,6 @@ func dots4x2F32AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, w
 //go:noescape
 func dots4x3F32AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
 
-// dots8x1BF16AVX2Near is a tileFunc of 8 weight rows, tokens: 1.
-//
-//go:noescape
-func dots8x1BF16AVX2Near(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-
 // dots8x1BF16AVX2 is a tileFunc of 8 weight rows, tokens: 1.
 //
 //go:noescape
@@ -53,11 +43,6 @@ func dots4x2BF16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, 
 //
 //go:noescape
 func dots4x3BF16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-
-// dots8x1F16AVX2Near is a tileFunc of 8 weight rows, tokens: 1.
-//
-//go:noescape
-func dots8x1F16AVX2Near(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
 
 // dots8x1F16AVX2 is a tileFunc of 8 weight rows, tokens: 1.
 //

@@ -4,21 +4,23 @@
 
 #include "textflag.h"
 
-// func dots8x1F32AVX2Near(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, FMA3, MMX+
-TEXT ·dots8x1F32AVX2Near(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
-	LEAQ (BX)(DX*2), SI
-	LEAQ (SI)(DX*2), DI
+// func dots8x1F32AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// Requires: AVX, FMA3
+TEXT ·dots8x1F32AVX2(SB), NOSPLIT, $0-65
+	MOVQ  y+0(FP), AX
+	MOVQ  w+16(FP), CX
+	MOVQ  groups+56(FP), DX
+	MOVQ  wStride+40(FP), BX
+	IMULQ DX, BX
+	LEAQ  (BX)(BX*2), SI
+	LEAQ  (SI)(BX*2), DI
+	LEAQ  (DI)(BX*2), R8
 
 group:
-	MOVQ   x+8(FP), R8
-	MOVQ   xStride+32(FP), R9
-	MOVQ   k+48(FP), R9
-	SHRQ   $0x03, R9
+	MOVQ   x+8(FP), R9
+	MOVQ   xStride+32(FP), R10
+	MOVQ   k+48(FP), R10
+	SHRQ   $0x03, R10
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -27,76 +29,70 @@ group:
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
-	LEAQ   (CX)(DX*8), R10
-	TESTQ  R9, R9
+	TESTQ  R10, R10
 	JZ     tail
 
 step:
-	VMOVUPS     (R8), Y8
+	VMOVUPS     (R9), Y8
 	VMOVUPS     (CX), Y9
 	VFMADD231PS Y8, Y9, Y0
-	VMOVUPS     (CX)(DX*1), Y9
-	VFMADD231PS Y8, Y9, Y1
-	VMOVUPS     (CX)(DX*2), Y9
-	VFMADD231PS Y8, Y9, Y2
 	VMOVUPS     (CX)(BX*1), Y9
-	VFMADD231PS Y8, Y9, Y3
-	VMOVUPS     (CX)(DX*4), Y9
-	VFMADD231PS Y8, Y9, Y4
-	VMOVUPS     (CX)(SI*1), Y9
-	VFMADD231PS Y8, Y9, Y5
+	VFMADD231PS Y8, Y9, Y1
 	VMOVUPS     (CX)(BX*2), Y9
-	VFMADD231PS Y8, Y9, Y6
+	VFMADD231PS Y8, Y9, Y2
+	VMOVUPS     (CX)(SI*1), Y9
+	VFMADD231PS Y8, Y9, Y3
+	VMOVUPS     (CX)(BX*4), Y9
+	VFMADD231PS Y8, Y9, Y4
 	VMOVUPS     (CX)(DI*1), Y9
+	VFMADD231PS Y8, Y9, Y5
+	VMOVUPS     (CX)(SI*2), Y9
+	VFMADD231PS Y8, Y9, Y6
+	VMOVUPS     (CX)(R8*1), Y9
 	VFMADD231PS Y8, Y9, Y7
-	PREFETCHT0  (R10)
-	PREFETCHT0  64(R10)
-	PREFETCHT0  128(R10)
-	PREFETCHT0  192(R10)
-	ADDQ        $0x00000100, R10
-	ADDQ        $0x00000020, R8
+	ADDQ        $0x00000020, R9
 	ADDQ        $0x00000020, CX
-	DECQ        R9
+	DECQ        R10
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R9
-	ANDQ        $0x00000007, R9
+	MOVQ        k+48(FP), R10
+	ANDQ        $0x00000007, R10
 	JZ          reduce
-	LEAQ        tailMasks<>+0(SB), R10
-	LEAQ        -32(R8)(R9*4), R8
-	LEAQ        -32(CX)(R9*4), CX
-	VMOVUPS     (R8), Y8
-	VANDPS      (R10)(R9*4), Y8, Y8
+	LEAQ        tailMasks<>+0(SB), R11
+	LEAQ        -32(R9)(R10*4), R9
+	LEAQ        -32(CX)(R10*4), CX
+	VMOVUPS     (R9), Y8
+	VANDPS      (R11)(R10*4), Y8, Y8
 	VMOVUPS     (CX), Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
+	VANDPS      (R11)(R10*4), Y9, Y9
 	VFMADD231PS Y8, Y9, Y0
-	VMOVUPS     (CX)(DX*1), Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
-	VFMADD231PS Y8, Y9, Y1
-	VMOVUPS     (CX)(DX*2), Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
-	VFMADD231PS Y8, Y9, Y2
 	VMOVUPS     (CX)(BX*1), Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
-	VFMADD231PS Y8, Y9, Y3
-	VMOVUPS     (CX)(DX*4), Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
-	VFMADD231PS Y8, Y9, Y4
-	VMOVUPS     (CX)(SI*1), Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
-	VFMADD231PS Y8, Y9, Y5
+	VANDPS      (R11)(R10*4), Y9, Y9
+	VFMADD231PS Y8, Y9, Y1
 	VMOVUPS     (CX)(BX*2), Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
-	VFMADD231PS Y8, Y9, Y6
+	VANDPS      (R11)(R10*4), Y9, Y9
+	VFMADD231PS Y8, Y9, Y2
+	VMOVUPS     (CX)(SI*1), Y9
+	VANDPS      (R11)(R10*4), Y9, Y9
+	VFMADD231PS Y8, Y9, Y3
+	VMOVUPS     (CX)(BX*4), Y9
+	VANDPS      (R11)(R10*4), Y9, Y9
+	VFMADD231PS Y8, Y9, Y4
 	VMOVUPS     (CX)(DI*1), Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
+	VANDPS      (R11)(R10*4), Y9, Y9
+	VFMADD231PS Y8, Y9, Y5
+	VMOVUPS     (CX)(SI*2), Y9
+	VANDPS      (R11)(R10*4), Y9, Y9
+	VFMADD231PS Y8, Y9, Y6
+	VMOVUPS     (CX)(R8*1), Y9
+	VANDPS      (R11)(R10*4), Y9, Y9
 	VFMADD231PS Y8, Y9, Y7
 	ADDQ        $0x00000020, CX
-	MOVQ        k+48(FP), R8
-	ANDQ        $0x00000007, R8
-	NEGQ        R8
-	LEAQ        (CX)(R8*4), CX
+	MOVQ        k+48(FP), R9
+	ANDQ        $0x00000007, R9
+	NEGQ        R9
+	LEAQ        (CX)(R9*4), CX
 
 reduce:
 	VPERM2F128   $0x20, Y4, Y0, Y8
@@ -120,34 +116,73 @@ reduce:
 	VUNPCKLPD    Y0, Y3, Y1
 	VUNPCKHPD    Y0, Y3, Y0
 	VADDPS       Y0, Y1, Y1
-	MOVQ         yStride+24(FP), R8
-	MOVB         add+64(FP), R8
-	TESTB        R8, R8
+	MOVQ         groups+56(FP), R9
+	SHLQ         $0x02, R9
+	MOVB         add+64(FP), R10
+	TESTB        R10, R10
 	JZ           set
+	MOVQ         AX, R10
+	MOVQ         yStride+24(FP), R11
+	LEAQ         (R9)(R9*1), R12
+	ADDQ         R12, R12
 	VMOVAPS      X1, X0
-	VADDPS       (AX), X0, X0
-	VMOVUPS      X0, (AX)
+	MOVQ         R10, R13
+	LEAQ         (R9)(R9*2), R14
+	VMOVSS       (R13), X2
+	VINSERTPS    $0x10, (R13)(R9*1), X2, X2
+	VINSERTPS    $0x20, (R13)(R9*2), X2, X2
+	VINSERTPS    $0x30, (R13)(R14*1), X2, X2
+	VADDPS       X2, X0, X0
+	VMOVSS       X0, (R13)
+	VEXTRACTPS   $0x01, X0, (R13)(R9*1)
+	VEXTRACTPS   $0x02, X0, (R13)(R9*2)
+	VEXTRACTPS   $0x03, X0, (R13)(R14*1)
 	VEXTRACTF128 $0x01, Y1, X0
-	VADDPS       16(AX), X0, X0
-	VMOVUPS      X0, 16(AX)
+	MOVQ         R10, R13
+	ADDQ         R12, R13
+	LEAQ         (R9)(R9*2), R12
+	VMOVSS       (R13), X1
+	VINSERTPS    $0x10, (R13)(R9*1), X1, X1
+	VINSERTPS    $0x20, (R13)(R9*2), X1, X1
+	VINSERTPS    $0x30, (R13)(R12*1), X1, X1
+	VADDPS       X1, X0, X0
+	VMOVSS       X0, (R13)
+	VEXTRACTPS   $0x01, X0, (R13)(R9*1)
+	VEXTRACTPS   $0x02, X0, (R13)(R9*2)
+	VEXTRACTPS   $0x03, X0, (R13)(R12*1)
+	ADDQ         R11, R10
 	JMP          next
 
 set:
+	MOVQ         AX, R10
+	MOVQ         yStride+24(FP), R11
+	LEAQ         (R9)(R9*1), R12
+	ADDQ         R12, R12
 	VMOVAPS      X1, X0
-	VMOVUPS      X0, (AX)
+	MOVQ         R10, R13
+	LEAQ         (R9)(R9*2), R14
+	VMOVSS       X0, (R13)
+	VEXTRACTPS   $0x01, X0, (R13)(R9*1)
+	VEXTRACTPS   $0x02, X0, (R13)(R9*2)
+	VEXTRACTPS   $0x03, X0, (R13)(R14*1)
 	VEXTRACTF128 $0x01, Y1, X0
-	VMOVUPS      X0, 16(AX)
+	MOVQ         R10, R13
+	ADDQ         R12, R13
+	LEAQ         (R9)(R9*2), R12
+	VMOVSS       X0, (R13)
+	VEXTRACTPS   $0x01, X0, (R13)(R9*1)
+	VEXTRACTPS   $0x02, X0, (R13)(R9*2)
+	VEXTRACTPS   $0x03, X0, (R13)(R12*1)
+	ADDQ         R11, R10
 
 next:
-	ADDQ $0x00000020, AX
-	MOVQ k+48(FP), R8
-	ANDQ $-8, R8
-	MOVQ wStride+40(FP), R9
-	SHLQ $0x03, R9
-	ADDQ R9, CX
-	SHLQ $0x02, R8
-	SUBQ R8, CX
-	DECQ groups+56(FP)
+	ADDQ $0x04, AX
+	MOVQ k+48(FP), R9
+	ANDQ $-8, R9
+	SHLQ $0x02, R9
+	SUBQ R9, CX
+	ADDQ wStride+40(FP), CX
+	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
@@ -170,231 +205,69 @@ DATA tailMasks<>+56(SB)/4, $0xffffffff
 DATA tailMasks<>+60(SB)/4, $0xffffffff
 GLOBL tailMasks<>(SB), RODATA|NOPTR, $64
 
-// func dots8x1F32AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, FMA3, MMX+
-TEXT ·dots8x1F32AVX2(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
-	LEAQ (BX)(DX*2), SI
-	LEAQ (SI)(DX*2), DI
+// func dots4x1F32AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// Requires: AVX, FMA3
+TEXT ·dots4x1F32AVX2(SB), NOSPLIT, $0-65
+	MOVQ  y+0(FP), AX
+	MOVQ  w+16(FP), CX
+	MOVQ  groups+56(FP), DX
+	MOVQ  wStride+40(FP), BX
+	IMULQ DX, BX
+	LEAQ  (BX)(BX*2), SI
 
 group:
-	MOVQ   x+8(FP), R8
-	MOVQ   xStride+32(FP), R9
-	MOVQ   k+48(FP), R9
-	SHRQ   $0x03, R9
+	MOVQ   x+8(FP), DI
+	MOVQ   xStride+32(FP), R8
+	MOVQ   k+48(FP), R8
+	SHRQ   $0x03, R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
-	VXORPS Y4, Y4, Y4
-	VXORPS Y5, Y5, Y5
-	VXORPS Y6, Y6, Y6
-	VXORPS Y7, Y7, Y7
-	LEAQ   (CX)(DX*8), R10
-	TESTQ  R9, R9
+	TESTQ  R8, R8
 	JZ     tail
 
 step:
-	VMOVUPS     (R8), Y8
-	VMOVUPS     (CX), Y9
-	VFMADD231PS Y8, Y9, Y0
-	VMOVUPS     (CX)(DX*1), Y9
-	VFMADD231PS Y8, Y9, Y1
-	VMOVUPS     (CX)(DX*2), Y9
-	VFMADD231PS Y8, Y9, Y2
-	VMOVUPS     (CX)(BX*1), Y9
-	VFMADD231PS Y8, Y9, Y3
-	VMOVUPS     (CX)(DX*4), Y9
-	VFMADD231PS Y8, Y9, Y4
-	VMOVUPS     (CX)(SI*1), Y9
-	VFMADD231PS Y8, Y9, Y5
-	VMOVUPS     (CX)(BX*2), Y9
-	VFMADD231PS Y8, Y9, Y6
-	VMOVUPS     (CX)(DI*1), Y9
-	VFMADD231PS Y8, Y9, Y7
-	PREFETCHT1  (R10)
-	PREFETCHT1  64(R10)
-	PREFETCHT1  128(R10)
-	PREFETCHT1  192(R10)
-	PREFETCHT0  384(CX)
-	PREFETCHT0  384(CX)(DX*1)
-	PREFETCHT0  384(CX)(DX*2)
-	PREFETCHT0  384(CX)(BX*1)
-	PREFETCHT0  384(CX)(DX*4)
-	PREFETCHT0  384(CX)(SI*1)
-	PREFETCHT0  384(CX)(BX*2)
-	PREFETCHT0  384(CX)(DI*1)
-	ADDQ        $0x00000100, R10
-	ADDQ        $0x00000020, R8
+	VMOVUPS     (DI), Y4
+	VMOVUPS     (CX), Y5
+	VFMADD231PS Y4, Y5, Y0
+	VMOVUPS     (CX)(BX*1), Y5
+	VFMADD231PS Y4, Y5, Y1
+	VMOVUPS     (CX)(BX*2), Y5
+	VFMADD231PS Y4, Y5, Y2
+	VMOVUPS     (CX)(SI*1), Y5
+	VFMADD231PS Y4, Y5, Y3
+	ADDQ        $0x00000020, DI
 	ADDQ        $0x00000020, CX
-	DECQ        R9
+	DECQ        R8
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R9
-	ANDQ        $0x00000007, R9
-	JZ          reduce
-	LEAQ        tailMasks<>+0(SB), R10
-	LEAQ        -32(R8)(R9*4), R8
-	LEAQ        -32(CX)(R9*4), CX
-	VMOVUPS     (R8), Y8
-	VANDPS      (R10)(R9*4), Y8, Y8
-	VMOVUPS     (CX), Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
-	VFMADD231PS Y8, Y9, Y0
-	VMOVUPS     (CX)(DX*1), Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
-	VFMADD231PS Y8, Y9, Y1
-	VMOVUPS     (CX)(DX*2), Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
-	VFMADD231PS Y8, Y9, Y2
-	VMOVUPS     (CX)(BX*1), Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
-	VFMADD231PS Y8, Y9, Y3
-	VMOVUPS     (CX)(DX*4), Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
-	VFMADD231PS Y8, Y9, Y4
-	VMOVUPS     (CX)(SI*1), Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
-	VFMADD231PS Y8, Y9, Y5
-	VMOVUPS     (CX)(BX*2), Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
-	VFMADD231PS Y8, Y9, Y6
-	VMOVUPS     (CX)(DI*1), Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
-	VFMADD231PS Y8, Y9, Y7
-	ADDQ        $0x00000020, CX
 	MOVQ        k+48(FP), R8
 	ANDQ        $0x00000007, R8
-	NEGQ        R8
-	LEAQ        (CX)(R8*4), CX
-
-reduce:
-	VPERM2F128   $0x20, Y4, Y0, Y8
-	VPERM2F128   $0x31, Y4, Y0, Y0
-	VADDPS       Y0, Y8, Y8
-	VPERM2F128   $0x20, Y5, Y1, Y0
-	VPERM2F128   $0x31, Y5, Y1, Y1
-	VADDPS       Y1, Y0, Y0
-	VPERM2F128   $0x20, Y6, Y2, Y1
-	VPERM2F128   $0x31, Y6, Y2, Y2
-	VADDPS       Y2, Y1, Y1
-	VPERM2F128   $0x20, Y7, Y3, Y2
-	VPERM2F128   $0x31, Y7, Y3, Y3
-	VADDPS       Y3, Y2, Y2
-	VUNPCKLPS    Y0, Y8, Y3
-	VUNPCKHPS    Y0, Y8, Y0
-	VADDPS       Y0, Y3, Y3
-	VUNPCKLPS    Y2, Y1, Y0
-	VUNPCKHPS    Y2, Y1, Y1
-	VADDPS       Y1, Y0, Y0
-	VUNPCKLPD    Y0, Y3, Y1
-	VUNPCKHPD    Y0, Y3, Y0
-	VADDPS       Y0, Y1, Y1
-	MOVQ         yStride+24(FP), R8
-	MOVB         add+64(FP), R8
-	TESTB        R8, R8
-	JZ           set
-	VMOVAPS      X1, X0
-	VADDPS       (AX), X0, X0
-	VMOVUPS      X0, (AX)
-	VEXTRACTF128 $0x01, Y1, X0
-	VADDPS       16(AX), X0, X0
-	VMOVUPS      X0, 16(AX)
-	JMP          next
-
-set:
-	VMOVAPS      X1, X0
-	VMOVUPS      X0, (AX)
-	VEXTRACTF128 $0x01, Y1, X0
-	VMOVUPS      X0, 16(AX)
-
-next:
-	ADDQ $0x00000020, AX
-	MOVQ k+48(FP), R8
-	ANDQ $-8, R8
-	MOVQ wStride+40(FP), R9
-	SHLQ $0x03, R9
-	ADDQ R9, CX
-	SHLQ $0x02, R8
-	SUBQ R8, CX
-	DECQ groups+56(FP)
-	JNZ  group
-	VZEROUPPER
-	RET
-
-// func dots4x1F32AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, FMA3, MMX+
-TEXT ·dots4x1F32AVX2(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
-
-group:
-	MOVQ   x+8(FP), SI
-	MOVQ   xStride+32(FP), DI
-	MOVQ   k+48(FP), DI
-	SHRQ   $0x03, DI
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
-	LEAQ   (CX)(DX*4), R8
-	TESTQ  DI, DI
-	JZ     tail
-
-step:
-	VMOVUPS     (SI), Y4
+	JZ          reduce
+	LEAQ        tailMasks<>+0(SB), R9
+	LEAQ        -32(DI)(R8*4), DI
+	LEAQ        -32(CX)(R8*4), CX
+	VMOVUPS     (DI), Y4
+	VANDPS      (R9)(R8*4), Y4, Y4
 	VMOVUPS     (CX), Y5
+	VANDPS      (R9)(R8*4), Y5, Y5
 	VFMADD231PS Y4, Y5, Y0
-	VMOVUPS     (CX)(DX*1), Y5
-	VFMADD231PS Y4, Y5, Y1
-	VMOVUPS     (CX)(DX*2), Y5
-	VFMADD231PS Y4, Y5, Y2
 	VMOVUPS     (CX)(BX*1), Y5
+	VANDPS      (R9)(R8*4), Y5, Y5
+	VFMADD231PS Y4, Y5, Y1
+	VMOVUPS     (CX)(BX*2), Y5
+	VANDPS      (R9)(R8*4), Y5, Y5
+	VFMADD231PS Y4, Y5, Y2
+	VMOVUPS     (CX)(SI*1), Y5
+	VANDPS      (R9)(R8*4), Y5, Y5
 	VFMADD231PS Y4, Y5, Y3
-	PREFETCHT1  (R8)
-	PREFETCHT1  64(R8)
-	PREFETCHT0  384(CX)
-	PREFETCHT0  384(CX)(DX*1)
-	PREFETCHT0  384(CX)(DX*2)
-	PREFETCHT0  384(CX)(BX*1)
-	ADDQ        $0x00000080, R8
-	ADDQ        $0x00000020, SI
 	ADDQ        $0x00000020, CX
-	DECQ        DI
-	JNZ         step
-
-tail:
 	MOVQ        k+48(FP), DI
 	ANDQ        $0x00000007, DI
-	JZ          reduce
-	LEAQ        tailMasks<>+0(SB), R8
-	LEAQ        -32(SI)(DI*4), SI
-	LEAQ        -32(CX)(DI*4), CX
-	VMOVUPS     (SI), Y4
-	VANDPS      (R8)(DI*4), Y4, Y4
-	VMOVUPS     (CX), Y5
-	VANDPS      (R8)(DI*4), Y5, Y5
-	VFMADD231PS Y4, Y5, Y0
-	VMOVUPS     (CX)(DX*1), Y5
-	VANDPS      (R8)(DI*4), Y5, Y5
-	VFMADD231PS Y4, Y5, Y1
-	VMOVUPS     (CX)(DX*2), Y5
-	VANDPS      (R8)(DI*4), Y5, Y5
-	VFMADD231PS Y4, Y5, Y2
-	VMOVUPS     (CX)(BX*1), Y5
-	VANDPS      (R8)(DI*4), Y5, Y5
-	VFMADD231PS Y4, Y5, Y3
-	ADDQ        $0x00000020, CX
-	MOVQ        k+48(FP), SI
-	ANDQ        $0x00000007, SI
-	NEGQ        SI
-	LEAQ        (CX)(SI*4), CX
+	NEGQ        DI
+	LEAQ        (CX)(DI*4), CX
 
 reduce:
 	VPERM2F128 $0x20, Y0, Y0, Y4
@@ -418,46 +291,71 @@ reduce:
 	VUNPCKLPD  Y0, Y3, Y1
 	VUNPCKHPD  Y0, Y3, Y0
 	VADDPS     Y0, Y1, Y1
-	MOVQ       yStride+24(FP), SI
-	MOVB       add+64(FP), SI
-	TESTB      SI, SI
+	MOVQ       groups+56(FP), DI
+	SHLQ       $0x02, DI
+	MOVB       add+64(FP), R8
+	TESTB      R8, R8
 	JZ         set
+	MOVQ       AX, R8
+	MOVQ       yStride+24(FP), R9
+	LEAQ       (DI)(DI*1), R10
+	ADDQ       R10, R10
 	VMOVAPS    X1, X0
-	VADDPS     (AX), X0, X0
-	VMOVUPS    X0, (AX)
+	MOVQ       R8, R10
+	LEAQ       (DI)(DI*2), R11
+	VMOVSS     (R10), X1
+	VINSERTPS  $0x10, (R10)(DI*1), X1, X1
+	VINSERTPS  $0x20, (R10)(DI*2), X1, X1
+	VINSERTPS  $0x30, (R10)(R11*1), X1, X1
+	VADDPS     X1, X0, X0
+	VMOVSS     X0, (R10)
+	VEXTRACTPS $0x01, X0, (R10)(DI*1)
+	VEXTRACTPS $0x02, X0, (R10)(DI*2)
+	VEXTRACTPS $0x03, X0, (R10)(R11*1)
+	ADDQ       R9, R8
 	JMP        next
 
 set:
-	VMOVAPS X1, X0
-	VMOVUPS X0, (AX)
+	MOVQ       AX, R8
+	MOVQ       yStride+24(FP), R9
+	LEAQ       (DI)(DI*1), R10
+	ADDQ       R10, R10
+	VMOVAPS    X1, X0
+	MOVQ       R8, R10
+	LEAQ       (DI)(DI*2), R11
+	VMOVSS     X0, (R10)
+	VEXTRACTPS $0x01, X0, (R10)(DI*1)
+	VEXTRACTPS $0x02, X0, (R10)(DI*2)
+	VEXTRACTPS $0x03, X0, (R10)(R11*1)
+	ADDQ       R9, R8
 
 next:
-	ADDQ $0x00000010, AX
-	MOVQ k+48(FP), SI
-	ANDQ $-8, SI
-	MOVQ wStride+40(FP), DI
+	ADDQ $0x04, AX
+	MOVQ k+48(FP), DI
+	ANDQ $-8, DI
 	SHLQ $0x02, DI
-	ADDQ DI, CX
-	SHLQ $0x02, SI
-	SUBQ SI, CX
-	DECQ groups+56(FP)
+	SUBQ DI, CX
+	ADDQ wStride+40(FP), CX
+	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
 // func dots4x2F32AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, FMA3, MMX+
+// Requires: AVX, FMA3
 TEXT ·dots4x2F32AVX2(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
+	MOVQ  y+0(FP), AX
+	MOVQ  w+16(FP), CX
+	MOVQ  groups+56(FP), DX
+	MOVQ  wStride+40(FP), BX
+	IMULQ DX, BX
+	LEAQ  (BX)(BX*2), SI
 
 group:
-	MOVQ   x+8(FP), SI
-	MOVQ   xStride+32(FP), DI
-	MOVQ   k+48(FP), R8
-	SHRQ   $0x03, R8
+	MOVQ   x+8(FP), DI
+	MOVQ   xStride+32(FP), R8
+	MOVQ   k+48(FP), R9
+	SHRQ   $0x03, R9
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -466,65 +364,61 @@ group:
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
-	LEAQ   (CX)(DX*4), R9
-	TESTQ  R8, R8
+	TESTQ  R9, R9
 	JZ     tail
 
 step:
-	VMOVUPS     (SI), Y8
-	VMOVUPS     (SI)(DI*1), Y9
+	VMOVUPS     (DI), Y8
+	VMOVUPS     (DI)(R8*1), Y9
 	VMOVUPS     (CX), Y10
 	VFMADD231PS Y8, Y10, Y0
 	VFMADD231PS Y9, Y10, Y1
-	VMOVUPS     (CX)(DX*1), Y10
+	VMOVUPS     (CX)(BX*1), Y10
 	VFMADD231PS Y8, Y10, Y2
 	VFMADD231PS Y9, Y10, Y3
-	VMOVUPS     (CX)(DX*2), Y10
+	VMOVUPS     (CX)(BX*2), Y10
 	VFMADD231PS Y8, Y10, Y4
 	VFMADD231PS Y9, Y10, Y5
-	VMOVUPS     (CX)(BX*1), Y10
+	VMOVUPS     (CX)(SI*1), Y10
 	VFMADD231PS Y8, Y10, Y6
 	VFMADD231PS Y9, Y10, Y7
-	PREFETCHT1  (R9)
-	PREFETCHT1  64(R9)
-	ADDQ        $0x00000080, R9
-	ADDQ        $0x00000020, SI
+	ADDQ        $0x00000020, DI
 	ADDQ        $0x00000020, CX
-	DECQ        R8
+	DECQ        R9
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R8
-	ANDQ        $0x00000007, R8
+	MOVQ        k+48(FP), R9
+	ANDQ        $0x00000007, R9
 	JZ          reduce
-	LEAQ        tailMasks<>+0(SB), R9
-	LEAQ        -32(SI)(R8*4), SI
-	LEAQ        -32(CX)(R8*4), CX
-	VMOVUPS     (SI), Y8
-	VANDPS      (R9)(R8*4), Y8, Y8
-	VMOVUPS     (SI)(DI*1), Y9
-	VANDPS      (R9)(R8*4), Y9, Y9
+	LEAQ        tailMasks<>+0(SB), R10
+	LEAQ        -32(DI)(R9*4), DI
+	LEAQ        -32(CX)(R9*4), CX
+	VMOVUPS     (DI), Y8
+	VANDPS      (R10)(R9*4), Y8, Y8
+	VMOVUPS     (DI)(R8*1), Y9
+	VANDPS      (R10)(R9*4), Y9, Y9
 	VMOVUPS     (CX), Y10
-	VANDPS      (R9)(R8*4), Y10, Y10
+	VANDPS      (R10)(R9*4), Y10, Y10
 	VFMADD231PS Y8, Y10, Y0
 	VFMADD231PS Y9, Y10, Y1
-	VMOVUPS     (CX)(DX*1), Y10
-	VANDPS      (R9)(R8*4), Y10, Y10
+	VMOVUPS     (CX)(BX*1), Y10
+	VANDPS      (R10)(R9*4), Y10, Y10
 	VFMADD231PS Y8, Y10, Y2
 	VFMADD231PS Y9, Y10, Y3
-	VMOVUPS     (CX)(DX*2), Y10
-	VANDPS      (R9)(R8*4), Y10, Y10
+	VMOVUPS     (CX)(BX*2), Y10
+	VANDPS      (R10)(R9*4), Y10, Y10
 	VFMADD231PS Y8, Y10, Y4
 	VFMADD231PS Y9, Y10, Y5
-	VMOVUPS     (CX)(BX*1), Y10
-	VANDPS      (R9)(R8*4), Y10, Y10
+	VMOVUPS     (CX)(SI*1), Y10
+	VANDPS      (R10)(R9*4), Y10, Y10
 	VFMADD231PS Y8, Y10, Y6
 	VFMADD231PS Y9, Y10, Y7
 	ADDQ        $0x00000020, CX
-	MOVQ        k+48(FP), SI
-	ANDQ        $0x00000007, SI
-	NEGQ        SI
-	LEAQ        (CX)(SI*4), CX
+	MOVQ        k+48(FP), DI
+	ANDQ        $0x00000007, DI
+	NEGQ        DI
+	LEAQ        (CX)(DI*4), CX
 
 reduce:
 	VPERM2F128   $0x20, Y1, Y0, Y8
@@ -548,51 +442,92 @@ reduce:
 	VUNPCKLPD    Y0, Y3, Y1
 	VUNPCKHPD    Y0, Y3, Y0
 	VADDPS       Y0, Y1, Y1
-	MOVQ         yStride+24(FP), SI
-	MOVB         add+64(FP), DI
-	TESTB        DI, DI
+	MOVQ         groups+56(FP), DI
+	SHLQ         $0x02, DI
+	MOVB         add+64(FP), R8
+	TESTB        R8, R8
 	JZ           set
+	MOVQ         AX, R8
+	MOVQ         yStride+24(FP), R9
+	LEAQ         (DI)(DI*1), R10
+	ADDQ         R10, R10
 	VMOVAPS      X1, X0
-	VADDPS       (AX), X0, X0
-	VMOVUPS      X0, (AX)
+	MOVQ         R8, R10
+	LEAQ         (DI)(DI*2), R11
+	VMOVSS       (R10), X2
+	VINSERTPS    $0x10, (R10)(DI*1), X2, X2
+	VINSERTPS    $0x20, (R10)(DI*2), X2, X2
+	VINSERTPS    $0x30, (R10)(R11*1), X2, X2
+	VADDPS       X2, X0, X0
+	VMOVSS       X0, (R10)
+	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
+	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
+	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
+	ADDQ         R9, R8
 	VEXTRACTF128 $0x01, Y1, X0
-	VADDPS       (AX)(SI*1), X0, X0
-	VMOVUPS      X0, (AX)(SI*1)
+	MOVQ         R8, R10
+	LEAQ         (DI)(DI*2), R11
+	VMOVSS       (R10), X1
+	VINSERTPS    $0x10, (R10)(DI*1), X1, X1
+	VINSERTPS    $0x20, (R10)(DI*2), X1, X1
+	VINSERTPS    $0x30, (R10)(R11*1), X1, X1
+	VADDPS       X1, X0, X0
+	VMOVSS       X0, (R10)
+	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
+	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
+	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
+	ADDQ         R9, R8
 	JMP          next
 
 set:
+	MOVQ         AX, R8
+	MOVQ         yStride+24(FP), R9
+	LEAQ         (DI)(DI*1), R10
+	ADDQ         R10, R10
 	VMOVAPS      X1, X0
-	VMOVUPS      X0, (AX)
+	MOVQ         R8, R10
+	LEAQ         (DI)(DI*2), R11
+	VMOVSS       X0, (R10)
+	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
+	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
+	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
+	ADDQ         R9, R8
 	VEXTRACTF128 $0x01, Y1, X0
-	VMOVUPS      X0, (AX)(SI*1)
+	MOVQ         R8, R10
+	LEAQ         (DI)(DI*2), R11
+	VMOVSS       X0, (R10)
+	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
+	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
+	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
+	ADDQ         R9, R8
 
 next:
-	ADDQ $0x00000010, AX
-	MOVQ k+48(FP), SI
-	ANDQ $-8, SI
-	MOVQ wStride+40(FP), DI
+	ADDQ $0x04, AX
+	MOVQ k+48(FP), DI
+	ANDQ $-8, DI
 	SHLQ $0x02, DI
-	ADDQ DI, CX
-	SHLQ $0x02, SI
-	SUBQ SI, CX
-	DECQ groups+56(FP)
+	SUBQ DI, CX
+	ADDQ wStride+40(FP), CX
+	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
 // func dots4x3F32AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, FMA3, MMX+
+// Requires: AVX, FMA3
 TEXT ·dots4x3F32AVX2(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
+	MOVQ  y+0(FP), AX
+	MOVQ  w+16(FP), CX
+	MOVQ  groups+56(FP), DX
+	MOVQ  wStride+40(FP), BX
+	IMULQ DX, BX
+	LEAQ  (BX)(BX*2), SI
 
 group:
-	MOVQ   x+8(FP), SI
-	MOVQ   xStride+32(FP), DI
-	MOVQ   k+48(FP), R8
-	SHRQ   $0x03, R8
+	MOVQ   x+8(FP), DI
+	MOVQ   xStride+32(FP), R8
+	MOVQ   k+48(FP), R9
+	SHRQ   $0x03, R9
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -605,76 +540,72 @@ group:
 	VXORPS Y9, Y9, Y9
 	VXORPS Y10, Y10, Y10
 	VXORPS Y11, Y11, Y11
-	LEAQ   (CX)(DX*4), R9
-	TESTQ  R8, R8
+	TESTQ  R9, R9
 	JZ     tail
 
 step:
-	VMOVUPS     (SI), Y12
-	VMOVUPS     (SI)(DI*1), Y13
-	VMOVUPS     (SI)(DI*2), Y14
+	VMOVUPS     (DI), Y12
+	VMOVUPS     (DI)(R8*1), Y13
+	VMOVUPS     (DI)(R8*2), Y14
 	VMOVUPS     (CX), Y15
 	VFMADD231PS Y12, Y15, Y0
 	VFMADD231PS Y13, Y15, Y1
 	VFMADD231PS Y14, Y15, Y2
-	VMOVUPS     (CX)(DX*1), Y15
+	VMOVUPS     (CX)(BX*1), Y15
 	VFMADD231PS Y12, Y15, Y3
 	VFMADD231PS Y13, Y15, Y4
 	VFMADD231PS Y14, Y15, Y5
-	VMOVUPS     (CX)(DX*2), Y15
+	VMOVUPS     (CX)(BX*2), Y15
 	VFMADD231PS Y12, Y15, Y6
 	VFMADD231PS Y13, Y15, Y7
 	VFMADD231PS Y14, Y15, Y8
-	VMOVUPS     (CX)(BX*1), Y15
+	VMOVUPS     (CX)(SI*1), Y15
 	VFMADD231PS Y12, Y15, Y9
 	VFMADD231PS Y13, Y15, Y10
 	VFMADD231PS Y14, Y15, Y11
-	PREFETCHT1  (R9)
-	PREFETCHT1  64(R9)
-	ADDQ        $0x00000080, R9
-	ADDQ        $0x00000020, SI
+	ADDQ        $0x00000020, DI
 	ADDQ        $0x00000020, CX
-	DECQ        R8
+	DECQ        R9
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R8
-	ANDQ        $0x00000007, R8
+	MOVQ        k+48(FP), R9
+	ANDQ        $0x00000007, R9
 	JZ          reduce
-	LEAQ        tailMasks<>+0(SB), R9
-	LEAQ        -32(SI)(R8*4), SI
-	LEAQ        -32(CX)(R8*4), CX
-	VMOVUPS     (SI), Y12
-	VANDPS      (R9)(R8*4), Y12, Y12
-	VMOVUPS     (SI)(DI*1), Y13
-	VANDPS      (R9)(R8*4), Y13, Y13
-	VMOVUPS     (SI)(DI*2), Y14
-	VANDPS      (R9)(R8*4), Y14, Y14
+	LEAQ        tailMasks<>+0(SB), R10
+	LEAQ        -32(DI)(R9*4), DI
+	LEAQ        -32(CX)(R9*4), CX
+	VMOVUPS     (DI), Y12
+	VANDPS      (R10)(R9*4), Y12, Y12
+	VMOVUPS     (DI)(R8*1), Y13
+	VANDPS      (R10)(R9*4), Y13, Y13
+	VMOVUPS     (DI)(R8*2), Y14
+	VANDPS      (R10)(R9*4), Y14, Y14
 	VMOVUPS     (CX), Y15
-	VANDPS      (R9)(R8*4), Y15, Y15
+	VANDPS      (R10)(R9*4), Y15, Y15
 	VFMADD231PS Y12, Y15, Y0
 	VFMADD231PS Y13, Y15, Y1
 	VFMADD231PS Y14, Y15, Y2
-	VMOVUPS     (CX)(DX*1), Y15
-	VANDPS      (R9)(R8*4), Y15, Y15
+	VMOVUPS     (CX)(BX*1), Y15
+	VANDPS      (R10)(R9*4), Y15, Y15
 	VFMADD231PS Y12, Y15, Y3
 	VFMADD231PS Y13, Y15, Y4
 	VFMADD231PS Y14, Y15, Y5
-	VMOVUPS     (CX)(DX*2), Y15
-	VANDPS      (R9)(R8*4), Y15, Y15
+	VMOVUPS     (CX)(BX*2), Y15
+	VANDPS      (R10)(R9*4), Y15, Y15
 	VFMADD231PS Y12, Y15, Y6
 	VFMADD231PS Y13, Y15, Y7
 	VFMADD231PS Y14, Y15, Y8
-	VMOVUPS     (CX)(BX*1), Y15
-	VANDPS      (R9)(R8*4), Y15, Y15
+	VMOVUPS     (CX)(SI*1), Y15
+	VANDPS      (R10)(R9*4), Y15, Y15
 	VFMADD231PS Y12, Y15, Y9
 	VFMADD231PS Y13, Y15, Y10
 	VFMADD231PS Y14, Y15, Y11
 	ADDQ        $0x00000020, CX
-	MOVQ        k+48(FP), SI
-	ANDQ        $0x00000007, SI
-	NEGQ        SI
-	LEAQ        (CX)(SI*4), CX
+	MOVQ        k+48(FP), DI
+	ANDQ        $0x00000007, DI
+	NEGQ        DI
+	LEAQ        (CX)(DI*4), CX
 
 reduce:
 	VPERM2F128   $0x20, Y1, Y0, Y12
@@ -719,220 +650,115 @@ reduce:
 	VUNPCKLPD    Y0, Y5, Y2
 	VUNPCKHPD    Y0, Y5, Y0
 	VADDPS       Y0, Y2, Y2
-	MOVQ         yStride+24(FP), SI
-	MOVB         add+64(FP), DI
-	TESTB        DI, DI
-	JZ           set
-	VMOVAPS      X1, X0
-	VADDPS       (AX), X0, X0
-	VMOVUPS      X0, (AX)
-	VEXTRACTF128 $0x01, Y1, X0
-	VADDPS       (AX)(SI*1), X0, X0
-	VMOVUPS      X0, (AX)(SI*1)
-	VMOVAPS      X2, X0
-	VADDPS       (AX)(SI*2), X0, X0
-	VMOVUPS      X0, (AX)(SI*2)
-	JMP          next
-
-set:
-	VMOVAPS      X1, X0
-	VMOVUPS      X0, (AX)
-	VEXTRACTF128 $0x01, Y1, X0
-	VMOVUPS      X0, (AX)(SI*1)
-	VMOVAPS      X2, X0
-	VMOVUPS      X0, (AX)(SI*2)
-
-next:
-	ADDQ $0x00000010, AX
-	MOVQ k+48(FP), SI
-	ANDQ $-8, SI
-	MOVQ wStride+40(FP), DI
-	SHLQ $0x02, DI
-	ADDQ DI, CX
-	SHLQ $0x02, SI
-	SUBQ SI, CX
-	DECQ groups+56(FP)
-	JNZ  group
-	VZEROUPPER
-	RET
-
-// func dots8x1BF16AVX2Near(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·dots8x1BF16AVX2Near(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
-	LEAQ (BX)(DX*2), SI
-	LEAQ (SI)(DX*2), DI
-
-group:
-	MOVQ   x+8(FP), R8
-	MOVQ   xStride+32(FP), R9
-	MOVQ   k+48(FP), R9
-	SHRQ   $0x03, R9
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
-	VXORPS Y4, Y4, Y4
-	VXORPS Y5, Y5, Y5
-	VXORPS Y6, Y6, Y6
-	VXORPS Y7, Y7, Y7
-	LEAQ   (CX)(DX*8), R10
-	TESTQ  R9, R9
-	JZ     tail
-
-step:
-	VMOVUPS     (R8), Y8
-	VPMOVZXWD   (CX), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VFMADD231PS Y8, Y9, Y0
-	VPMOVZXWD   (CX)(DX*1), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VFMADD231PS Y8, Y9, Y1
-	VPMOVZXWD   (CX)(DX*2), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VFMADD231PS Y8, Y9, Y2
-	VPMOVZXWD   (CX)(BX*1), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VFMADD231PS Y8, Y9, Y3
-	VPMOVZXWD   (CX)(DX*4), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VFMADD231PS Y8, Y9, Y4
-	VPMOVZXWD   (CX)(SI*1), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VFMADD231PS Y8, Y9, Y5
-	VPMOVZXWD   (CX)(BX*2), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VFMADD231PS Y8, Y9, Y6
-	VPMOVZXWD   (CX)(DI*1), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VFMADD231PS Y8, Y9, Y7
-	PREFETCHT0  (R10)
-	PREFETCHT0  64(R10)
-	ADDQ        $0x00000080, R10
-	ADDQ        $0x00000020, R8
-	ADDQ        $0x00000010, CX
-	DECQ        R9
-	JNZ         step
-
-tail:
-	MOVQ        k+48(FP), R9
-	ANDQ        $0x00000007, R9
-	JZ          reduce
-	LEAQ        tailMasks<>+0(SB), R10
-	LEAQ        -32(R8)(R9*4), R8
-	LEAQ        -16(CX)(R9*2), CX
-	VMOVUPS     (R8), Y8
-	VANDPS      (R10)(R9*4), Y8, Y8
-	VPMOVZXWD   (CX), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
-	VFMADD231PS Y8, Y9, Y0
-	VPMOVZXWD   (CX)(DX*1), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
-	VFMADD231PS Y8, Y9, Y1
-	VPMOVZXWD   (CX)(DX*2), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
-	VFMADD231PS Y8, Y9, Y2
-	VPMOVZXWD   (CX)(BX*1), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
-	VFMADD231PS Y8, Y9, Y3
-	VPMOVZXWD   (CX)(DX*4), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
-	VFMADD231PS Y8, Y9, Y4
-	VPMOVZXWD   (CX)(SI*1), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
-	VFMADD231PS Y8, Y9, Y5
-	VPMOVZXWD   (CX)(BX*2), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
-	VFMADD231PS Y8, Y9, Y6
-	VPMOVZXWD   (CX)(DI*1), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
-	VFMADD231PS Y8, Y9, Y7
-	ADDQ        $0x00000010, CX
-	MOVQ        k+48(FP), R8
-	ANDQ        $0x00000007, R8
-	NEGQ        R8
-	LEAQ        (CX)(R8*2), CX
-
-reduce:
-	VPERM2F128   $0x20, Y4, Y0, Y8
-	VPERM2F128   $0x31, Y4, Y0, Y0
-	VADDPS       Y0, Y8, Y8
-	VPERM2F128   $0x20, Y5, Y1, Y0
-	VPERM2F128   $0x31, Y5, Y1, Y1
-	VADDPS       Y1, Y0, Y0
-	VPERM2F128   $0x20, Y6, Y2, Y1
-	VPERM2F128   $0x31, Y6, Y2, Y2
-	VADDPS       Y2, Y1, Y1
-	VPERM2F128   $0x20, Y7, Y3, Y2
-	VPERM2F128   $0x31, Y7, Y3, Y3
-	VADDPS       Y3, Y2, Y2
-	VUNPCKLPS    Y0, Y8, Y3
-	VUNPCKHPS    Y0, Y8, Y0
-	VADDPS       Y0, Y3, Y3
-	VUNPCKLPS    Y2, Y1, Y0
-	VUNPCKHPS    Y2, Y1, Y1
-	VADDPS       Y1, Y0, Y0
-	VUNPCKLPD    Y0, Y3, Y1
-	VUNPCKHPD    Y0, Y3, Y0
-	VADDPS       Y0, Y1, Y1
-	MOVQ         yStride+24(FP), R8
+	MOVQ         groups+56(FP), DI
+	SHLQ         $0x02, DI
 	MOVB         add+64(FP), R8
 	TESTB        R8, R8
 	JZ           set
+	MOVQ         AX, R8
+	MOVQ         yStride+24(FP), R9
+	LEAQ         (DI)(DI*1), R10
+	ADDQ         R10, R10
 	VMOVAPS      X1, X0
-	VADDPS       (AX), X0, X0
-	VMOVUPS      X0, (AX)
+	MOVQ         R8, R10
+	LEAQ         (DI)(DI*2), R11
+	VMOVSS       (R10), X3
+	VINSERTPS    $0x10, (R10)(DI*1), X3, X3
+	VINSERTPS    $0x20, (R10)(DI*2), X3, X3
+	VINSERTPS    $0x30, (R10)(R11*1), X3, X3
+	VADDPS       X3, X0, X0
+	VMOVSS       X0, (R10)
+	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
+	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
+	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
+	ADDQ         R9, R8
 	VEXTRACTF128 $0x01, Y1, X0
-	VADDPS       16(AX), X0, X0
-	VMOVUPS      X0, 16(AX)
+	MOVQ         R8, R10
+	LEAQ         (DI)(DI*2), R11
+	VMOVSS       (R10), X1
+	VINSERTPS    $0x10, (R10)(DI*1), X1, X1
+	VINSERTPS    $0x20, (R10)(DI*2), X1, X1
+	VINSERTPS    $0x30, (R10)(R11*1), X1, X1
+	VADDPS       X1, X0, X0
+	VMOVSS       X0, (R10)
+	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
+	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
+	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
+	ADDQ         R9, R8
+	VMOVAPS      X2, X0
+	MOVQ         R8, R10
+	LEAQ         (DI)(DI*2), R11
+	VMOVSS       (R10), X1
+	VINSERTPS    $0x10, (R10)(DI*1), X1, X1
+	VINSERTPS    $0x20, (R10)(DI*2), X1, X1
+	VINSERTPS    $0x30, (R10)(R11*1), X1, X1
+	VADDPS       X1, X0, X0
+	VMOVSS       X0, (R10)
+	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
+	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
+	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
+	ADDQ         R9, R8
 	JMP          next
 
 set:
+	MOVQ         AX, R8
+	MOVQ         yStride+24(FP), R9
+	LEAQ         (DI)(DI*1), R10
+	ADDQ         R10, R10
 	VMOVAPS      X1, X0
-	VMOVUPS      X0, (AX)
+	MOVQ         R8, R10
+	LEAQ         (DI)(DI*2), R11
+	VMOVSS       X0, (R10)
+	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
+	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
+	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
+	ADDQ         R9, R8
 	VEXTRACTF128 $0x01, Y1, X0
-	VMOVUPS      X0, 16(AX)
+	MOVQ         R8, R10
+	LEAQ         (DI)(DI*2), R11
+	VMOVSS       X0, (R10)
+	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
+	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
+	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
+	ADDQ         R9, R8
+	VMOVAPS      X2, X0
+	MOVQ         R8, R10
+	LEAQ         (DI)(DI*2), R11
+	VMOVSS       X0, (R10)
+	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
+	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
+	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
+	ADDQ         R9, R8
 
 next:
-	ADDQ $0x00000020, AX
-	MOVQ k+48(FP), R8
-	ANDQ $-8, R8
-	MOVQ wStride+40(FP), R9
-	SHLQ $0x03, R9
-	ADDQ R9, CX
-	SHLQ $0x01, R8
-	SUBQ R8, CX
-	DECQ groups+56(FP)
+	ADDQ $0x04, AX
+	MOVQ k+48(FP), DI
+	ANDQ $-8, DI
+	SHLQ $0x02, DI
+	SUBQ DI, CX
+	ADDQ wStride+40(FP), CX
+	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
 // func dots8x1BF16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX2, FMA3, MMX+
+// Requires: AVX, AVX2, FMA3
 TEXT ·dots8x1BF16AVX2(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
-	LEAQ (BX)(DX*2), SI
-	LEAQ (SI)(DX*2), DI
+	MOVQ  y+0(FP), AX
+	MOVQ  w+16(FP), CX
+	MOVQ  groups+56(FP), DX
+	MOVQ  wStride+40(FP), BX
+	IMULQ DX, BX
+	LEAQ  (BX)(BX*2), SI
+	LEAQ  (SI)(BX*2), DI
+	LEAQ  (DI)(BX*2), R8
 
 group:
-	MOVQ   x+8(FP), R8
-	MOVQ   xStride+32(FP), R9
-	MOVQ   k+48(FP), R9
-	SHRQ   $0x03, R9
+	MOVQ   x+8(FP), R9
+	MOVQ   xStride+32(FP), R10
+	MOVQ   k+48(FP), R10
+	SHRQ   $0x03, R10
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -941,98 +767,86 @@ group:
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
-	LEAQ   (CX)(DX*8), R10
-	TESTQ  R9, R9
+	TESTQ  R10, R10
 	JZ     tail
 
 step:
-	VMOVUPS     (R8), Y8
+	VMOVUPS     (R9), Y8
 	VPMOVZXWD   (CX), Y9
 	VPSLLD      $0x10, Y9, Y9
 	VFMADD231PS Y8, Y9, Y0
-	VPMOVZXWD   (CX)(DX*1), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VFMADD231PS Y8, Y9, Y1
-	VPMOVZXWD   (CX)(DX*2), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VFMADD231PS Y8, Y9, Y2
 	VPMOVZXWD   (CX)(BX*1), Y9
 	VPSLLD      $0x10, Y9, Y9
-	VFMADD231PS Y8, Y9, Y3
-	VPMOVZXWD   (CX)(DX*4), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VFMADD231PS Y8, Y9, Y4
-	VPMOVZXWD   (CX)(SI*1), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VFMADD231PS Y8, Y9, Y5
+	VFMADD231PS Y8, Y9, Y1
 	VPMOVZXWD   (CX)(BX*2), Y9
 	VPSLLD      $0x10, Y9, Y9
-	VFMADD231PS Y8, Y9, Y6
+	VFMADD231PS Y8, Y9, Y2
+	VPMOVZXWD   (CX)(SI*1), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VFMADD231PS Y8, Y9, Y3
+	VPMOVZXWD   (CX)(BX*4), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VFMADD231PS Y8, Y9, Y4
 	VPMOVZXWD   (CX)(DI*1), Y9
 	VPSLLD      $0x10, Y9, Y9
+	VFMADD231PS Y8, Y9, Y5
+	VPMOVZXWD   (CX)(SI*2), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VFMADD231PS Y8, Y9, Y6
+	VPMOVZXWD   (CX)(R8*1), Y9
+	VPSLLD      $0x10, Y9, Y9
 	VFMADD231PS Y8, Y9, Y7
-	PREFETCHT1  (R10)
-	PREFETCHT1  64(R10)
-	PREFETCHT0  384(CX)
-	PREFETCHT0  384(CX)(DX*1)
-	PREFETCHT0  384(CX)(DX*2)
-	PREFETCHT0  384(CX)(BX*1)
-	PREFETCHT0  384(CX)(DX*4)
-	PREFETCHT0  384(CX)(SI*1)
-	PREFETCHT0  384(CX)(BX*2)
-	PREFETCHT0  384(CX)(DI*1)
-	ADDQ        $0x00000080, R10
-	ADDQ        $0x00000020, R8
+	ADDQ        $0x00000020, R9
 	ADDQ        $0x00000010, CX
-	DECQ        R9
+	DECQ        R10
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R9
-	ANDQ        $0x00000007, R9
+	MOVQ        k+48(FP), R10
+	ANDQ        $0x00000007, R10
 	JZ          reduce
-	LEAQ        tailMasks<>+0(SB), R10
-	LEAQ        -32(R8)(R9*4), R8
-	LEAQ        -16(CX)(R9*2), CX
-	VMOVUPS     (R8), Y8
-	VANDPS      (R10)(R9*4), Y8, Y8
+	LEAQ        tailMasks<>+0(SB), R11
+	LEAQ        -32(R9)(R10*4), R9
+	LEAQ        -16(CX)(R10*2), CX
+	VMOVUPS     (R9), Y8
+	VANDPS      (R11)(R10*4), Y8, Y8
 	VPMOVZXWD   (CX), Y9
 	VPSLLD      $0x10, Y9, Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
+	VANDPS      (R11)(R10*4), Y9, Y9
 	VFMADD231PS Y8, Y9, Y0
-	VPMOVZXWD   (CX)(DX*1), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
-	VFMADD231PS Y8, Y9, Y1
-	VPMOVZXWD   (CX)(DX*2), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
-	VFMADD231PS Y8, Y9, Y2
 	VPMOVZXWD   (CX)(BX*1), Y9
 	VPSLLD      $0x10, Y9, Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
-	VFMADD231PS Y8, Y9, Y3
-	VPMOVZXWD   (CX)(DX*4), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
-	VFMADD231PS Y8, Y9, Y4
-	VPMOVZXWD   (CX)(SI*1), Y9
-	VPSLLD      $0x10, Y9, Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
-	VFMADD231PS Y8, Y9, Y5
+	VANDPS      (R11)(R10*4), Y9, Y9
+	VFMADD231PS Y8, Y9, Y1
 	VPMOVZXWD   (CX)(BX*2), Y9
 	VPSLLD      $0x10, Y9, Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
-	VFMADD231PS Y8, Y9, Y6
+	VANDPS      (R11)(R10*4), Y9, Y9
+	VFMADD231PS Y8, Y9, Y2
+	VPMOVZXWD   (CX)(SI*1), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VANDPS      (R11)(R10*4), Y9, Y9
+	VFMADD231PS Y8, Y9, Y3
+	VPMOVZXWD   (CX)(BX*4), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VANDPS      (R11)(R10*4), Y9, Y9
+	VFMADD231PS Y8, Y9, Y4
 	VPMOVZXWD   (CX)(DI*1), Y9
 	VPSLLD      $0x10, Y9, Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
+	VANDPS      (R11)(R10*4), Y9, Y9
+	VFMADD231PS Y8, Y9, Y5
+	VPMOVZXWD   (CX)(SI*2), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VANDPS      (R11)(R10*4), Y9, Y9
+	VFMADD231PS Y8, Y9, Y6
+	VPMOVZXWD   (CX)(R8*1), Y9
+	VPSLLD      $0x10, Y9, Y9
+	VANDPS      (R11)(R10*4), Y9, Y9
 	VFMADD231PS Y8, Y9, Y7
 	ADDQ        $0x00000010, CX
-	MOVQ        k+48(FP), R8
-	ANDQ        $0x00000007, R8
-	NEGQ        R8
-	LEAQ        (CX)(R8*2), CX
+	MOVQ        k+48(FP), R9
+	ANDQ        $0x00000007, R9
+	NEGQ        R9
+	LEAQ        (CX)(R9*2), CX
 
 reduce:
 	VPERM2F128   $0x20, Y4, Y0, Y8
@@ -1056,114 +870,148 @@ reduce:
 	VUNPCKLPD    Y0, Y3, Y1
 	VUNPCKHPD    Y0, Y3, Y0
 	VADDPS       Y0, Y1, Y1
-	MOVQ         yStride+24(FP), R8
-	MOVB         add+64(FP), R8
-	TESTB        R8, R8
+	MOVQ         groups+56(FP), R9
+	SHLQ         $0x02, R9
+	MOVB         add+64(FP), R10
+	TESTB        R10, R10
 	JZ           set
+	MOVQ         AX, R10
+	MOVQ         yStride+24(FP), R11
+	LEAQ         (R9)(R9*1), R12
+	ADDQ         R12, R12
 	VMOVAPS      X1, X0
-	VADDPS       (AX), X0, X0
-	VMOVUPS      X0, (AX)
+	MOVQ         R10, R13
+	LEAQ         (R9)(R9*2), R14
+	VMOVSS       (R13), X2
+	VINSERTPS    $0x10, (R13)(R9*1), X2, X2
+	VINSERTPS    $0x20, (R13)(R9*2), X2, X2
+	VINSERTPS    $0x30, (R13)(R14*1), X2, X2
+	VADDPS       X2, X0, X0
+	VMOVSS       X0, (R13)
+	VEXTRACTPS   $0x01, X0, (R13)(R9*1)
+	VEXTRACTPS   $0x02, X0, (R13)(R9*2)
+	VEXTRACTPS   $0x03, X0, (R13)(R14*1)
 	VEXTRACTF128 $0x01, Y1, X0
-	VADDPS       16(AX), X0, X0
-	VMOVUPS      X0, 16(AX)
+	MOVQ         R10, R13
+	ADDQ         R12, R13
+	LEAQ         (R9)(R9*2), R12
+	VMOVSS       (R13), X1
+	VINSERTPS    $0x10, (R13)(R9*1), X1, X1
+	VINSERTPS    $0x20, (R13)(R9*2), X1, X1
+	VINSERTPS    $0x30, (R13)(R12*1), X1, X1
+	VADDPS       X1, X0, X0
+	VMOVSS       X0, (R13)
+	VEXTRACTPS   $0x01, X0, (R13)(R9*1)
+	VEXTRACTPS   $0x02, X0, (R13)(R9*2)
+	VEXTRACTPS   $0x03, X0, (R13)(R12*1)
+	ADDQ         R11, R10
 	JMP          next
 
 set:
+	MOVQ         AX, R10
+	MOVQ         yStride+24(FP), R11
+	LEAQ         (R9)(R9*1), R12
+	ADDQ         R12, R12
 	VMOVAPS      X1, X0
-	VMOVUPS      X0, (AX)
+	MOVQ         R10, R13
+	LEAQ         (R9)(R9*2), R14
+	VMOVSS       X0, (R13)
+	VEXTRACTPS   $0x01, X0, (R13)(R9*1)
+	VEXTRACTPS   $0x02, X0, (R13)(R9*2)
+	VEXTRACTPS   $0x03, X0, (R13)(R14*1)
 	VEXTRACTF128 $0x01, Y1, X0
-	VMOVUPS      X0, 16(AX)
+	MOVQ         R10, R13
+	ADDQ         R12, R13
+	LEAQ         (R9)(R9*2), R12
+	VMOVSS       X0, (R13)
+	VEXTRACTPS   $0x01, X0, (R13)(R9*1)
+	VEXTRACTPS   $0x02, X0, (R13)(R9*2)
+	VEXTRACTPS   $0x03, X0, (R13)(R12*1)
+	ADDQ         R11, R10
 
 next:
-	ADDQ $0x00000020, AX
-	MOVQ k+48(FP), R8
-	ANDQ $-8, R8
-	MOVQ wStride+40(FP), R9
-	SHLQ $0x03, R9
-	ADDQ R9, CX
-	SHLQ $0x01, R8
-	SUBQ R8, CX
-	DECQ groups+56(FP)
+	ADDQ $0x04, AX
+	MOVQ k+48(FP), R9
+	ANDQ $-8, R9
+	SHLQ $0x01, R9
+	SUBQ R9, CX
+	ADDQ wStride+40(FP), CX
+	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
 // func dots4x1BF16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX2, FMA3, MMX+
+// Requires: AVX, AVX2, FMA3
 TEXT ·dots4x1BF16AVX2(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
+	MOVQ  y+0(FP), AX
+	MOVQ  w+16(FP), CX
+	MOVQ  groups+56(FP), DX
+	MOVQ  wStride+40(FP), BX
+	IMULQ DX, BX
+	LEAQ  (BX)(BX*2), SI
 
 group:
-	MOVQ   x+8(FP), SI
-	MOVQ   xStride+32(FP), DI
-	MOVQ   k+48(FP), DI
-	SHRQ   $0x03, DI
+	MOVQ   x+8(FP), DI
+	MOVQ   xStride+32(FP), R8
+	MOVQ   k+48(FP), R8
+	SHRQ   $0x03, R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
-	LEAQ   (CX)(DX*4), R8
-	TESTQ  DI, DI
+	TESTQ  R8, R8
 	JZ     tail
 
 step:
-	VMOVUPS     (SI), Y4
+	VMOVUPS     (DI), Y4
 	VPMOVZXWD   (CX), Y5
 	VPSLLD      $0x10, Y5, Y5
 	VFMADD231PS Y4, Y5, Y0
-	VPMOVZXWD   (CX)(DX*1), Y5
-	VPSLLD      $0x10, Y5, Y5
-	VFMADD231PS Y4, Y5, Y1
-	VPMOVZXWD   (CX)(DX*2), Y5
-	VPSLLD      $0x10, Y5, Y5
-	VFMADD231PS Y4, Y5, Y2
 	VPMOVZXWD   (CX)(BX*1), Y5
 	VPSLLD      $0x10, Y5, Y5
+	VFMADD231PS Y4, Y5, Y1
+	VPMOVZXWD   (CX)(BX*2), Y5
+	VPSLLD      $0x10, Y5, Y5
+	VFMADD231PS Y4, Y5, Y2
+	VPMOVZXWD   (CX)(SI*1), Y5
+	VPSLLD      $0x10, Y5, Y5
 	VFMADD231PS Y4, Y5, Y3
-	PREFETCHT1  (R8)
-	PREFETCHT0  384(CX)
-	PREFETCHT0  384(CX)(DX*1)
-	PREFETCHT0  384(CX)(DX*2)
-	PREFETCHT0  384(CX)(BX*1)
-	ADDQ        $0x00000040, R8
-	ADDQ        $0x00000020, SI
+	ADDQ        $0x00000020, DI
 	ADDQ        $0x00000010, CX
-	DECQ        DI
+	DECQ        R8
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), DI
-	ANDQ        $0x00000007, DI
+	MOVQ        k+48(FP), R8
+	ANDQ        $0x00000007, R8
 	JZ          reduce
-	LEAQ        tailMasks<>+0(SB), R8
-	LEAQ        -32(SI)(DI*4), SI
-	LEAQ        -16(CX)(DI*2), CX
-	VMOVUPS     (SI), Y4
-	VANDPS      (R8)(DI*4), Y4, Y4
+	LEAQ        tailMasks<>+0(SB), R9
+	LEAQ        -32(DI)(R8*4), DI
+	LEAQ        -16(CX)(R8*2), CX
+	VMOVUPS     (DI), Y4
+	VANDPS      (R9)(R8*4), Y4, Y4
 	VPMOVZXWD   (CX), Y5
 	VPSLLD      $0x10, Y5, Y5
-	VANDPS      (R8)(DI*4), Y5, Y5
+	VANDPS      (R9)(R8*4), Y5, Y5
 	VFMADD231PS Y4, Y5, Y0
-	VPMOVZXWD   (CX)(DX*1), Y5
-	VPSLLD      $0x10, Y5, Y5
-	VANDPS      (R8)(DI*4), Y5, Y5
-	VFMADD231PS Y4, Y5, Y1
-	VPMOVZXWD   (CX)(DX*2), Y5
-	VPSLLD      $0x10, Y5, Y5
-	VANDPS      (R8)(DI*4), Y5, Y5
-	VFMADD231PS Y4, Y5, Y2
 	VPMOVZXWD   (CX)(BX*1), Y5
 	VPSLLD      $0x10, Y5, Y5
-	VANDPS      (R8)(DI*4), Y5, Y5
+	VANDPS      (R9)(R8*4), Y5, Y5
+	VFMADD231PS Y4, Y5, Y1
+	VPMOVZXWD   (CX)(BX*2), Y5
+	VPSLLD      $0x10, Y5, Y5
+	VANDPS      (R9)(R8*4), Y5, Y5
+	VFMADD231PS Y4, Y5, Y2
+	VPMOVZXWD   (CX)(SI*1), Y5
+	VPSLLD      $0x10, Y5, Y5
+	VANDPS      (R9)(R8*4), Y5, Y5
 	VFMADD231PS Y4, Y5, Y3
 	ADDQ        $0x00000010, CX
-	MOVQ        k+48(FP), SI
-	ANDQ        $0x00000007, SI
-	NEGQ        SI
-	LEAQ        (CX)(SI*2), CX
+	MOVQ        k+48(FP), DI
+	ANDQ        $0x00000007, DI
+	NEGQ        DI
+	LEAQ        (CX)(DI*2), CX
 
 reduce:
 	VPERM2F128 $0x20, Y0, Y0, Y4
@@ -1187,46 +1035,71 @@ reduce:
 	VUNPCKLPD  Y0, Y3, Y1
 	VUNPCKHPD  Y0, Y3, Y0
 	VADDPS     Y0, Y1, Y1
-	MOVQ       yStride+24(FP), SI
-	MOVB       add+64(FP), SI
-	TESTB      SI, SI
+	MOVQ       groups+56(FP), DI
+	SHLQ       $0x02, DI
+	MOVB       add+64(FP), R8
+	TESTB      R8, R8
 	JZ         set
+	MOVQ       AX, R8
+	MOVQ       yStride+24(FP), R9
+	LEAQ       (DI)(DI*1), R10
+	ADDQ       R10, R10
 	VMOVAPS    X1, X0
-	VADDPS     (AX), X0, X0
-	VMOVUPS    X0, (AX)
+	MOVQ       R8, R10
+	LEAQ       (DI)(DI*2), R11
+	VMOVSS     (R10), X1
+	VINSERTPS  $0x10, (R10)(DI*1), X1, X1
+	VINSERTPS  $0x20, (R10)(DI*2), X1, X1
+	VINSERTPS  $0x30, (R10)(R11*1), X1, X1
+	VADDPS     X1, X0, X0
+	VMOVSS     X0, (R10)
+	VEXTRACTPS $0x01, X0, (R10)(DI*1)
+	VEXTRACTPS $0x02, X0, (R10)(DI*2)
+	VEXTRACTPS $0x03, X0, (R10)(R11*1)
+	ADDQ       R9, R8
 	JMP        next
 
 set:
-	VMOVAPS X1, X0
-	VMOVUPS X0, (AX)
+	MOVQ       AX, R8
+	MOVQ       yStride+24(FP), R9
+	LEAQ       (DI)(DI*1), R10
+	ADDQ       R10, R10
+	VMOVAPS    X1, X0
+	MOVQ       R8, R10
+	LEAQ       (DI)(DI*2), R11
+	VMOVSS     X0, (R10)
+	VEXTRACTPS $0x01, X0, (R10)(DI*1)
+	VEXTRACTPS $0x02, X0, (R10)(DI*2)
+	VEXTRACTPS $0x03, X0, (R10)(R11*1)
+	ADDQ       R9, R8
 
 next:
-	ADDQ $0x00000010, AX
-	MOVQ k+48(FP), SI
-	ANDQ $-8, SI
-	MOVQ wStride+40(FP), DI
-	SHLQ $0x02, DI
-	ADDQ DI, CX
-	SHLQ $0x01, SI
-	SUBQ SI, CX
-	DECQ groups+56(FP)
+	ADDQ $0x04, AX
+	MOVQ k+48(FP), DI
+	ANDQ $-8, DI
+	SHLQ $0x01, DI
+	SUBQ DI, CX
+	ADDQ wStride+40(FP), CX
+	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
 // func dots4x2BF16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX2, FMA3, MMX+
+// Requires: AVX, AVX2, FMA3
 TEXT ·dots4x2BF16AVX2(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
+	MOVQ  y+0(FP), AX
+	MOVQ  w+16(FP), CX
+	MOVQ  groups+56(FP), DX
+	MOVQ  wStride+40(FP), BX
+	IMULQ DX, BX
+	LEAQ  (BX)(BX*2), SI
 
 group:
-	MOVQ   x+8(FP), SI
-	MOVQ   xStride+32(FP), DI
-	MOVQ   k+48(FP), R8
-	SHRQ   $0x03, R8
+	MOVQ   x+8(FP), DI
+	MOVQ   xStride+32(FP), R8
+	MOVQ   k+48(FP), R9
+	SHRQ   $0x03, R9
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -1235,72 +1108,69 @@ group:
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
-	LEAQ   (CX)(DX*4), R9
-	TESTQ  R8, R8
+	TESTQ  R9, R9
 	JZ     tail
 
 step:
-	VMOVUPS     (SI), Y8
-	VMOVUPS     (SI)(DI*1), Y9
+	VMOVUPS     (DI), Y8
+	VMOVUPS     (DI)(R8*1), Y9
 	VPMOVZXWD   (CX), Y10
 	VPSLLD      $0x10, Y10, Y10
 	VFMADD231PS Y8, Y10, Y0
 	VFMADD231PS Y9, Y10, Y1
-	VPMOVZXWD   (CX)(DX*1), Y10
+	VPMOVZXWD   (CX)(BX*1), Y10
 	VPSLLD      $0x10, Y10, Y10
 	VFMADD231PS Y8, Y10, Y2
 	VFMADD231PS Y9, Y10, Y3
-	VPMOVZXWD   (CX)(DX*2), Y10
+	VPMOVZXWD   (CX)(BX*2), Y10
 	VPSLLD      $0x10, Y10, Y10
 	VFMADD231PS Y8, Y10, Y4
 	VFMADD231PS Y9, Y10, Y5
-	VPMOVZXWD   (CX)(BX*1), Y10
+	VPMOVZXWD   (CX)(SI*1), Y10
 	VPSLLD      $0x10, Y10, Y10
 	VFMADD231PS Y8, Y10, Y6
 	VFMADD231PS Y9, Y10, Y7
-	PREFETCHT1  (R9)
-	ADDQ        $0x00000040, R9
-	ADDQ        $0x00000020, SI
+	ADDQ        $0x00000020, DI
 	ADDQ        $0x00000010, CX
-	DECQ        R8
+	DECQ        R9
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R8
-	ANDQ        $0x00000007, R8
+	MOVQ        k+48(FP), R9
+	ANDQ        $0x00000007, R9
 	JZ          reduce
-	LEAQ        tailMasks<>+0(SB), R9
-	LEAQ        -32(SI)(R8*4), SI
-	LEAQ        -16(CX)(R8*2), CX
-	VMOVUPS     (SI), Y8
-	VANDPS      (R9)(R8*4), Y8, Y8
-	VMOVUPS     (SI)(DI*1), Y9
-	VANDPS      (R9)(R8*4), Y9, Y9
+	LEAQ        tailMasks<>+0(SB), R10
+	LEAQ        -32(DI)(R9*4), DI
+	LEAQ        -16(CX)(R9*2), CX
+	VMOVUPS     (DI), Y8
+	VANDPS      (R10)(R9*4), Y8, Y8
+	VMOVUPS     (DI)(R8*1), Y9
+	VANDPS      (R10)(R9*4), Y9, Y9
 	VPMOVZXWD   (CX), Y10
 	VPSLLD      $0x10, Y10, Y10
-	VANDPS      (R9)(R8*4), Y10, Y10
+	VANDPS      (R10)(R9*4), Y10, Y10
 	VFMADD231PS Y8, Y10, Y0
 	VFMADD231PS Y9, Y10, Y1
-	VPMOVZXWD   (CX)(DX*1), Y10
-	VPSLLD      $0x10, Y10, Y10
-	VANDPS      (R9)(R8*4), Y10, Y10
-	VFMADD231PS Y8, Y10, Y2
-	VFMADD231PS Y9, Y10, Y3
-	VPMOVZXWD   (CX)(DX*2), Y10
-	VPSLLD      $0x10, Y10, Y10
-	VANDPS      (R9)(R8*4), Y10, Y10
-	VFMADD231PS Y8, Y10, Y4
-	VFMADD231PS Y9, Y10, Y5
 	VPMOVZXWD   (CX)(BX*1), Y10
 	VPSLLD      $0x10, Y10, Y10
-	VANDPS      (R9)(R8*4), Y10, Y10
+	VANDPS      (R10)(R9*4), Y10, Y10
+	VFMADD231PS Y8, Y10, Y2
+	VFMADD231PS Y9, Y10, Y3
+	VPMOVZXWD   (CX)(BX*2), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VANDPS      (R10)(R9*4), Y10, Y10
+	VFMADD231PS Y8, Y10, Y4
+	VFMADD231PS Y9, Y10, Y5
+	VPMOVZXWD   (CX)(SI*1), Y10
+	VPSLLD      $0x10, Y10, Y10
+	VANDPS      (R10)(R9*4), Y10, Y10
 	VFMADD231PS Y8, Y10, Y6
 	VFMADD231PS Y9, Y10, Y7
 	ADDQ        $0x00000010, CX
-	MOVQ        k+48(FP), SI
-	ANDQ        $0x00000007, SI
-	NEGQ        SI
-	LEAQ        (CX)(SI*2), CX
+	MOVQ        k+48(FP), DI
+	ANDQ        $0x00000007, DI
+	NEGQ        DI
+	LEAQ        (CX)(DI*2), CX
 
 reduce:
 	VPERM2F128   $0x20, Y1, Y0, Y8
@@ -1324,51 +1194,92 @@ reduce:
 	VUNPCKLPD    Y0, Y3, Y1
 	VUNPCKHPD    Y0, Y3, Y0
 	VADDPS       Y0, Y1, Y1
-	MOVQ         yStride+24(FP), SI
-	MOVB         add+64(FP), DI
-	TESTB        DI, DI
+	MOVQ         groups+56(FP), DI
+	SHLQ         $0x02, DI
+	MOVB         add+64(FP), R8
+	TESTB        R8, R8
 	JZ           set
+	MOVQ         AX, R8
+	MOVQ         yStride+24(FP), R9
+	LEAQ         (DI)(DI*1), R10
+	ADDQ         R10, R10
 	VMOVAPS      X1, X0
-	VADDPS       (AX), X0, X0
-	VMOVUPS      X0, (AX)
+	MOVQ         R8, R10
+	LEAQ         (DI)(DI*2), R11
+	VMOVSS       (R10), X2
+	VINSERTPS    $0x10, (R10)(DI*1), X2, X2
+	VINSERTPS    $0x20, (R10)(DI*2), X2, X2
+	VINSERTPS    $0x30, (R10)(R11*1), X2, X2
+	VADDPS       X2, X0, X0
+	VMOVSS       X0, (R10)
+	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
+	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
+	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
+	ADDQ         R9, R8
 	VEXTRACTF128 $0x01, Y1, X0
-	VADDPS       (AX)(SI*1), X0, X0
-	VMOVUPS      X0, (AX)(SI*1)
+	MOVQ         R8, R10
+	LEAQ         (DI)(DI*2), R11
+	VMOVSS       (R10), X1
+	VINSERTPS    $0x10, (R10)(DI*1), X1, X1
+	VINSERTPS    $0x20, (R10)(DI*2), X1, X1
+	VINSERTPS    $0x30, (R10)(R11*1), X1, X1
+	VADDPS       X1, X0, X0
+	VMOVSS       X0, (R10)
+	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
+	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
+	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
+	ADDQ         R9, R8
 	JMP          next
 
 set:
+	MOVQ         AX, R8
+	MOVQ         yStride+24(FP), R9
+	LEAQ         (DI)(DI*1), R10
+	ADDQ         R10, R10
 	VMOVAPS      X1, X0
-	VMOVUPS      X0, (AX)
+	MOVQ         R8, R10
+	LEAQ         (DI)(DI*2), R11
+	VMOVSS       X0, (R10)
+	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
+	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
+	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
+	ADDQ         R9, R8
 	VEXTRACTF128 $0x01, Y1, X0
-	VMOVUPS      X0, (AX)(SI*1)
+	MOVQ         R8, R10
+	LEAQ         (DI)(DI*2), R11
+	VMOVSS       X0, (R10)
+	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
+	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
+	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
+	ADDQ         R9, R8
 
 next:
-	ADDQ $0x00000010, AX
-	MOVQ k+48(FP), SI
-	ANDQ $-8, SI
-	MOVQ wStride+40(FP), DI
-	SHLQ $0x02, DI
-	ADDQ DI, CX
-	SHLQ $0x01, SI
-	SUBQ SI, CX
-	DECQ groups+56(FP)
+	ADDQ $0x04, AX
+	MOVQ k+48(FP), DI
+	ANDQ $-8, DI
+	SHLQ $0x01, DI
+	SUBQ DI, CX
+	ADDQ wStride+40(FP), CX
+	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
 // func dots4x3BF16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX2, FMA3, MMX+
+// Requires: AVX, AVX2, FMA3
 TEXT ·dots4x3BF16AVX2(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
+	MOVQ  y+0(FP), AX
+	MOVQ  w+16(FP), CX
+	MOVQ  groups+56(FP), DX
+	MOVQ  wStride+40(FP), BX
+	IMULQ DX, BX
+	LEAQ  (BX)(BX*2), SI
 
 group:
-	MOVQ   x+8(FP), SI
-	MOVQ   xStride+32(FP), DI
-	MOVQ   k+48(FP), R8
-	SHRQ   $0x03, R8
+	MOVQ   x+8(FP), DI
+	MOVQ   xStride+32(FP), R8
+	MOVQ   k+48(FP), R9
+	SHRQ   $0x03, R9
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -1381,83 +1292,80 @@ group:
 	VXORPS Y9, Y9, Y9
 	VXORPS Y10, Y10, Y10
 	VXORPS Y11, Y11, Y11
-	LEAQ   (CX)(DX*4), R9
-	TESTQ  R8, R8
+	TESTQ  R9, R9
 	JZ     tail
 
 step:
-	VMOVUPS     (SI), Y12
-	VMOVUPS     (SI)(DI*1), Y13
-	VMOVUPS     (SI)(DI*2), Y14
+	VMOVUPS     (DI), Y12
+	VMOVUPS     (DI)(R8*1), Y13
+	VMOVUPS     (DI)(R8*2), Y14
 	VPMOVZXWD   (CX), Y15
 	VPSLLD      $0x10, Y15, Y15
 	VFMADD231PS Y12, Y15, Y0
 	VFMADD231PS Y13, Y15, Y1
 	VFMADD231PS Y14, Y15, Y2
-	VPMOVZXWD   (CX)(DX*1), Y15
+	VPMOVZXWD   (CX)(BX*1), Y15
 	VPSLLD      $0x10, Y15, Y15
 	VFMADD231PS Y12, Y15, Y3
 	VFMADD231PS Y13, Y15, Y4
 	VFMADD231PS Y14, Y15, Y5
-	VPMOVZXWD   (CX)(DX*2), Y15
+	VPMOVZXWD   (CX)(BX*2), Y15
 	VPSLLD      $0x10, Y15, Y15
 	VFMADD231PS Y12, Y15, Y6
 	VFMADD231PS Y13, Y15, Y7
 	VFMADD231PS Y14, Y15, Y8
-	VPMOVZXWD   (CX)(BX*1), Y15
+	VPMOVZXWD   (CX)(SI*1), Y15
 	VPSLLD      $0x10, Y15, Y15
 	VFMADD231PS Y12, Y15, Y9
 	VFMADD231PS Y13, Y15, Y10
 	VFMADD231PS Y14, Y15, Y11
-	PREFETCHT1  (R9)
-	ADDQ        $0x00000040, R9
-	ADDQ        $0x00000020, SI
+	ADDQ        $0x00000020, DI
 	ADDQ        $0x00000010, CX
-	DECQ        R8
+	DECQ        R9
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R8
-	ANDQ        $0x00000007, R8
+	MOVQ        k+48(FP), R9
+	ANDQ        $0x00000007, R9
 	JZ          reduce
-	LEAQ        tailMasks<>+0(SB), R9
-	LEAQ        -32(SI)(R8*4), SI
-	LEAQ        -16(CX)(R8*2), CX
-	VMOVUPS     (SI), Y12
-	VANDPS      (R9)(R8*4), Y12, Y12
-	VMOVUPS     (SI)(DI*1), Y13
-	VANDPS      (R9)(R8*4), Y13, Y13
-	VMOVUPS     (SI)(DI*2), Y14
-	VANDPS      (R9)(R8*4), Y14, Y14
+	LEAQ        tailMasks<>+0(SB), R10
+	LEAQ        -32(DI)(R9*4), DI
+	LEAQ        -16(CX)(R9*2), CX
+	VMOVUPS     (DI), Y12
+	VANDPS      (R10)(R9*4), Y12, Y12
+	VMOVUPS     (DI)(R8*1), Y13
+	VANDPS      (R10)(R9*4), Y13, Y13
+	VMOVUPS     (DI)(R8*2), Y14
+	VANDPS      (R10)(R9*4), Y14, Y14
 	VPMOVZXWD   (CX), Y15
 	VPSLLD      $0x10, Y15, Y15
-	VANDPS      (R9)(R8*4), Y15, Y15
+	VANDPS      (R10)(R9*4), Y15, Y15
 	VFMADD231PS Y12, Y15, Y0
 	VFMADD231PS Y13, Y15, Y1
 	VFMADD231PS Y14, Y15, Y2
-	VPMOVZXWD   (CX)(DX*1), Y15
+	VPMOVZXWD   (CX)(BX*1), Y15
 	VPSLLD      $0x10, Y15, Y15
-	VANDPS      (R9)(R8*4), Y15, Y15
+	VANDPS      (R10)(R9*4), Y15, Y15
 	VFMADD231PS Y12, Y15, Y3
 	VFMADD231PS Y13, Y15, Y4
 	VFMADD231PS Y14, Y15, Y5
-	VPMOVZXWD   (CX)(DX*2), Y15
+	VPMOVZXWD   (CX)(BX*2), Y15
 	VPSLLD      $0x10, Y15, Y15
-	VANDPS      (R9)(R8*4), Y15, Y15
+	VANDPS      (R10)(R9*4), Y15, Y15
 	VFMADD231PS Y12, Y15, Y6
 	VFMADD231PS Y13, Y15, Y7
 	VFMADD231PS Y14, Y15, Y8
-	VPMOVZXWD   (CX)(BX*1), Y15
+	VPMOVZXWD   (CX)(SI*1), Y15
 	VPSLLD      $0x10, Y15, Y15
-	VANDPS      (R9)(R8*4), Y15, Y15
+	VANDPS      (R10)(R9*4), Y15, Y15
 	VFMADD231PS Y12, Y15, Y9
 	VFMADD231PS Y13, Y15, Y10
 	VFMADD231PS Y14, Y15, Y11
 	ADDQ        $0x00000010, CX
-	MOVQ        k+48(FP), SI
-	ANDQ        $0x00000007, SI
-	NEGQ        SI
-	LEAQ        (CX)(SI*2), CX
+	MOVQ        k+48(FP), DI
+	ANDQ        $0x00000007, DI
+	NEGQ        DI
+	LEAQ        (CX)(DI*2), CX
 
 reduce:
 	VPERM2F128   $0x20, Y1, Y0, Y12
@@ -1502,204 +1410,115 @@ reduce:
 	VUNPCKLPD    Y0, Y5, Y2
 	VUNPCKHPD    Y0, Y5, Y0
 	VADDPS       Y0, Y2, Y2
-	MOVQ         yStride+24(FP), SI
-	MOVB         add+64(FP), DI
-	TESTB        DI, DI
-	JZ           set
-	VMOVAPS      X1, X0
-	VADDPS       (AX), X0, X0
-	VMOVUPS      X0, (AX)
-	VEXTRACTF128 $0x01, Y1, X0
-	VADDPS       (AX)(SI*1), X0, X0
-	VMOVUPS      X0, (AX)(SI*1)
-	VMOVAPS      X2, X0
-	VADDPS       (AX)(SI*2), X0, X0
-	VMOVUPS      X0, (AX)(SI*2)
-	JMP          next
-
-set:
-	VMOVAPS      X1, X0
-	VMOVUPS      X0, (AX)
-	VEXTRACTF128 $0x01, Y1, X0
-	VMOVUPS      X0, (AX)(SI*1)
-	VMOVAPS      X2, X0
-	VMOVUPS      X0, (AX)(SI*2)
-
-next:
-	ADDQ $0x00000010, AX
-	MOVQ k+48(FP), SI
-	ANDQ $-8, SI
-	MOVQ wStride+40(FP), DI
-	SHLQ $0x02, DI
-	ADDQ DI, CX
-	SHLQ $0x01, SI
-	SUBQ SI, CX
-	DECQ groups+56(FP)
-	JNZ  group
-	VZEROUPPER
-	RET
-
-// func dots8x1F16AVX2Near(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, F16C, FMA3, MMX+
-TEXT ·dots8x1F16AVX2Near(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
-	LEAQ (BX)(DX*2), SI
-	LEAQ (SI)(DX*2), DI
-
-group:
-	MOVQ   x+8(FP), R8
-	MOVQ   xStride+32(FP), R9
-	MOVQ   k+48(FP), R9
-	SHRQ   $0x03, R9
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
-	VXORPS Y4, Y4, Y4
-	VXORPS Y5, Y5, Y5
-	VXORPS Y6, Y6, Y6
-	VXORPS Y7, Y7, Y7
-	LEAQ   (CX)(DX*8), R10
-	TESTQ  R9, R9
-	JZ     tail
-
-step:
-	VMOVUPS     (R8), Y8
-	VCVTPH2PS   (CX), Y9
-	VFMADD231PS Y8, Y9, Y0
-	VCVTPH2PS   (CX)(DX*1), Y9
-	VFMADD231PS Y8, Y9, Y1
-	VCVTPH2PS   (CX)(DX*2), Y9
-	VFMADD231PS Y8, Y9, Y2
-	VCVTPH2PS   (CX)(BX*1), Y9
-	VFMADD231PS Y8, Y9, Y3
-	VCVTPH2PS   (CX)(DX*4), Y9
-	VFMADD231PS Y8, Y9, Y4
-	VCVTPH2PS   (CX)(SI*1), Y9
-	VFMADD231PS Y8, Y9, Y5
-	VCVTPH2PS   (CX)(BX*2), Y9
-	VFMADD231PS Y8, Y9, Y6
-	VCVTPH2PS   (CX)(DI*1), Y9
-	VFMADD231PS Y8, Y9, Y7
-	PREFETCHT0  (R10)
-	PREFETCHT0  64(R10)
-	ADDQ        $0x00000080, R10
-	ADDQ        $0x00000020, R8
-	ADDQ        $0x00000010, CX
-	DECQ        R9
-	JNZ         step
-
-tail:
-	MOVQ        k+48(FP), R9
-	ANDQ        $0x00000007, R9
-	JZ          reduce
-	LEAQ        tailMasks<>+0(SB), R10
-	LEAQ        -32(R8)(R9*4), R8
-	LEAQ        -16(CX)(R9*2), CX
-	VMOVUPS     (R8), Y8
-	VANDPS      (R10)(R9*4), Y8, Y8
-	VCVTPH2PS   (CX), Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
-	VFMADD231PS Y8, Y9, Y0
-	VCVTPH2PS   (CX)(DX*1), Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
-	VFMADD231PS Y8, Y9, Y1
-	VCVTPH2PS   (CX)(DX*2), Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
-	VFMADD231PS Y8, Y9, Y2
-	VCVTPH2PS   (CX)(BX*1), Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
-	VFMADD231PS Y8, Y9, Y3
-	VCVTPH2PS   (CX)(DX*4), Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
-	VFMADD231PS Y8, Y9, Y4
-	VCVTPH2PS   (CX)(SI*1), Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
-	VFMADD231PS Y8, Y9, Y5
-	VCVTPH2PS   (CX)(BX*2), Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
-	VFMADD231PS Y8, Y9, Y6
-	VCVTPH2PS   (CX)(DI*1), Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
-	VFMADD231PS Y8, Y9, Y7
-	ADDQ        $0x00000010, CX
-	MOVQ        k+48(FP), R8
-	ANDQ        $0x00000007, R8
-	NEGQ        R8
-	LEAQ        (CX)(R8*2), CX
-
-reduce:
-	VPERM2F128   $0x20, Y4, Y0, Y8
-	VPERM2F128   $0x31, Y4, Y0, Y0
-	VADDPS       Y0, Y8, Y8
-	VPERM2F128   $0x20, Y5, Y1, Y0
-	VPERM2F128   $0x31, Y5, Y1, Y1
-	VADDPS       Y1, Y0, Y0
-	VPERM2F128   $0x20, Y6, Y2, Y1
-	VPERM2F128   $0x31, Y6, Y2, Y2
-	VADDPS       Y2, Y1, Y1
-	VPERM2F128   $0x20, Y7, Y3, Y2
-	VPERM2F128   $0x31, Y7, Y3, Y3
-	VADDPS       Y3, Y2, Y2
-	VUNPCKLPS    Y0, Y8, Y3
-	VUNPCKHPS    Y0, Y8, Y0
-	VADDPS       Y0, Y3, Y3
-	VUNPCKLPS    Y2, Y1, Y0
-	VUNPCKHPS    Y2, Y1, Y1
-	VADDPS       Y1, Y0, Y0
-	VUNPCKLPD    Y0, Y3, Y1
-	VUNPCKHPD    Y0, Y3, Y0
-	VADDPS       Y0, Y1, Y1
-	MOVQ         yStride+24(FP), R8
+	MOVQ         groups+56(FP), DI
+	SHLQ         $0x02, DI
 	MOVB         add+64(FP), R8
 	TESTB        R8, R8
 	JZ           set
+	MOVQ         AX, R8
+	MOVQ         yStride+24(FP), R9
+	LEAQ         (DI)(DI*1), R10
+	ADDQ         R10, R10
 	VMOVAPS      X1, X0
-	VADDPS       (AX), X0, X0
-	VMOVUPS      X0, (AX)
+	MOVQ         R8, R10
+	LEAQ         (DI)(DI*2), R11
+	VMOVSS       (R10), X3
+	VINSERTPS    $0x10, (R10)(DI*1), X3, X3
+	VINSERTPS    $0x20, (R10)(DI*2), X3, X3
+	VINSERTPS    $0x30, (R10)(R11*1), X3, X3
+	VADDPS       X3, X0, X0
+	VMOVSS       X0, (R10)
+	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
+	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
+	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
+	ADDQ         R9, R8
 	VEXTRACTF128 $0x01, Y1, X0
-	VADDPS       16(AX), X0, X0
-	VMOVUPS      X0, 16(AX)
+	MOVQ         R8, R10
+	LEAQ         (DI)(DI*2), R11
+	VMOVSS       (R10), X1
+	VINSERTPS    $0x10, (R10)(DI*1), X1, X1
+	VINSERTPS    $0x20, (R10)(DI*2), X1, X1
+	VINSERTPS    $0x30, (R10)(R11*1), X1, X1
+	VADDPS       X1, X0, X0
+	VMOVSS       X0, (R10)
+	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
+	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
+	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
+	ADDQ         R9, R8
+	VMOVAPS      X2, X0
+	MOVQ         R8, R10
+	LEAQ         (DI)(DI*2), R11
+	VMOVSS       (R10), X1
+	VINSERTPS    $0x10, (R10)(DI*1), X1, X1
+	VINSERTPS    $0x20, (R10)(DI*2), X1, X1
+	VINSERTPS    $0x30, (R10)(R11*1), X1, X1
+	VADDPS       X1, X0, X0
+	VMOVSS       X0, (R10)
+	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
+	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
+	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
+	ADDQ         R9, R8
 	JMP          next
 
 set:
+	MOVQ         AX, R8
+	MOVQ         yStride+24(FP), R9
+	LEAQ         (DI)(DI*1), R10
+	ADDQ         R10, R10
 	VMOVAPS      X1, X0
-	VMOVUPS      X0, (AX)
+	MOVQ         R8, R10
+	LEAQ         (DI)(DI*2), R11
+	VMOVSS       X0, (R10)
+	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
+	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
+	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
+	ADDQ         R9, R8
 	VEXTRACTF128 $0x01, Y1, X0
-	VMOVUPS      X0, 16(AX)
+	MOVQ         R8, R10
+	LEAQ         (DI)(DI*2), R11
+	VMOVSS       X0, (R10)
+	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
+	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
+	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
+	ADDQ         R9, R8
+	VMOVAPS      X2, X0
+	MOVQ         R8, R10
+	LEAQ         (DI)(DI*2), R11
+	VMOVSS       X0, (R10)
+	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
+	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
+	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
+	ADDQ         R9, R8
 
 next:
-	ADDQ $0x00000020, AX
-	MOVQ k+48(FP), R8
-	ANDQ $-8, R8
-	MOVQ wStride+40(FP), R9
-	SHLQ $0x03, R9
-	ADDQ R9, CX
-	SHLQ $0x01, R8
-	SUBQ R8, CX
-	DECQ groups+56(FP)
+	ADDQ $0x04, AX
+	MOVQ k+48(FP), DI
+	ANDQ $-8, DI
+	SHLQ $0x01, DI
+	SUBQ DI, CX
+	ADDQ wStride+40(FP), CX
+	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
 // func dots8x1F16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, F16C, FMA3, MMX+
+// Requires: AVX, F16C, FMA3
 TEXT ·dots8x1F16AVX2(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
-	LEAQ (BX)(DX*2), SI
-	LEAQ (SI)(DX*2), DI
+	MOVQ  y+0(FP), AX
+	MOVQ  w+16(FP), CX
+	MOVQ  groups+56(FP), DX
+	MOVQ  wStride+40(FP), BX
+	IMULQ DX, BX
+	LEAQ  (BX)(BX*2), SI
+	LEAQ  (SI)(BX*2), DI
+	LEAQ  (DI)(BX*2), R8
 
 group:
-	MOVQ   x+8(FP), R8
-	MOVQ   xStride+32(FP), R9
-	MOVQ   k+48(FP), R9
-	SHRQ   $0x03, R9
+	MOVQ   x+8(FP), R9
+	MOVQ   xStride+32(FP), R10
+	MOVQ   k+48(FP), R10
+	SHRQ   $0x03, R10
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -1708,82 +1527,70 @@ group:
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
-	LEAQ   (CX)(DX*8), R10
-	TESTQ  R9, R9
+	TESTQ  R10, R10
 	JZ     tail
 
 step:
-	VMOVUPS     (R8), Y8
+	VMOVUPS     (R9), Y8
 	VCVTPH2PS   (CX), Y9
 	VFMADD231PS Y8, Y9, Y0
-	VCVTPH2PS   (CX)(DX*1), Y9
-	VFMADD231PS Y8, Y9, Y1
-	VCVTPH2PS   (CX)(DX*2), Y9
-	VFMADD231PS Y8, Y9, Y2
 	VCVTPH2PS   (CX)(BX*1), Y9
-	VFMADD231PS Y8, Y9, Y3
-	VCVTPH2PS   (CX)(DX*4), Y9
-	VFMADD231PS Y8, Y9, Y4
-	VCVTPH2PS   (CX)(SI*1), Y9
-	VFMADD231PS Y8, Y9, Y5
+	VFMADD231PS Y8, Y9, Y1
 	VCVTPH2PS   (CX)(BX*2), Y9
-	VFMADD231PS Y8, Y9, Y6
+	VFMADD231PS Y8, Y9, Y2
+	VCVTPH2PS   (CX)(SI*1), Y9
+	VFMADD231PS Y8, Y9, Y3
+	VCVTPH2PS   (CX)(BX*4), Y9
+	VFMADD231PS Y8, Y9, Y4
 	VCVTPH2PS   (CX)(DI*1), Y9
+	VFMADD231PS Y8, Y9, Y5
+	VCVTPH2PS   (CX)(SI*2), Y9
+	VFMADD231PS Y8, Y9, Y6
+	VCVTPH2PS   (CX)(R8*1), Y9
 	VFMADD231PS Y8, Y9, Y7
-	PREFETCHT1  (R10)
-	PREFETCHT1  64(R10)
-	PREFETCHT0  384(CX)
-	PREFETCHT0  384(CX)(DX*1)
-	PREFETCHT0  384(CX)(DX*2)
-	PREFETCHT0  384(CX)(BX*1)
-	PREFETCHT0  384(CX)(DX*4)
-	PREFETCHT0  384(CX)(SI*1)
-	PREFETCHT0  384(CX)(BX*2)
-	PREFETCHT0  384(CX)(DI*1)
-	ADDQ        $0x00000080, R10
-	ADDQ        $0x00000020, R8
+	ADDQ        $0x00000020, R9
 	ADDQ        $0x00000010, CX
-	DECQ        R9
+	DECQ        R10
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R9
-	ANDQ        $0x00000007, R9
+	MOVQ        k+48(FP), R10
+	ANDQ        $0x00000007, R10
 	JZ          reduce
-	LEAQ        tailMasks<>+0(SB), R10
-	LEAQ        -32(R8)(R9*4), R8
-	LEAQ        -16(CX)(R9*2), CX
-	VMOVUPS     (R8), Y8
-	VANDPS      (R10)(R9*4), Y8, Y8
+	LEAQ        tailMasks<>+0(SB), R11
+	LEAQ        -32(R9)(R10*4), R9
+	LEAQ        -16(CX)(R10*2), CX
+	VMOVUPS     (R9), Y8
+	VANDPS      (R11)(R10*4), Y8, Y8
 	VCVTPH2PS   (CX), Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
+	VANDPS      (R11)(R10*4), Y9, Y9
 	VFMADD231PS Y8, Y9, Y0
-	VCVTPH2PS   (CX)(DX*1), Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
-	VFMADD231PS Y8, Y9, Y1
-	VCVTPH2PS   (CX)(DX*2), Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
-	VFMADD231PS Y8, Y9, Y2
 	VCVTPH2PS   (CX)(BX*1), Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
-	VFMADD231PS Y8, Y9, Y3
-	VCVTPH2PS   (CX)(DX*4), Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
-	VFMADD231PS Y8, Y9, Y4
-	VCVTPH2PS   (CX)(SI*1), Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
-	VFMADD231PS Y8, Y9, Y5
+	VANDPS      (R11)(R10*4), Y9, Y9
+	VFMADD231PS Y8, Y9, Y1
 	VCVTPH2PS   (CX)(BX*2), Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
-	VFMADD231PS Y8, Y9, Y6
+	VANDPS      (R11)(R10*4), Y9, Y9
+	VFMADD231PS Y8, Y9, Y2
+	VCVTPH2PS   (CX)(SI*1), Y9
+	VANDPS      (R11)(R10*4), Y9, Y9
+	VFMADD231PS Y8, Y9, Y3
+	VCVTPH2PS   (CX)(BX*4), Y9
+	VANDPS      (R11)(R10*4), Y9, Y9
+	VFMADD231PS Y8, Y9, Y4
 	VCVTPH2PS   (CX)(DI*1), Y9
-	VANDPS      (R10)(R9*4), Y9, Y9
+	VANDPS      (R11)(R10*4), Y9, Y9
+	VFMADD231PS Y8, Y9, Y5
+	VCVTPH2PS   (CX)(SI*2), Y9
+	VANDPS      (R11)(R10*4), Y9, Y9
+	VFMADD231PS Y8, Y9, Y6
+	VCVTPH2PS   (CX)(R8*1), Y9
+	VANDPS      (R11)(R10*4), Y9, Y9
 	VFMADD231PS Y8, Y9, Y7
 	ADDQ        $0x00000010, CX
-	MOVQ        k+48(FP), R8
-	ANDQ        $0x00000007, R8
-	NEGQ        R8
-	LEAQ        (CX)(R8*2), CX
+	MOVQ        k+48(FP), R9
+	ANDQ        $0x00000007, R9
+	NEGQ        R9
+	LEAQ        (CX)(R9*2), CX
 
 reduce:
 	VPERM2F128   $0x20, Y4, Y0, Y8
@@ -1807,106 +1614,140 @@ reduce:
 	VUNPCKLPD    Y0, Y3, Y1
 	VUNPCKHPD    Y0, Y3, Y0
 	VADDPS       Y0, Y1, Y1
-	MOVQ         yStride+24(FP), R8
-	MOVB         add+64(FP), R8
-	TESTB        R8, R8
+	MOVQ         groups+56(FP), R9
+	SHLQ         $0x02, R9
+	MOVB         add+64(FP), R10
+	TESTB        R10, R10
 	JZ           set
+	MOVQ         AX, R10
+	MOVQ         yStride+24(FP), R11
+	LEAQ         (R9)(R9*1), R12
+	ADDQ         R12, R12
 	VMOVAPS      X1, X0
-	VADDPS       (AX), X0, X0
-	VMOVUPS      X0, (AX)
+	MOVQ         R10, R13
+	LEAQ         (R9)(R9*2), R14
+	VMOVSS       (R13), X2
+	VINSERTPS    $0x10, (R13)(R9*1), X2, X2
+	VINSERTPS    $0x20, (R13)(R9*2), X2, X2
+	VINSERTPS    $0x30, (R13)(R14*1), X2, X2
+	VADDPS       X2, X0, X0
+	VMOVSS       X0, (R13)
+	VEXTRACTPS   $0x01, X0, (R13)(R9*1)
+	VEXTRACTPS   $0x02, X0, (R13)(R9*2)
+	VEXTRACTPS   $0x03, X0, (R13)(R14*1)
 	VEXTRACTF128 $0x01, Y1, X0
-	VADDPS       16(AX), X0, X0
-	VMOVUPS      X0, 16(AX)
+	MOVQ         R10, R13
+	ADDQ         R12, R13
+	LEAQ         (R9)(R9*2), R12
+	VMOVSS       (R13), X1
+	VINSERTPS    $0x10, (R13)(R9*1), X1, X1
+	VINSERTPS    $0x20, (R13)(R9*2), X1, X1
+	VINSERTPS    $0x30, (R13)(R12*1), X1, X1
+	VADDPS       X1, X0, X0
+	VMOVSS       X0, (R13)
+	VEXTRACTPS   $0x01, X0, (R13)(R9*1)
+	VEXTRACTPS   $0x02, X0, (R13)(R9*2)
+	VEXTRACTPS   $0x03, X0, (R13)(R12*1)
+	ADDQ         R11, R10
 	JMP          next
 
 set:
+	MOVQ         AX, R10
+	MOVQ         yStride+24(FP), R11
+	LEAQ         (R9)(R9*1), R12
+	ADDQ         R12, R12
 	VMOVAPS      X1, X0
-	VMOVUPS      X0, (AX)
+	MOVQ         R10, R13
+	LEAQ         (R9)(R9*2), R14
+	VMOVSS       X0, (R13)
+	VEXTRACTPS   $0x01, X0, (R13)(R9*1)
+	VEXTRACTPS   $0x02, X0, (R13)(R9*2)
+	VEXTRACTPS   $0x03, X0, (R13)(R14*1)
 	VEXTRACTF128 $0x01, Y1, X0
-	VMOVUPS      X0, 16(AX)
+	MOVQ         R10, R13
+	ADDQ         R12, R13
+	LEAQ         (R9)(R9*2), R12
+	VMOVSS       X0, (R13)
+	VEXTRACTPS   $0x01, X0, (R13)(R9*1)
+	VEXTRACTPS   $0x02, X0, (R13)(R9*2)
+	VEXTRACTPS   $0x03, X0, (R13)(R12*1)
+	ADDQ         R11, R10
 
 next:
-	ADDQ $0x00000020, AX
-	MOVQ k+48(FP), R8
-	ANDQ $-8, R8
-	MOVQ wStride+40(FP), R9
-	SHLQ $0x03, R9
-	ADDQ R9, CX
-	SHLQ $0x01, R8
-	SUBQ R8, CX
-	DECQ groups+56(FP)
+	ADDQ $0x04, AX
+	MOVQ k+48(FP), R9
+	ANDQ $-8, R9
+	SHLQ $0x01, R9
+	SUBQ R9, CX
+	ADDQ wStride+40(FP), CX
+	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
 // func dots4x1F16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, F16C, FMA3, MMX+
+// Requires: AVX, F16C, FMA3
 TEXT ·dots4x1F16AVX2(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
+	MOVQ  y+0(FP), AX
+	MOVQ  w+16(FP), CX
+	MOVQ  groups+56(FP), DX
+	MOVQ  wStride+40(FP), BX
+	IMULQ DX, BX
+	LEAQ  (BX)(BX*2), SI
 
 group:
-	MOVQ   x+8(FP), SI
-	MOVQ   xStride+32(FP), DI
-	MOVQ   k+48(FP), DI
-	SHRQ   $0x03, DI
+	MOVQ   x+8(FP), DI
+	MOVQ   xStride+32(FP), R8
+	MOVQ   k+48(FP), R8
+	SHRQ   $0x03, R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
-	LEAQ   (CX)(DX*4), R8
-	TESTQ  DI, DI
+	TESTQ  R8, R8
 	JZ     tail
 
 step:
-	VMOVUPS     (SI), Y4
+	VMOVUPS     (DI), Y4
 	VCVTPH2PS   (CX), Y5
 	VFMADD231PS Y4, Y5, Y0
-	VCVTPH2PS   (CX)(DX*1), Y5
-	VFMADD231PS Y4, Y5, Y1
-	VCVTPH2PS   (CX)(DX*2), Y5
-	VFMADD231PS Y4, Y5, Y2
 	VCVTPH2PS   (CX)(BX*1), Y5
+	VFMADD231PS Y4, Y5, Y1
+	VCVTPH2PS   (CX)(BX*2), Y5
+	VFMADD231PS Y4, Y5, Y2
+	VCVTPH2PS   (CX)(SI*1), Y5
 	VFMADD231PS Y4, Y5, Y3
-	PREFETCHT1  (R8)
-	PREFETCHT0  384(CX)
-	PREFETCHT0  384(CX)(DX*1)
-	PREFETCHT0  384(CX)(DX*2)
-	PREFETCHT0  384(CX)(BX*1)
-	ADDQ        $0x00000040, R8
-	ADDQ        $0x00000020, SI
+	ADDQ        $0x00000020, DI
 	ADDQ        $0x00000010, CX
-	DECQ        DI
+	DECQ        R8
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), DI
-	ANDQ        $0x00000007, DI
+	MOVQ        k+48(FP), R8
+	ANDQ        $0x00000007, R8
 	JZ          reduce
-	LEAQ        tailMasks<>+0(SB), R8
-	LEAQ        -32(SI)(DI*4), SI
-	LEAQ        -16(CX)(DI*2), CX
-	VMOVUPS     (SI), Y4
-	VANDPS      (R8)(DI*4), Y4, Y4
+	LEAQ        tailMasks<>+0(SB), R9
+	LEAQ        -32(DI)(R8*4), DI
+	LEAQ        -16(CX)(R8*2), CX
+	VMOVUPS     (DI), Y4
+	VANDPS      (R9)(R8*4), Y4, Y4
 	VCVTPH2PS   (CX), Y5
-	VANDPS      (R8)(DI*4), Y5, Y5
+	VANDPS      (R9)(R8*4), Y5, Y5
 	VFMADD231PS Y4, Y5, Y0
-	VCVTPH2PS   (CX)(DX*1), Y5
-	VANDPS      (R8)(DI*4), Y5, Y5
-	VFMADD231PS Y4, Y5, Y1
-	VCVTPH2PS   (CX)(DX*2), Y5
-	VANDPS      (R8)(DI*4), Y5, Y5
-	VFMADD231PS Y4, Y5, Y2
 	VCVTPH2PS   (CX)(BX*1), Y5
-	VANDPS      (R8)(DI*4), Y5, Y5
+	VANDPS      (R9)(R8*4), Y5, Y5
+	VFMADD231PS Y4, Y5, Y1
+	VCVTPH2PS   (CX)(BX*2), Y5
+	VANDPS      (R9)(R8*4), Y5, Y5
+	VFMADD231PS Y4, Y5, Y2
+	VCVTPH2PS   (CX)(SI*1), Y5
+	VANDPS      (R9)(R8*4), Y5, Y5
 	VFMADD231PS Y4, Y5, Y3
 	ADDQ        $0x00000010, CX
-	MOVQ        k+48(FP), SI
-	ANDQ        $0x00000007, SI
-	NEGQ        SI
-	LEAQ        (CX)(SI*2), CX
+	MOVQ        k+48(FP), DI
+	ANDQ        $0x00000007, DI
+	NEGQ        DI
+	LEAQ        (CX)(DI*2), CX
 
 reduce:
 	VPERM2F128 $0x20, Y0, Y0, Y4
@@ -1930,46 +1771,71 @@ reduce:
 	VUNPCKLPD  Y0, Y3, Y1
 	VUNPCKHPD  Y0, Y3, Y0
 	VADDPS     Y0, Y1, Y1
-	MOVQ       yStride+24(FP), SI
-	MOVB       add+64(FP), SI
-	TESTB      SI, SI
+	MOVQ       groups+56(FP), DI
+	SHLQ       $0x02, DI
+	MOVB       add+64(FP), R8
+	TESTB      R8, R8
 	JZ         set
+	MOVQ       AX, R8
+	MOVQ       yStride+24(FP), R9
+	LEAQ       (DI)(DI*1), R10
+	ADDQ       R10, R10
 	VMOVAPS    X1, X0
-	VADDPS     (AX), X0, X0
-	VMOVUPS    X0, (AX)
+	MOVQ       R8, R10
+	LEAQ       (DI)(DI*2), R11
+	VMOVSS     (R10), X1
+	VINSERTPS  $0x10, (R10)(DI*1), X1, X1
+	VINSERTPS  $0x20, (R10)(DI*2), X1, X1
+	VINSERTPS  $0x30, (R10)(R11*1), X1, X1
+	VADDPS     X1, X0, X0
+	VMOVSS     X0, (R10)
+	VEXTRACTPS $0x01, X0, (R10)(DI*1)
+	VEXTRACTPS $0x02, X0, (R10)(DI*2)
+	VEXTRACTPS $0x03, X0, (R10)(R11*1)
+	ADDQ       R9, R8
 	JMP        next
 
 set:
-	VMOVAPS X1, X0
-	VMOVUPS X0, (AX)
+	MOVQ       AX, R8
+	MOVQ       yStride+24(FP), R9
+	LEAQ       (DI)(DI*1), R10
+	ADDQ       R10, R10
+	VMOVAPS    X1, X0
+	MOVQ       R8, R10
+	LEAQ       (DI)(DI*2), R11
+	VMOVSS     X0, (R10)
+	VEXTRACTPS $0x01, X0, (R10)(DI*1)
+	VEXTRACTPS $0x02, X0, (R10)(DI*2)
+	VEXTRACTPS $0x03, X0, (R10)(R11*1)
+	ADDQ       R9, R8
 
 next:
-	ADDQ $0x00000010, AX
-	MOVQ k+48(FP), SI
-	ANDQ $-8, SI
-	MOVQ wStride+40(FP), DI
-	SHLQ $0x02, DI
-	ADDQ DI, CX
-	SHLQ $0x01, SI
-	SUBQ SI, CX
-	DECQ groups+56(FP)
+	ADDQ $0x04, AX
+	MOVQ k+48(FP), DI
+	ANDQ $-8, DI
+	SHLQ $0x01, DI
+	SUBQ DI, CX
+	ADDQ wStride+40(FP), CX
+	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
 // func dots4x2F16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, F16C, FMA3, MMX+
+// Requires: AVX, F16C, FMA3
 TEXT ·dots4x2F16AVX2(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
+	MOVQ  y+0(FP), AX
+	MOVQ  w+16(FP), CX
+	MOVQ  groups+56(FP), DX
+	MOVQ  wStride+40(FP), BX
+	IMULQ DX, BX
+	LEAQ  (BX)(BX*2), SI
 
 group:
-	MOVQ   x+8(FP), SI
-	MOVQ   xStride+32(FP), DI
-	MOVQ   k+48(FP), R8
-	SHRQ   $0x03, R8
+	MOVQ   x+8(FP), DI
+	MOVQ   xStride+32(FP), R8
+	MOVQ   k+48(FP), R9
+	SHRQ   $0x03, R9
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -1978,64 +1844,61 @@ group:
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
-	LEAQ   (CX)(DX*4), R9
-	TESTQ  R8, R8
+	TESTQ  R9, R9
 	JZ     tail
 
 step:
-	VMOVUPS     (SI), Y8
-	VMOVUPS     (SI)(DI*1), Y9
+	VMOVUPS     (DI), Y8
+	VMOVUPS     (DI)(R8*1), Y9
 	VCVTPH2PS   (CX), Y10
 	VFMADD231PS Y8, Y10, Y0
 	VFMADD231PS Y9, Y10, Y1
-	VCVTPH2PS   (CX)(DX*1), Y10
+	VCVTPH2PS   (CX)(BX*1), Y10
 	VFMADD231PS Y8, Y10, Y2
 	VFMADD231PS Y9, Y10, Y3
-	VCVTPH2PS   (CX)(DX*2), Y10
+	VCVTPH2PS   (CX)(BX*2), Y10
 	VFMADD231PS Y8, Y10, Y4
 	VFMADD231PS Y9, Y10, Y5
-	VCVTPH2PS   (CX)(BX*1), Y10
+	VCVTPH2PS   (CX)(SI*1), Y10
 	VFMADD231PS Y8, Y10, Y6
 	VFMADD231PS Y9, Y10, Y7
-	PREFETCHT1  (R9)
-	ADDQ        $0x00000040, R9
-	ADDQ        $0x00000020, SI
+	ADDQ        $0x00000020, DI
 	ADDQ        $0x00000010, CX
-	DECQ        R8
+	DECQ        R9
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R8
-	ANDQ        $0x00000007, R8
+	MOVQ        k+48(FP), R9
+	ANDQ        $0x00000007, R9
 	JZ          reduce
-	LEAQ        tailMasks<>+0(SB), R9
-	LEAQ        -32(SI)(R8*4), SI
-	LEAQ        -16(CX)(R8*2), CX
-	VMOVUPS     (SI), Y8
-	VANDPS      (R9)(R8*4), Y8, Y8
-	VMOVUPS     (SI)(DI*1), Y9
-	VANDPS      (R9)(R8*4), Y9, Y9
+	LEAQ        tailMasks<>+0(SB), R10
+	LEAQ        -32(DI)(R9*4), DI
+	LEAQ        -16(CX)(R9*2), CX
+	VMOVUPS     (DI), Y8
+	VANDPS      (R10)(R9*4), Y8, Y8
+	VMOVUPS     (DI)(R8*1), Y9
+	VANDPS      (R10)(R9*4), Y9, Y9
 	VCVTPH2PS   (CX), Y10
-	VANDPS      (R9)(R8*4), Y10, Y10
+	VANDPS      (R10)(R9*4), Y10, Y10
 	VFMADD231PS Y8, Y10, Y0
 	VFMADD231PS Y9, Y10, Y1
-	VCVTPH2PS   (CX)(DX*1), Y10
-	VANDPS      (R9)(R8*4), Y10, Y10
+	VCVTPH2PS   (CX)(BX*1), Y10
+	VANDPS      (R10)(R9*4), Y10, Y10
 	VFMADD231PS Y8, Y10, Y2
 	VFMADD231PS Y9, Y10, Y3
-	VCVTPH2PS   (CX)(DX*2), Y10
-	VANDPS      (R9)(R8*4), Y10, Y10
+	VCVTPH2PS   (CX)(BX*2), Y10
+	VANDPS      (R10)(R9*4), Y10, Y10
 	VFMADD231PS Y8, Y10, Y4
 	VFMADD231PS Y9, Y10, Y5
-	VCVTPH2PS   (CX)(BX*1), Y10
-	VANDPS      (R9)(R8*4), Y10, Y10
+	VCVTPH2PS   (CX)(SI*1), Y10
+	VANDPS      (R10)(R9*4), Y10, Y10
 	VFMADD231PS Y8, Y10, Y6
 	VFMADD231PS Y9, Y10, Y7
 	ADDQ        $0x00000010, CX
-	MOVQ        k+48(FP), SI
-	ANDQ        $0x00000007, SI
-	NEGQ        SI
-	LEAQ        (CX)(SI*2), CX
+	MOVQ        k+48(FP), DI
+	ANDQ        $0x00000007, DI
+	NEGQ        DI
+	LEAQ        (CX)(DI*2), CX
 
 reduce:
 	VPERM2F128   $0x20, Y1, Y0, Y8
@@ -2059,51 +1922,92 @@ reduce:
 	VUNPCKLPD    Y0, Y3, Y1
 	VUNPCKHPD    Y0, Y3, Y0
 	VADDPS       Y0, Y1, Y1
-	MOVQ         yStride+24(FP), SI
-	MOVB         add+64(FP), DI
-	TESTB        DI, DI
+	MOVQ         groups+56(FP), DI
+	SHLQ         $0x02, DI
+	MOVB         add+64(FP), R8
+	TESTB        R8, R8
 	JZ           set
+	MOVQ         AX, R8
+	MOVQ         yStride+24(FP), R9
+	LEAQ         (DI)(DI*1), R10
+	ADDQ         R10, R10
 	VMOVAPS      X1, X0
-	VADDPS       (AX), X0, X0
-	VMOVUPS      X0, (AX)
+	MOVQ         R8, R10
+	LEAQ         (DI)(DI*2), R11
+	VMOVSS       (R10), X2
+	VINSERTPS    $0x10, (R10)(DI*1), X2, X2
+	VINSERTPS    $0x20, (R10)(DI*2), X2, X2
+	VINSERTPS    $0x30, (R10)(R11*1), X2, X2
+	VADDPS       X2, X0, X0
+	VMOVSS       X0, (R10)
+	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
+	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
+	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
+	ADDQ         R9, R8
 	VEXTRACTF128 $0x01, Y1, X0
-	VADDPS       (AX)(SI*1), X0, X0
-	VMOVUPS      X0, (AX)(SI*1)
+	MOVQ         R8, R10
+	LEAQ         (DI)(DI*2), R11
+	VMOVSS       (R10), X1
+	VINSERTPS    $0x10, (R10)(DI*1), X1, X1
+	VINSERTPS    $0x20, (R10)(DI*2), X1, X1
+	VINSERTPS    $0x30, (R10)(R11*1), X1, X1
+	VADDPS       X1, X0, X0
+	VMOVSS       X0, (R10)
+	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
+	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
+	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
+	ADDQ         R9, R8
 	JMP          next
 
 set:
+	MOVQ         AX, R8
+	MOVQ         yStride+24(FP), R9
+	LEAQ         (DI)(DI*1), R10
+	ADDQ         R10, R10
 	VMOVAPS      X1, X0
-	VMOVUPS      X0, (AX)
+	MOVQ         R8, R10
+	LEAQ         (DI)(DI*2), R11
+	VMOVSS       X0, (R10)
+	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
+	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
+	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
+	ADDQ         R9, R8
 	VEXTRACTF128 $0x01, Y1, X0
-	VMOVUPS      X0, (AX)(SI*1)
+	MOVQ         R8, R10
+	LEAQ         (DI)(DI*2), R11
+	VMOVSS       X0, (R10)
+	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
+	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
+	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
+	ADDQ         R9, R8
 
 next:
-	ADDQ $0x00000010, AX
-	MOVQ k+48(FP), SI
-	ANDQ $-8, SI
-	MOVQ wStride+40(FP), DI
-	SHLQ $0x02, DI
-	ADDQ DI, CX
-	SHLQ $0x01, SI
-	SUBQ SI, CX
-	DECQ groups+56(FP)
+	ADDQ $0x04, AX
+	MOVQ k+48(FP), DI
+	ANDQ $-8, DI
+	SHLQ $0x01, DI
+	SUBQ DI, CX
+	ADDQ wStride+40(FP), CX
+	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
 // func dots4x3F16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, F16C, FMA3, MMX+
+// Requires: AVX, F16C, FMA3
 TEXT ·dots4x3F16AVX2(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
+	MOVQ  y+0(FP), AX
+	MOVQ  w+16(FP), CX
+	MOVQ  groups+56(FP), DX
+	MOVQ  wStride+40(FP), BX
+	IMULQ DX, BX
+	LEAQ  (BX)(BX*2), SI
 
 group:
-	MOVQ   x+8(FP), SI
-	MOVQ   xStride+32(FP), DI
-	MOVQ   k+48(FP), R8
-	SHRQ   $0x03, R8
+	MOVQ   x+8(FP), DI
+	MOVQ   xStride+32(FP), R8
+	MOVQ   k+48(FP), R9
+	SHRQ   $0x03, R9
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -2116,75 +2020,72 @@ group:
 	VXORPS Y9, Y9, Y9
 	VXORPS Y10, Y10, Y10
 	VXORPS Y11, Y11, Y11
-	LEAQ   (CX)(DX*4), R9
-	TESTQ  R8, R8
+	TESTQ  R9, R9
 	JZ     tail
 
 step:
-	VMOVUPS     (SI), Y12
-	VMOVUPS     (SI)(DI*1), Y13
-	VMOVUPS     (SI)(DI*2), Y14
+	VMOVUPS     (DI), Y12
+	VMOVUPS     (DI)(R8*1), Y13
+	VMOVUPS     (DI)(R8*2), Y14
 	VCVTPH2PS   (CX), Y15
 	VFMADD231PS Y12, Y15, Y0
 	VFMADD231PS Y13, Y15, Y1
 	VFMADD231PS Y14, Y15, Y2
-	VCVTPH2PS   (CX)(DX*1), Y15
+	VCVTPH2PS   (CX)(BX*1), Y15
 	VFMADD231PS Y12, Y15, Y3
 	VFMADD231PS Y13, Y15, Y4
 	VFMADD231PS Y14, Y15, Y5
-	VCVTPH2PS   (CX)(DX*2), Y15
+	VCVTPH2PS   (CX)(BX*2), Y15
 	VFMADD231PS Y12, Y15, Y6
 	VFMADD231PS Y13, Y15, Y7
 	VFMADD231PS Y14, Y15, Y8
-	VCVTPH2PS   (CX)(BX*1), Y15
+	VCVTPH2PS   (CX)(SI*1), Y15
 	VFMADD231PS Y12, Y15, Y9
 	VFMADD231PS Y13, Y15, Y10
 	VFMADD231PS Y14, Y15, Y11
-	PREFETCHT1  (R9)
-	ADDQ        $0x00000040, R9
-	ADDQ        $0x00000020, SI
+	ADDQ        $0x00000020, DI
 	ADDQ        $0x00000010, CX
-	DECQ        R8
+	DECQ        R9
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R8
-	ANDQ        $0x00000007, R8
+	MOVQ        k+48(FP), R9
+	ANDQ        $0x00000007, R9
 	JZ          reduce
-	LEAQ        tailMasks<>+0(SB), R9
-	LEAQ        -32(SI)(R8*4), SI
-	LEAQ        -16(CX)(R8*2), CX
-	VMOVUPS     (SI), Y12
-	VANDPS      (R9)(R8*4), Y12, Y12
-	VMOVUPS     (SI)(DI*1), Y13
-	VANDPS      (R9)(R8*4), Y13, Y13
-	VMOVUPS     (SI)(DI*2), Y14
-	VANDPS      (R9)(R8*4), Y14, Y14
+	LEAQ        tailMasks<>+0(SB), R10
+	LEAQ        -32(DI)(R9*4), DI
+	LEAQ        -16(CX)(R9*2), CX
+	VMOVUPS     (DI), Y12
+	VANDPS      (R10)(R9*4), Y12, Y12
+	VMOVUPS     (DI)(R8*1), Y13
+	VANDPS      (R10)(R9*4), Y13, Y13
+	VMOVUPS     (DI)(R8*2), Y14
+	VANDPS      (R10)(R9*4), Y14, Y14
 	VCVTPH2PS   (CX), Y15
-	VANDPS      (R9)(R8*4), Y15, Y15
+	VANDPS      (R10)(R9*4), Y15, Y15
 	VFMADD231PS Y12, Y15, Y0
 	VFMADD231PS Y13, Y15, Y1
 	VFMADD231PS Y14, Y15, Y2
-	VCVTPH2PS   (CX)(DX*1), Y15
-	VANDPS      (R9)(R8*4), Y15, Y15
+	VCVTPH2PS   (CX)(BX*1), Y15
+	VANDPS      (R10)(R9*4), Y15, Y15
 	VFMADD231PS Y12, Y15, Y3
 	VFMADD231PS Y13, Y15, Y4
 	VFMADD231PS Y14, Y15, Y5
-	VCVTPH2PS   (CX)(DX*2), Y15
-	VANDPS      (R9)(R8*4), Y15, Y15
+	VCVTPH2PS   (CX)(BX*2), Y15
+	VANDPS      (R10)(R9*4), Y15, Y15
 	VFMADD231PS Y12, Y15, Y6
 	VFMADD231PS Y13, Y15, Y7
 	VFMADD231PS Y14, Y15, Y8
-	VCVTPH2PS   (CX)(BX*1), Y15
-	VANDPS      (R9)(R8*4), Y15, Y15
+	VCVTPH2PS   (CX)(SI*1), Y15
+	VANDPS      (R10)(R9*4), Y15, Y15
 	VFMADD231PS Y12, Y15, Y9
 	VFMADD231PS Y13, Y15, Y10
 	VFMADD231PS Y14, Y15, Y11
 	ADDQ        $0x00000010, CX
-	MOVQ        k+48(FP), SI
-	ANDQ        $0x00000007, SI
-	NEGQ        SI
-	LEAQ        (CX)(SI*2), CX
+	MOVQ        k+48(FP), DI
+	ANDQ        $0x00000007, DI
+	NEGQ        DI
+	LEAQ        (CX)(DI*2), CX
 
 reduce:
 	VPERM2F128   $0x20, Y1, Y0, Y12
@@ -2229,39 +2130,94 @@ reduce:
 	VUNPCKLPD    Y0, Y5, Y2
 	VUNPCKHPD    Y0, Y5, Y0
 	VADDPS       Y0, Y2, Y2
-	MOVQ         yStride+24(FP), SI
-	MOVB         add+64(FP), DI
-	TESTB        DI, DI
+	MOVQ         groups+56(FP), DI
+	SHLQ         $0x02, DI
+	MOVB         add+64(FP), R8
+	TESTB        R8, R8
 	JZ           set
+	MOVQ         AX, R8
+	MOVQ         yStride+24(FP), R9
+	LEAQ         (DI)(DI*1), R10
+	ADDQ         R10, R10
 	VMOVAPS      X1, X0
-	VADDPS       (AX), X0, X0
-	VMOVUPS      X0, (AX)
+	MOVQ         R8, R10
+	LEAQ         (DI)(DI*2), R11
+	VMOVSS       (R10), X3
+	VINSERTPS    $0x10, (R10)(DI*1), X3, X3
+	VINSERTPS    $0x20, (R10)(DI*2), X3, X3
+	VINSERTPS    $0x30, (R10)(R11*1), X3, X3
+	VADDPS       X3, X0, X0
+	VMOVSS       X0, (R10)
+	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
+	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
+	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
+	ADDQ         R9, R8
 	VEXTRACTF128 $0x01, Y1, X0
-	VADDPS       (AX)(SI*1), X0, X0
-	VMOVUPS      X0, (AX)(SI*1)
+	MOVQ         R8, R10
+	LEAQ         (DI)(DI*2), R11
+	VMOVSS       (R10), X1
+	VINSERTPS    $0x10, (R10)(DI*1), X1, X1
+	VINSERTPS    $0x20, (R10)(DI*2), X1, X1
+	VINSERTPS    $0x30, (R10)(R11*1), X1, X1
+	VADDPS       X1, X0, X0
+	VMOVSS       X0, (R10)
+	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
+	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
+	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
+	ADDQ         R9, R8
 	VMOVAPS      X2, X0
-	VADDPS       (AX)(SI*2), X0, X0
-	VMOVUPS      X0, (AX)(SI*2)
+	MOVQ         R8, R10
+	LEAQ         (DI)(DI*2), R11
+	VMOVSS       (R10), X1
+	VINSERTPS    $0x10, (R10)(DI*1), X1, X1
+	VINSERTPS    $0x20, (R10)(DI*2), X1, X1
+	VINSERTPS    $0x30, (R10)(R11*1), X1, X1
+	VADDPS       X1, X0, X0
+	VMOVSS       X0, (R10)
+	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
+	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
+	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
+	ADDQ         R9, R8
 	JMP          next
 
 set:
+	MOVQ         AX, R8
+	MOVQ         yStride+24(FP), R9
+	LEAQ         (DI)(DI*1), R10
+	ADDQ         R10, R10
 	VMOVAPS      X1, X0
-	VMOVUPS      X0, (AX)
+	MOVQ         R8, R10
+	LEAQ         (DI)(DI*2), R11
+	VMOVSS       X0, (R10)
+	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
+	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
+	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
+	ADDQ         R9, R8
 	VEXTRACTF128 $0x01, Y1, X0
-	VMOVUPS      X0, (AX)(SI*1)
+	MOVQ         R8, R10
+	LEAQ         (DI)(DI*2), R11
+	VMOVSS       X0, (R10)
+	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
+	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
+	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
+	ADDQ         R9, R8
 	VMOVAPS      X2, X0
-	VMOVUPS      X0, (AX)(SI*2)
+	MOVQ         R8, R10
+	LEAQ         (DI)(DI*2), R11
+	VMOVSS       X0, (R10)
+	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
+	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
+	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
+	ADDQ         R9, R8
 
 next:
-	ADDQ $0x00000010, AX
-	MOVQ k+48(FP), SI
-	ANDQ $-8, SI
-	MOVQ wStride+40(FP), DI
-	SHLQ $0x02, DI
-	ADDQ DI, CX
-	SHLQ $0x01, SI
-	SUBQ SI, CX
-	DECQ groups+56(FP)
+	ADDQ $0x04, AX
+	MOVQ k+48(FP), DI
+	ANDQ $-8, DI
+	SHLQ $0x01, DI
+	SUBQ DI, CX
+	ADDQ wStride+40(FP), CX
+	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET

@@ -4,11 +4,6 @@
 
 package cpu
 
-// dots8x1F32AVX512Near is a tileFunc of 8 weight rows, tokens: 1.
-//
-//go:noescape
-func dots8x1F32AVX512Near(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-
 // dots8x1F32AVX512 is a tileFunc of 8 weight rows, tokens: 1.
 //
 //go:noescape
@@ -54,11 +49,6 @@ func dots4x5F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int,
 //go:noescape
 func dots4x6F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
 
-// dots8x1BF16AVX512Near is a tileFunc of 8 weight rows, tokens: 1.
-//
-//go:noescape
-func dots8x1BF16AVX512Near(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-
 // dots8x1BF16AVX512 is a tileFunc of 8 weight rows, tokens: 1.
 //
 //go:noescape
@@ -103,11 +93,6 @@ func dots4x5BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int
 //
 //go:noescape
 func dots4x6BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-
-// dots8x1F16AVX512Near is a tileFunc of 8 weight rows, tokens: 1.
-//
-//go:noescape
-func dots8x1F16AVX512Near(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
 
 // dots8x1F16AVX512 is a tileFunc of 8 weight rows, tokens: 1.
 //

@@ -4,171 +4,23 @@
 
 #include "textflag.h"
 
-// func dots8x1F32AVX512Near(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·dots8x1F32AVX512Near(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
-	LEAQ (BX)(DX*2), SI
-	LEAQ (SI)(DX*2), DI
-
-group:
-	MOVQ   x+8(FP), R8
-	MOVQ   xStride+32(FP), R9
-	MOVQ   k+48(FP), R9
-	SHRQ   $0x04, R9
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	LEAQ   (CX)(DX*8), R10
-	TESTQ  R9, R9
-	JZ     tail
-
-step:
-	VMOVUPS     (R8), Z8
-	VMOVUPS     (CX), Z9
-	VFMADD231PS Z8, Z9, Z0
-	VMOVUPS     (CX)(DX*1), Z9
-	VFMADD231PS Z8, Z9, Z1
-	VMOVUPS     (CX)(DX*2), Z9
-	VFMADD231PS Z8, Z9, Z2
-	VMOVUPS     (CX)(BX*1), Z9
-	VFMADD231PS Z8, Z9, Z3
-	VMOVUPS     (CX)(DX*4), Z9
-	VFMADD231PS Z8, Z9, Z4
-	VMOVUPS     (CX)(SI*1), Z9
-	VFMADD231PS Z8, Z9, Z5
-	VMOVUPS     (CX)(BX*2), Z9
-	VFMADD231PS Z8, Z9, Z6
-	VMOVUPS     (CX)(DI*1), Z9
-	VFMADD231PS Z8, Z9, Z7
-	PREFETCHT0  (R10)
-	PREFETCHT0  64(R10)
-	PREFETCHT0  128(R10)
-	PREFETCHT0  192(R10)
-	PREFETCHT0  256(R10)
-	PREFETCHT0  320(R10)
-	PREFETCHT0  384(R10)
-	PREFETCHT0  448(R10)
-	ADDQ        $0x00000200, R10
-	ADDQ        $0x00000040, R8
-	ADDQ        $0x00000040, CX
-	DECQ        R9
-	JNZ         step
-
-tail:
-	MOVQ        k+48(FP), R9
-	ANDQ        $0x0000000f, R9
-	JZ          reduce
-	MOVL        $-1, R10
-	BZHIL       R9, R10, R10
-	KMOVW       R10, K1
-	VMOVUPS.Z   (R8), K1, Z8
-	VMOVUPS.Z   (CX), K1, Z9
-	VFMADD231PS Z8, Z9, Z0
-	VMOVUPS.Z   (CX)(DX*1), K1, Z9
-	VFMADD231PS Z8, Z9, Z1
-	VMOVUPS.Z   (CX)(DX*2), K1, Z9
-	VFMADD231PS Z8, Z9, Z2
-	VMOVUPS.Z   (CX)(BX*1), K1, Z9
-	VFMADD231PS Z8, Z9, Z3
-	VMOVUPS.Z   (CX)(DX*4), K1, Z9
-	VFMADD231PS Z8, Z9, Z4
-	VMOVUPS.Z   (CX)(SI*1), K1, Z9
-	VFMADD231PS Z8, Z9, Z5
-	VMOVUPS.Z   (CX)(BX*2), K1, Z9
-	VFMADD231PS Z8, Z9, Z6
-	VMOVUPS.Z   (CX)(DI*1), K1, Z9
-	VFMADD231PS Z8, Z9, Z7
-
-reduce:
-	VSHUFF64X2    $0x44, Z4, Z0, Z8
-	VSHUFF64X2    $0xee, Z4, Z0, Z9
-	VADDPS        Z9, Z8, Z8
-	VSHUFF64X2    $0x88, Z8, Z8, Z9
-	VSHUFF64X2    $0xdd, Z8, Z8, Z8
-	VADDPS        Z8, Z9, Z9
-	VSHUFF64X2    $0x44, Z5, Z1, Z8
-	VSHUFF64X2    $0xee, Z5, Z1, Z10
-	VADDPS        Z10, Z8, Z8
-	VSHUFF64X2    $0x88, Z8, Z8, Z10
-	VSHUFF64X2    $0xdd, Z8, Z8, Z8
-	VADDPS        Z8, Z10, Z10
-	VSHUFF64X2    $0x44, Z6, Z2, Z8
-	VSHUFF64X2    $0xee, Z6, Z2, Z11
-	VADDPS        Z11, Z8, Z8
-	VSHUFF64X2    $0x88, Z8, Z8, Z11
-	VSHUFF64X2    $0xdd, Z8, Z8, Z8
-	VADDPS        Z8, Z11, Z11
-	VSHUFF64X2    $0x44, Z7, Z3, Z8
-	VSHUFF64X2    $0xee, Z7, Z3, Z12
-	VADDPS        Z12, Z8, Z8
-	VSHUFF64X2    $0x88, Z8, Z8, Z12
-	VSHUFF64X2    $0xdd, Z8, Z8, Z8
-	VADDPS        Z8, Z12, Z12
-	VUNPCKLPS     Z10, Z9, Z8
-	VUNPCKHPS     Z10, Z9, Z9
-	VADDPS        Z9, Z8, Z8
-	VUNPCKLPS     Z12, Z11, Z9
-	VUNPCKHPS     Z12, Z11, Z10
-	VADDPS        Z10, Z9, Z9
-	VUNPCKLPD     Z9, Z8, Z10
-	VUNPCKHPD     Z9, Z8, Z8
-	VADDPS        Z8, Z10, Z10
-	MOVQ          yStride+24(FP), R8
-	MOVB          add+64(FP), R8
-	TESTB         R8, R8
-	JZ            set
-	VMOVAPS       X10, X8
-	VADDPS        (AX), X8, X8
-	VMOVUPS       X8, (AX)
-	VEXTRACTF32X4 $0x01, Z10, X8
-	VADDPS        16(AX), X8, X8
-	VMOVUPS       X8, 16(AX)
-	JMP           next
-
-set:
-	VMOVAPS       X10, X8
-	VMOVUPS       X8, (AX)
-	VEXTRACTF32X4 $0x01, Z10, X8
-	VMOVUPS       X8, 16(AX)
-
-next:
-	ADDQ $0x00000020, AX
-	MOVQ k+48(FP), R8
-	ANDQ $-16, R8
-	MOVQ wStride+40(FP), R9
-	SHLQ $0x03, R9
-	ADDQ R9, CX
-	SHLQ $0x02, R8
-	SUBQ R8, CX
-	DECQ groups+56(FP)
-	JNZ  group
-	VZEROUPPER
-	RET
-
 // func dots8x1F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512F, BMI2, MMX+
+// Requires: AVX, AVX512F, BMI2
 TEXT ·dots8x1F32AVX512(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
-	LEAQ (BX)(DX*2), SI
-	LEAQ (SI)(DX*2), DI
+	MOVQ  y+0(FP), AX
+	MOVQ  w+16(FP), CX
+	MOVQ  groups+56(FP), DX
+	MOVQ  wStride+40(FP), BX
+	IMULQ DX, BX
+	LEAQ  (BX)(BX*2), SI
+	LEAQ  (SI)(BX*2), DI
+	LEAQ  (DI)(BX*2), R8
 
 group:
-	MOVQ   x+8(FP), R8
-	MOVQ   xStride+32(FP), R9
-	MOVQ   k+48(FP), R9
-	SHRQ   $0x04, R9
+	MOVQ   x+8(FP), R9
+	MOVQ   xStride+32(FP), R10
+	MOVQ   k+48(FP), R10
+	SHRQ   $0x04, R10
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -177,73 +29,55 @@ group:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
-	LEAQ   (CX)(DX*8), R10
-	TESTQ  R9, R9
+	TESTQ  R10, R10
 	JZ     tail
 
 step:
-	VMOVUPS     (R8), Z8
+	VMOVUPS     (R9), Z8
 	VMOVUPS     (CX), Z9
 	VFMADD231PS Z8, Z9, Z0
-	VMOVUPS     (CX)(DX*1), Z9
-	VFMADD231PS Z8, Z9, Z1
-	VMOVUPS     (CX)(DX*2), Z9
-	VFMADD231PS Z8, Z9, Z2
 	VMOVUPS     (CX)(BX*1), Z9
-	VFMADD231PS Z8, Z9, Z3
-	VMOVUPS     (CX)(DX*4), Z9
-	VFMADD231PS Z8, Z9, Z4
-	VMOVUPS     (CX)(SI*1), Z9
-	VFMADD231PS Z8, Z9, Z5
+	VFMADD231PS Z8, Z9, Z1
 	VMOVUPS     (CX)(BX*2), Z9
-	VFMADD231PS Z8, Z9, Z6
+	VFMADD231PS Z8, Z9, Z2
+	VMOVUPS     (CX)(SI*1), Z9
+	VFMADD231PS Z8, Z9, Z3
+	VMOVUPS     (CX)(BX*4), Z9
+	VFMADD231PS Z8, Z9, Z4
 	VMOVUPS     (CX)(DI*1), Z9
+	VFMADD231PS Z8, Z9, Z5
+	VMOVUPS     (CX)(SI*2), Z9
+	VFMADD231PS Z8, Z9, Z6
+	VMOVUPS     (CX)(R8*1), Z9
 	VFMADD231PS Z8, Z9, Z7
-	PREFETCHT1  (R10)
-	PREFETCHT1  64(R10)
-	PREFETCHT1  128(R10)
-	PREFETCHT1  192(R10)
-	PREFETCHT1  256(R10)
-	PREFETCHT1  320(R10)
-	PREFETCHT1  384(R10)
-	PREFETCHT1  448(R10)
-	PREFETCHT0  384(CX)
-	PREFETCHT0  384(CX)(DX*1)
-	PREFETCHT0  384(CX)(DX*2)
-	PREFETCHT0  384(CX)(BX*1)
-	PREFETCHT0  384(CX)(DX*4)
-	PREFETCHT0  384(CX)(SI*1)
-	PREFETCHT0  384(CX)(BX*2)
-	PREFETCHT0  384(CX)(DI*1)
-	ADDQ        $0x00000200, R10
-	ADDQ        $0x00000040, R8
+	ADDQ        $0x00000040, R9
 	ADDQ        $0x00000040, CX
-	DECQ        R9
+	DECQ        R10
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R9
-	ANDQ        $0x0000000f, R9
+	MOVQ        k+48(FP), R10
+	ANDQ        $0x0000000f, R10
 	JZ          reduce
-	MOVL        $-1, R10
-	BZHIL       R9, R10, R10
-	KMOVW       R10, K1
-	VMOVUPS.Z   (R8), K1, Z8
+	MOVL        $-1, R11
+	BZHIL       R10, R11, R11
+	KMOVW       R11, K1
+	VMOVUPS.Z   (R9), K1, Z8
 	VMOVUPS.Z   (CX), K1, Z9
 	VFMADD231PS Z8, Z9, Z0
-	VMOVUPS.Z   (CX)(DX*1), K1, Z9
-	VFMADD231PS Z8, Z9, Z1
-	VMOVUPS.Z   (CX)(DX*2), K1, Z9
-	VFMADD231PS Z8, Z9, Z2
 	VMOVUPS.Z   (CX)(BX*1), K1, Z9
-	VFMADD231PS Z8, Z9, Z3
-	VMOVUPS.Z   (CX)(DX*4), K1, Z9
-	VFMADD231PS Z8, Z9, Z4
-	VMOVUPS.Z   (CX)(SI*1), K1, Z9
-	VFMADD231PS Z8, Z9, Z5
+	VFMADD231PS Z8, Z9, Z1
 	VMOVUPS.Z   (CX)(BX*2), K1, Z9
-	VFMADD231PS Z8, Z9, Z6
+	VFMADD231PS Z8, Z9, Z2
+	VMOVUPS.Z   (CX)(SI*1), K1, Z9
+	VFMADD231PS Z8, Z9, Z3
+	VMOVUPS.Z   (CX)(BX*4), K1, Z9
+	VFMADD231PS Z8, Z9, Z4
 	VMOVUPS.Z   (CX)(DI*1), K1, Z9
+	VFMADD231PS Z8, Z9, Z5
+	VMOVUPS.Z   (CX)(SI*2), K1, Z9
+	VFMADD231PS Z8, Z9, Z6
+	VMOVUPS.Z   (CX)(R8*1), K1, Z9
 	VFMADD231PS Z8, Z9, Z7
 
 reduce:
@@ -280,53 +114,94 @@ reduce:
 	VUNPCKLPD     Z9, Z8, Z10
 	VUNPCKHPD     Z9, Z8, Z8
 	VADDPS        Z8, Z10, Z10
-	MOVQ          yStride+24(FP), R8
-	MOVB          add+64(FP), R8
-	TESTB         R8, R8
+	MOVQ          groups+56(FP), R9
+	SHLQ          $0x02, R9
+	MOVB          add+64(FP), R10
+	TESTB         R10, R10
 	JZ            set
+	MOVQ          AX, R10
+	MOVQ          yStride+24(FP), R11
+	LEAQ          (R9)(R9*1), R12
+	ADDQ          R12, R12
 	VMOVAPS       X10, X8
-	VADDPS        (AX), X8, X8
-	VMOVUPS       X8, (AX)
+	MOVQ          R10, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        (R13), X9
+	VINSERTPS     $0x10, (R13)(R9*1), X9, X9
+	VINSERTPS     $0x20, (R13)(R9*2), X9, X9
+	VINSERTPS     $0x30, (R13)(R14*1), X9, X9
+	VADDPS        X9, X8, X8
+	VMOVSS        X8, (R13)
+	VEXTRACTPS    $0x01, X8, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X8, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X8, (R13)(R14*1)
 	VEXTRACTF32X4 $0x01, Z10, X8
-	VADDPS        16(AX), X8, X8
-	VMOVUPS       X8, 16(AX)
+	MOVQ          R10, R13
+	ADDQ          R12, R13
+	LEAQ          (R9)(R9*2), R12
+	VMOVSS        (R13), X9
+	VINSERTPS     $0x10, (R13)(R9*1), X9, X9
+	VINSERTPS     $0x20, (R13)(R9*2), X9, X9
+	VINSERTPS     $0x30, (R13)(R12*1), X9, X9
+	VADDPS        X9, X8, X8
+	VMOVSS        X8, (R13)
+	VEXTRACTPS    $0x01, X8, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X8, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X8, (R13)(R12*1)
+	ADDQ          R11, R10
 	JMP           next
 
 set:
+	MOVQ          AX, R10
+	MOVQ          yStride+24(FP), R11
+	LEAQ          (R9)(R9*1), R12
+	ADDQ          R12, R12
 	VMOVAPS       X10, X8
-	VMOVUPS       X8, (AX)
+	MOVQ          R10, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        X8, (R13)
+	VEXTRACTPS    $0x01, X8, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X8, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X8, (R13)(R14*1)
 	VEXTRACTF32X4 $0x01, Z10, X8
-	VMOVUPS       X8, 16(AX)
+	MOVQ          R10, R13
+	ADDQ          R12, R13
+	LEAQ          (R9)(R9*2), R12
+	VMOVSS        X8, (R13)
+	VEXTRACTPS    $0x01, X8, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X8, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X8, (R13)(R12*1)
+	ADDQ          R11, R10
 
 next:
-	ADDQ $0x00000020, AX
-	MOVQ k+48(FP), R8
-	ANDQ $-16, R8
-	MOVQ wStride+40(FP), R9
-	SHLQ $0x03, R9
-	ADDQ R9, CX
-	SHLQ $0x02, R8
-	SUBQ R8, CX
-	DECQ groups+56(FP)
+	ADDQ $0x04, AX
+	MOVQ k+48(FP), R9
+	ANDQ $-16, R9
+	SHLQ $0x02, R9
+	SUBQ R9, CX
+	ADDQ wStride+40(FP), CX
+	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
 // func dots8x2F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512F, BMI2, MMX+
+// Requires: AVX, AVX512F, BMI2
 TEXT ·dots8x2F32AVX512(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
-	LEAQ (BX)(DX*2), SI
-	LEAQ (SI)(DX*2), DI
+	MOVQ  y+0(FP), AX
+	MOVQ  w+16(FP), CX
+	MOVQ  groups+56(FP), DX
+	MOVQ  wStride+40(FP), BX
+	IMULQ DX, BX
+	LEAQ  (BX)(BX*2), SI
+	LEAQ  (SI)(BX*2), DI
+	LEAQ  (DI)(BX*2), R8
 
 group:
-	MOVQ   x+8(FP), R8
-	MOVQ   xStride+32(FP), R9
-	MOVQ   k+48(FP), R10
-	SHRQ   $0x04, R10
+	MOVQ   x+8(FP), R9
+	MOVQ   xStride+32(FP), R10
+	MOVQ   k+48(FP), R11
+	SHRQ   $0x04, R11
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -343,82 +218,72 @@ group:
 	VPXORD Z13, Z13, Z13
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
-	LEAQ   (CX)(DX*8), R11
-	TESTQ  R10, R10
+	TESTQ  R11, R11
 	JZ     tail
 
 step:
-	VMOVUPS     (R8), Z16
-	VMOVUPS     (R8)(R9*1), Z17
+	VMOVUPS     (R9), Z16
+	VMOVUPS     (R9)(R10*1), Z17
 	VMOVUPS     (CX), Z18
 	VFMADD231PS Z16, Z18, Z0
 	VFMADD231PS Z17, Z18, Z1
-	VMOVUPS     (CX)(DX*1), Z18
+	VMOVUPS     (CX)(BX*1), Z18
 	VFMADD231PS Z16, Z18, Z2
 	VFMADD231PS Z17, Z18, Z3
-	VMOVUPS     (CX)(DX*2), Z18
+	VMOVUPS     (CX)(BX*2), Z18
 	VFMADD231PS Z16, Z18, Z4
 	VFMADD231PS Z17, Z18, Z5
-	VMOVUPS     (CX)(BX*1), Z18
+	VMOVUPS     (CX)(SI*1), Z18
 	VFMADD231PS Z16, Z18, Z6
 	VFMADD231PS Z17, Z18, Z7
-	VMOVUPS     (CX)(DX*4), Z18
+	VMOVUPS     (CX)(BX*4), Z18
 	VFMADD231PS Z16, Z18, Z8
 	VFMADD231PS Z17, Z18, Z9
-	VMOVUPS     (CX)(SI*1), Z18
+	VMOVUPS     (CX)(DI*1), Z18
 	VFMADD231PS Z16, Z18, Z10
 	VFMADD231PS Z17, Z18, Z11
-	VMOVUPS     (CX)(BX*2), Z18
+	VMOVUPS     (CX)(SI*2), Z18
 	VFMADD231PS Z16, Z18, Z12
 	VFMADD231PS Z17, Z18, Z13
-	VMOVUPS     (CX)(DI*1), Z18
+	VMOVUPS     (CX)(R8*1), Z18
 	VFMADD231PS Z16, Z18, Z14
 	VFMADD231PS Z17, Z18, Z15
-	PREFETCHT1  (R11)
-	PREFETCHT1  64(R11)
-	PREFETCHT1  128(R11)
-	PREFETCHT1  192(R11)
-	PREFETCHT1  256(R11)
-	PREFETCHT1  320(R11)
-	PREFETCHT1  384(R11)
-	PREFETCHT1  448(R11)
-	ADDQ        $0x00000200, R11
-	ADDQ        $0x00000040, R8
+	ADDQ        $0x00000040, R9
 	ADDQ        $0x00000040, CX
-	DECQ        R10
+	DECQ        R11
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R10
-	ANDQ        $0x0000000f, R10
+	MOVQ        k+48(FP), R11
+	ANDQ        $0x0000000f, R11
 	JZ          reduce
-	MOVL        $-1, R11
-	BZHIL       R10, R11, R11
-	KMOVW       R11, K1
-	VMOVUPS.Z   (R8), K1, Z16
-	VMOVUPS.Z   (R8)(R9*1), K1, Z17
+	MOVL        $-1, R12
+	BZHIL       R11, R12, R12
+	KMOVW       R12, K1
+	VMOVUPS.Z   (R9), K1, Z16
+	VMOVUPS.Z   (R9)(R10*1), K1, Z17
 	VMOVUPS.Z   (CX), K1, Z18
 	VFMADD231PS Z16, Z18, Z0
 	VFMADD231PS Z17, Z18, Z1
-	VMOVUPS.Z   (CX)(DX*1), K1, Z18
+	VMOVUPS.Z   (CX)(BX*1), K1, Z18
 	VFMADD231PS Z16, Z18, Z2
 	VFMADD231PS Z17, Z18, Z3
-	VMOVUPS.Z   (CX)(DX*2), K1, Z18
+	VMOVUPS.Z   (CX)(BX*2), K1, Z18
 	VFMADD231PS Z16, Z18, Z4
 	VFMADD231PS Z17, Z18, Z5
-	VMOVUPS.Z   (CX)(BX*1), K1, Z18
+	VMOVUPS.Z   (CX)(SI*1), K1, Z18
 	VFMADD231PS Z16, Z18, Z6
 	VFMADD231PS Z17, Z18, Z7
-	VMOVUPS.Z   (CX)(DX*4), K1, Z18
+	VMOVUPS.Z   (CX)(BX*4), K1, Z18
 	VFMADD231PS Z16, Z18, Z8
 	VFMADD231PS Z17, Z18, Z9
-	VMOVUPS.Z   (CX)(SI*1), K1, Z18
+	VMOVUPS.Z   (CX)(DI*1), K1, Z18
 	VFMADD231PS Z16, Z18, Z10
 	VFMADD231PS Z17, Z18, Z11
-	VMOVUPS.Z   (CX)(BX*2), K1, Z18
+	VMOVUPS.Z   (CX)(SI*2), K1, Z18
 	VFMADD231PS Z16, Z18, Z12
 	VFMADD231PS Z17, Z18, Z13
-	VMOVUPS.Z   (CX)(DI*1), K1, Z18
+	VMOVUPS.Z   (CX)(R8*1), K1, Z18
 	VFMADD231PS Z16, Z18, Z14
 	VFMADD231PS Z17, Z18, Z15
 
@@ -468,63 +333,136 @@ reduce:
 	VUNPCKLPD     Z17, Z16, Z18
 	VUNPCKHPD     Z17, Z16, Z16
 	VADDPS        Z16, Z18, Z18
-	MOVQ          yStride+24(FP), R8
-	MOVB          add+64(FP), R9
-	TESTB         R9, R9
+	MOVQ          groups+56(FP), R9
+	SHLQ          $0x02, R9
+	MOVB          add+64(FP), R10
+	TESTB         R10, R10
 	JZ            set
+	MOVQ          AX, R10
+	MOVQ          yStride+24(FP), R11
+	LEAQ          (R9)(R9*1), R12
+	ADDQ          R12, R12
 	VMOVAPS       X18, X16
-	VADDPS        (AX), X16, X16
-	VMOVUPS       X16, (AX)
+	MOVQ          R10, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        (R13), X17
+	VINSERTPS     $0x10, (R13)(R9*1), X17, X17
+	VINSERTPS     $0x20, (R13)(R9*2), X17, X17
+	VINSERTPS     $0x30, (R13)(R14*1), X17, X17
+	VADDPS        X17, X16, X16
+	VMOVSS        X16, (R13)
+	VEXTRACTPS    $0x01, X16, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X16, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X16, (R13)(R14*1)
 	VEXTRACTF32X4 $0x01, Z18, X16
-	VADDPS        16(AX), X16, X16
-	VMOVUPS       X16, 16(AX)
+	MOVQ          R10, R13
+	ADDQ          R12, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        (R13), X17
+	VINSERTPS     $0x10, (R13)(R9*1), X17, X17
+	VINSERTPS     $0x20, (R13)(R9*2), X17, X17
+	VINSERTPS     $0x30, (R13)(R14*1), X17, X17
+	VADDPS        X17, X16, X16
+	VMOVSS        X16, (R13)
+	VEXTRACTPS    $0x01, X16, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X16, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X16, (R13)(R14*1)
+	ADDQ          R11, R10
 	VEXTRACTF32X4 $0x02, Z18, X16
-	VADDPS        (AX)(R8*1), X16, X16
-	VMOVUPS       X16, (AX)(R8*1)
+	MOVQ          R10, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        (R13), X17
+	VINSERTPS     $0x10, (R13)(R9*1), X17, X17
+	VINSERTPS     $0x20, (R13)(R9*2), X17, X17
+	VINSERTPS     $0x30, (R13)(R14*1), X17, X17
+	VADDPS        X17, X16, X16
+	VMOVSS        X16, (R13)
+	VEXTRACTPS    $0x01, X16, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X16, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X16, (R13)(R14*1)
 	VEXTRACTF32X4 $0x03, Z18, X16
-	VADDPS        16(AX)(R8*1), X16, X16
-	VMOVUPS       X16, 16(AX)(R8*1)
+	MOVQ          R10, R13
+	ADDQ          R12, R13
+	LEAQ          (R9)(R9*2), R12
+	VMOVSS        (R13), X17
+	VINSERTPS     $0x10, (R13)(R9*1), X17, X17
+	VINSERTPS     $0x20, (R13)(R9*2), X17, X17
+	VINSERTPS     $0x30, (R13)(R12*1), X17, X17
+	VADDPS        X17, X16, X16
+	VMOVSS        X16, (R13)
+	VEXTRACTPS    $0x01, X16, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X16, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X16, (R13)(R12*1)
+	ADDQ          R11, R10
 	JMP           next
 
 set:
+	MOVQ          AX, R10
+	MOVQ          yStride+24(FP), R11
+	LEAQ          (R9)(R9*1), R12
+	ADDQ          R12, R12
 	VMOVAPS       X18, X16
-	VMOVUPS       X16, (AX)
+	MOVQ          R10, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        X16, (R13)
+	VEXTRACTPS    $0x01, X16, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X16, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X16, (R13)(R14*1)
 	VEXTRACTF32X4 $0x01, Z18, X16
-	VMOVUPS       X16, 16(AX)
+	MOVQ          R10, R13
+	ADDQ          R12, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        X16, (R13)
+	VEXTRACTPS    $0x01, X16, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X16, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X16, (R13)(R14*1)
+	ADDQ          R11, R10
 	VEXTRACTF32X4 $0x02, Z18, X16
-	VMOVUPS       X16, (AX)(R8*1)
+	MOVQ          R10, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        X16, (R13)
+	VEXTRACTPS    $0x01, X16, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X16, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X16, (R13)(R14*1)
 	VEXTRACTF32X4 $0x03, Z18, X16
-	VMOVUPS       X16, 16(AX)(R8*1)
+	MOVQ          R10, R13
+	ADDQ          R12, R13
+	LEAQ          (R9)(R9*2), R12
+	VMOVSS        X16, (R13)
+	VEXTRACTPS    $0x01, X16, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X16, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X16, (R13)(R12*1)
+	ADDQ          R11, R10
 
 next:
-	ADDQ $0x00000020, AX
-	MOVQ k+48(FP), R8
-	ANDQ $-16, R8
-	MOVQ wStride+40(FP), R9
-	SHLQ $0x03, R9
-	ADDQ R9, CX
-	SHLQ $0x02, R8
-	SUBQ R8, CX
-	DECQ groups+56(FP)
+	ADDQ $0x04, AX
+	MOVQ k+48(FP), R9
+	ANDQ $-16, R9
+	SHLQ $0x02, R9
+	SUBQ R9, CX
+	ADDQ wStride+40(FP), CX
+	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
 // func dots8x3F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512F, BMI2, MMX+
+// Requires: AVX, AVX512F, BMI2
 TEXT ·dots8x3F32AVX512(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
-	LEAQ (BX)(DX*2), SI
-	LEAQ (SI)(DX*2), DI
+	MOVQ  y+0(FP), AX
+	MOVQ  w+16(FP), CX
+	MOVQ  groups+56(FP), DX
+	MOVQ  wStride+40(FP), BX
+	IMULQ DX, BX
+	LEAQ  (BX)(BX*2), SI
+	LEAQ  (SI)(BX*2), DI
+	LEAQ  (DI)(BX*2), R8
 
 group:
-	MOVQ   x+8(FP), R8
-	MOVQ   xStride+32(FP), R9
-	MOVQ   k+48(FP), R10
-	SHRQ   $0x04, R10
+	MOVQ   x+8(FP), R9
+	MOVQ   xStride+32(FP), R10
+	MOVQ   k+48(FP), R11
+	SHRQ   $0x04, R11
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -549,99 +487,89 @@ group:
 	VPXORD Z21, Z21, Z21
 	VPXORD Z22, Z22, Z22
 	VPXORD Z23, Z23, Z23
-	LEAQ   (CX)(DX*8), R11
-	TESTQ  R10, R10
+	TESTQ  R11, R11
 	JZ     tail
 
 step:
-	VMOVUPS     (R8), Z24
-	VMOVUPS     (R8)(R9*1), Z25
-	VMOVUPS     (R8)(R9*2), Z26
+	VMOVUPS     (R9), Z24
+	VMOVUPS     (R9)(R10*1), Z25
+	VMOVUPS     (R9)(R10*2), Z26
 	VMOVUPS     (CX), Z27
 	VFMADD231PS Z24, Z27, Z0
 	VFMADD231PS Z25, Z27, Z1
 	VFMADD231PS Z26, Z27, Z2
-	VMOVUPS     (CX)(DX*1), Z27
+	VMOVUPS     (CX)(BX*1), Z27
 	VFMADD231PS Z24, Z27, Z3
 	VFMADD231PS Z25, Z27, Z4
 	VFMADD231PS Z26, Z27, Z5
-	VMOVUPS     (CX)(DX*2), Z27
+	VMOVUPS     (CX)(BX*2), Z27
 	VFMADD231PS Z24, Z27, Z6
 	VFMADD231PS Z25, Z27, Z7
 	VFMADD231PS Z26, Z27, Z8
-	VMOVUPS     (CX)(BX*1), Z27
+	VMOVUPS     (CX)(SI*1), Z27
 	VFMADD231PS Z24, Z27, Z9
 	VFMADD231PS Z25, Z27, Z10
 	VFMADD231PS Z26, Z27, Z11
-	VMOVUPS     (CX)(DX*4), Z27
+	VMOVUPS     (CX)(BX*4), Z27
 	VFMADD231PS Z24, Z27, Z12
 	VFMADD231PS Z25, Z27, Z13
 	VFMADD231PS Z26, Z27, Z14
-	VMOVUPS     (CX)(SI*1), Z27
+	VMOVUPS     (CX)(DI*1), Z27
 	VFMADD231PS Z24, Z27, Z15
 	VFMADD231PS Z25, Z27, Z16
 	VFMADD231PS Z26, Z27, Z17
-	VMOVUPS     (CX)(BX*2), Z27
+	VMOVUPS     (CX)(SI*2), Z27
 	VFMADD231PS Z24, Z27, Z18
 	VFMADD231PS Z25, Z27, Z19
 	VFMADD231PS Z26, Z27, Z20
-	VMOVUPS     (CX)(DI*1), Z27
+	VMOVUPS     (CX)(R8*1), Z27
 	VFMADD231PS Z24, Z27, Z21
 	VFMADD231PS Z25, Z27, Z22
 	VFMADD231PS Z26, Z27, Z23
-	PREFETCHT1  (R11)
-	PREFETCHT1  64(R11)
-	PREFETCHT1  128(R11)
-	PREFETCHT1  192(R11)
-	PREFETCHT1  256(R11)
-	PREFETCHT1  320(R11)
-	PREFETCHT1  384(R11)
-	PREFETCHT1  448(R11)
-	ADDQ        $0x00000200, R11
-	ADDQ        $0x00000040, R8
+	ADDQ        $0x00000040, R9
 	ADDQ        $0x00000040, CX
-	DECQ        R10
+	DECQ        R11
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R10
-	ANDQ        $0x0000000f, R10
+	MOVQ        k+48(FP), R11
+	ANDQ        $0x0000000f, R11
 	JZ          reduce
-	MOVL        $-1, R11
-	BZHIL       R10, R11, R11
-	KMOVW       R11, K1
-	VMOVUPS.Z   (R8), K1, Z24
-	VMOVUPS.Z   (R8)(R9*1), K1, Z25
-	VMOVUPS.Z   (R8)(R9*2), K1, Z26
+	MOVL        $-1, R12
+	BZHIL       R11, R12, R12
+	KMOVW       R12, K1
+	VMOVUPS.Z   (R9), K1, Z24
+	VMOVUPS.Z   (R9)(R10*1), K1, Z25
+	VMOVUPS.Z   (R9)(R10*2), K1, Z26
 	VMOVUPS.Z   (CX), K1, Z27
 	VFMADD231PS Z24, Z27, Z0
 	VFMADD231PS Z25, Z27, Z1
 	VFMADD231PS Z26, Z27, Z2
-	VMOVUPS.Z   (CX)(DX*1), K1, Z27
+	VMOVUPS.Z   (CX)(BX*1), K1, Z27
 	VFMADD231PS Z24, Z27, Z3
 	VFMADD231PS Z25, Z27, Z4
 	VFMADD231PS Z26, Z27, Z5
-	VMOVUPS.Z   (CX)(DX*2), K1, Z27
+	VMOVUPS.Z   (CX)(BX*2), K1, Z27
 	VFMADD231PS Z24, Z27, Z6
 	VFMADD231PS Z25, Z27, Z7
 	VFMADD231PS Z26, Z27, Z8
-	VMOVUPS.Z   (CX)(BX*1), K1, Z27
+	VMOVUPS.Z   (CX)(SI*1), K1, Z27
 	VFMADD231PS Z24, Z27, Z9
 	VFMADD231PS Z25, Z27, Z10
 	VFMADD231PS Z26, Z27, Z11
-	VMOVUPS.Z   (CX)(DX*4), K1, Z27
+	VMOVUPS.Z   (CX)(BX*4), K1, Z27
 	VFMADD231PS Z24, Z27, Z12
 	VFMADD231PS Z25, Z27, Z13
 	VFMADD231PS Z26, Z27, Z14
-	VMOVUPS.Z   (CX)(SI*1), K1, Z27
+	VMOVUPS.Z   (CX)(DI*1), K1, Z27
 	VFMADD231PS Z24, Z27, Z15
 	VFMADD231PS Z25, Z27, Z16
 	VFMADD231PS Z26, Z27, Z17
-	VMOVUPS.Z   (CX)(BX*2), K1, Z27
+	VMOVUPS.Z   (CX)(SI*2), K1, Z27
 	VFMADD231PS Z24, Z27, Z18
 	VFMADD231PS Z25, Z27, Z19
 	VFMADD231PS Z26, Z27, Z20
-	VMOVUPS.Z   (CX)(DI*1), K1, Z27
+	VMOVUPS.Z   (CX)(R8*1), K1, Z27
 	VFMADD231PS Z24, Z27, Z21
 	VFMADD231PS Z25, Z27, Z22
 	VFMADD231PS Z26, Z27, Z23
@@ -725,118 +653,213 @@ reduce:
 	VUNPCKLPD     Z25, Z24, Z27
 	VUNPCKHPD     Z25, Z24, Z24
 	VADDPS        Z24, Z27, Z27
-	MOVQ          yStride+24(FP), R8
-	MOVB          add+64(FP), R9
-	TESTB         R9, R9
+	MOVQ          groups+56(FP), R9
+	SHLQ          $0x02, R9
+	MOVB          add+64(FP), R10
+	TESTB         R10, R10
 	JZ            set
+	MOVQ          AX, R10
+	MOVQ          yStride+24(FP), R11
+	LEAQ          (R9)(R9*1), R12
+	ADDQ          R12, R12
 	VMOVAPS       X26, X24
-	VADDPS        (AX), X24, X24
-	VMOVUPS       X24, (AX)
+	MOVQ          R10, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        (R13), X25
+	VINSERTPS     $0x10, (R13)(R9*1), X25, X25
+	VINSERTPS     $0x20, (R13)(R9*2), X25, X25
+	VINSERTPS     $0x30, (R13)(R14*1), X25, X25
+	VADDPS        X25, X24, X24
+	VMOVSS        X24, (R13)
+	VEXTRACTPS    $0x01, X24, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X24, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X24, (R13)(R14*1)
 	VEXTRACTF32X4 $0x01, Z26, X24
-	VADDPS        16(AX), X24, X24
-	VMOVUPS       X24, 16(AX)
+	MOVQ          R10, R13
+	ADDQ          R12, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        (R13), X25
+	VINSERTPS     $0x10, (R13)(R9*1), X25, X25
+	VINSERTPS     $0x20, (R13)(R9*2), X25, X25
+	VINSERTPS     $0x30, (R13)(R14*1), X25, X25
+	VADDPS        X25, X24, X24
+	VMOVSS        X24, (R13)
+	VEXTRACTPS    $0x01, X24, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X24, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X24, (R13)(R14*1)
+	ADDQ          R11, R10
 	VEXTRACTF32X4 $0x02, Z26, X24
-	VADDPS        (AX)(R8*1), X24, X24
-	VMOVUPS       X24, (AX)(R8*1)
+	MOVQ          R10, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        (R13), X25
+	VINSERTPS     $0x10, (R13)(R9*1), X25, X25
+	VINSERTPS     $0x20, (R13)(R9*2), X25, X25
+	VINSERTPS     $0x30, (R13)(R14*1), X25, X25
+	VADDPS        X25, X24, X24
+	VMOVSS        X24, (R13)
+	VEXTRACTPS    $0x01, X24, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X24, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X24, (R13)(R14*1)
 	VEXTRACTF32X4 $0x03, Z26, X24
-	VADDPS        16(AX)(R8*1), X24, X24
-	VMOVUPS       X24, 16(AX)(R8*1)
+	MOVQ          R10, R13
+	ADDQ          R12, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        (R13), X25
+	VINSERTPS     $0x10, (R13)(R9*1), X25, X25
+	VINSERTPS     $0x20, (R13)(R9*2), X25, X25
+	VINSERTPS     $0x30, (R13)(R14*1), X25, X25
+	VADDPS        X25, X24, X24
+	VMOVSS        X24, (R13)
+	VEXTRACTPS    $0x01, X24, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X24, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X24, (R13)(R14*1)
+	ADDQ          R11, R10
 	VMOVAPS       X27, X24
-	VADDPS        (AX)(R8*2), X24, X24
-	VMOVUPS       X24, (AX)(R8*2)
+	MOVQ          R10, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        (R13), X25
+	VINSERTPS     $0x10, (R13)(R9*1), X25, X25
+	VINSERTPS     $0x20, (R13)(R9*2), X25, X25
+	VINSERTPS     $0x30, (R13)(R14*1), X25, X25
+	VADDPS        X25, X24, X24
+	VMOVSS        X24, (R13)
+	VEXTRACTPS    $0x01, X24, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X24, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X24, (R13)(R14*1)
 	VEXTRACTF32X4 $0x01, Z27, X24
-	VADDPS        16(AX)(R8*2), X24, X24
-	VMOVUPS       X24, 16(AX)(R8*2)
+	MOVQ          R10, R13
+	ADDQ          R12, R13
+	LEAQ          (R9)(R9*2), R12
+	VMOVSS        (R13), X25
+	VINSERTPS     $0x10, (R13)(R9*1), X25, X25
+	VINSERTPS     $0x20, (R13)(R9*2), X25, X25
+	VINSERTPS     $0x30, (R13)(R12*1), X25, X25
+	VADDPS        X25, X24, X24
+	VMOVSS        X24, (R13)
+	VEXTRACTPS    $0x01, X24, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X24, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X24, (R13)(R12*1)
+	ADDQ          R11, R10
 	JMP           next
 
 set:
+	MOVQ          AX, R10
+	MOVQ          yStride+24(FP), R11
+	LEAQ          (R9)(R9*1), R12
+	ADDQ          R12, R12
 	VMOVAPS       X26, X24
-	VMOVUPS       X24, (AX)
+	MOVQ          R10, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        X24, (R13)
+	VEXTRACTPS    $0x01, X24, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X24, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X24, (R13)(R14*1)
 	VEXTRACTF32X4 $0x01, Z26, X24
-	VMOVUPS       X24, 16(AX)
+	MOVQ          R10, R13
+	ADDQ          R12, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        X24, (R13)
+	VEXTRACTPS    $0x01, X24, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X24, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X24, (R13)(R14*1)
+	ADDQ          R11, R10
 	VEXTRACTF32X4 $0x02, Z26, X24
-	VMOVUPS       X24, (AX)(R8*1)
+	MOVQ          R10, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        X24, (R13)
+	VEXTRACTPS    $0x01, X24, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X24, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X24, (R13)(R14*1)
 	VEXTRACTF32X4 $0x03, Z26, X24
-	VMOVUPS       X24, 16(AX)(R8*1)
+	MOVQ          R10, R13
+	ADDQ          R12, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        X24, (R13)
+	VEXTRACTPS    $0x01, X24, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X24, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X24, (R13)(R14*1)
+	ADDQ          R11, R10
 	VMOVAPS       X27, X24
-	VMOVUPS       X24, (AX)(R8*2)
+	MOVQ          R10, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        X24, (R13)
+	VEXTRACTPS    $0x01, X24, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X24, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X24, (R13)(R14*1)
 	VEXTRACTF32X4 $0x01, Z27, X24
-	VMOVUPS       X24, 16(AX)(R8*2)
+	MOVQ          R10, R13
+	ADDQ          R12, R13
+	LEAQ          (R9)(R9*2), R12
+	VMOVSS        X24, (R13)
+	VEXTRACTPS    $0x01, X24, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X24, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X24, (R13)(R12*1)
+	ADDQ          R11, R10
 
 next:
-	ADDQ $0x00000020, AX
-	MOVQ k+48(FP), R8
-	ANDQ $-16, R8
-	MOVQ wStride+40(FP), R9
-	SHLQ $0x03, R9
-	ADDQ R9, CX
-	SHLQ $0x02, R8
-	SUBQ R8, CX
-	DECQ groups+56(FP)
+	ADDQ $0x04, AX
+	MOVQ k+48(FP), R9
+	ANDQ $-16, R9
+	SHLQ $0x02, R9
+	SUBQ R9, CX
+	ADDQ wStride+40(FP), CX
+	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
 // func dots4x1F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512F, BMI2, MMX+
+// Requires: AVX, AVX512F, BMI2
 TEXT ·dots4x1F32AVX512(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
+	MOVQ  y+0(FP), AX
+	MOVQ  w+16(FP), CX
+	MOVQ  groups+56(FP), DX
+	MOVQ  wStride+40(FP), BX
+	IMULQ DX, BX
+	LEAQ  (BX)(BX*2), SI
 
 group:
-	MOVQ   x+8(FP), SI
-	MOVQ   xStride+32(FP), DI
-	MOVQ   k+48(FP), DI
-	SHRQ   $0x04, DI
+	MOVQ   x+8(FP), DI
+	MOVQ   xStride+32(FP), R8
+	MOVQ   k+48(FP), R8
+	SHRQ   $0x04, R8
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
-	LEAQ   (CX)(DX*4), R8
-	TESTQ  DI, DI
+	TESTQ  R8, R8
 	JZ     tail
 
 step:
-	VMOVUPS     (SI), Z4
+	VMOVUPS     (DI), Z4
 	VMOVUPS     (CX), Z5
 	VFMADD231PS Z4, Z5, Z0
-	VMOVUPS     (CX)(DX*1), Z5
-	VFMADD231PS Z4, Z5, Z1
-	VMOVUPS     (CX)(DX*2), Z5
-	VFMADD231PS Z4, Z5, Z2
 	VMOVUPS     (CX)(BX*1), Z5
+	VFMADD231PS Z4, Z5, Z1
+	VMOVUPS     (CX)(BX*2), Z5
+	VFMADD231PS Z4, Z5, Z2
+	VMOVUPS     (CX)(SI*1), Z5
 	VFMADD231PS Z4, Z5, Z3
-	PREFETCHT1  (R8)
-	PREFETCHT1  64(R8)
-	PREFETCHT1  128(R8)
-	PREFETCHT1  192(R8)
-	PREFETCHT0  384(CX)
-	PREFETCHT0  384(CX)(DX*1)
-	PREFETCHT0  384(CX)(DX*2)
-	PREFETCHT0  384(CX)(BX*1)
-	ADDQ        $0x00000100, R8
-	ADDQ        $0x00000040, SI
+	ADDQ        $0x00000040, DI
 	ADDQ        $0x00000040, CX
-	DECQ        DI
+	DECQ        R8
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), DI
-	ANDQ        $0x0000000f, DI
+	MOVQ        k+48(FP), R8
+	ANDQ        $0x0000000f, R8
 	JZ          reduce
-	MOVL        $-1, R8
-	BZHIL       DI, R8, R8
-	KMOVW       R8, K1
-	VMOVUPS.Z   (SI), K1, Z4
+	MOVL        $-1, R9
+	BZHIL       R8, R9, R9
+	KMOVW       R9, K1
+	VMOVUPS.Z   (DI), K1, Z4
 	VMOVUPS.Z   (CX), K1, Z5
 	VFMADD231PS Z4, Z5, Z0
-	VMOVUPS.Z   (CX)(DX*1), K1, Z5
-	VFMADD231PS Z4, Z5, Z1
-	VMOVUPS.Z   (CX)(DX*2), K1, Z5
-	VFMADD231PS Z4, Z5, Z2
 	VMOVUPS.Z   (CX)(BX*1), K1, Z5
+	VFMADD231PS Z4, Z5, Z1
+	VMOVUPS.Z   (CX)(BX*2), K1, Z5
+	VFMADD231PS Z4, Z5, Z2
+	VMOVUPS.Z   (CX)(SI*1), K1, Z5
 	VFMADD231PS Z4, Z5, Z3
 
 reduce:
@@ -873,46 +896,71 @@ reduce:
 	VUNPCKLPD  Z5, Z4, Z6
 	VUNPCKHPD  Z5, Z4, Z4
 	VADDPS     Z4, Z6, Z6
-	MOVQ       yStride+24(FP), SI
-	MOVB       add+64(FP), SI
-	TESTB      SI, SI
+	MOVQ       groups+56(FP), DI
+	SHLQ       $0x02, DI
+	MOVB       add+64(FP), R8
+	TESTB      R8, R8
 	JZ         set
+	MOVQ       AX, R8
+	MOVQ       yStride+24(FP), R9
+	LEAQ       (DI)(DI*1), R10
+	ADDQ       R10, R10
 	VMOVAPS    X6, X4
-	VADDPS     (AX), X4, X4
-	VMOVUPS    X4, (AX)
+	MOVQ       R8, R10
+	LEAQ       (DI)(DI*2), R11
+	VMOVSS     (R10), X5
+	VINSERTPS  $0x10, (R10)(DI*1), X5, X5
+	VINSERTPS  $0x20, (R10)(DI*2), X5, X5
+	VINSERTPS  $0x30, (R10)(R11*1), X5, X5
+	VADDPS     X5, X4, X4
+	VMOVSS     X4, (R10)
+	VEXTRACTPS $0x01, X4, (R10)(DI*1)
+	VEXTRACTPS $0x02, X4, (R10)(DI*2)
+	VEXTRACTPS $0x03, X4, (R10)(R11*1)
+	ADDQ       R9, R8
 	JMP        next
 
 set:
-	VMOVAPS X6, X4
-	VMOVUPS X4, (AX)
+	MOVQ       AX, R8
+	MOVQ       yStride+24(FP), R9
+	LEAQ       (DI)(DI*1), R10
+	ADDQ       R10, R10
+	VMOVAPS    X6, X4
+	MOVQ       R8, R10
+	LEAQ       (DI)(DI*2), R11
+	VMOVSS     X4, (R10)
+	VEXTRACTPS $0x01, X4, (R10)(DI*1)
+	VEXTRACTPS $0x02, X4, (R10)(DI*2)
+	VEXTRACTPS $0x03, X4, (R10)(R11*1)
+	ADDQ       R9, R8
 
 next:
-	ADDQ $0x00000010, AX
-	MOVQ k+48(FP), SI
-	ANDQ $-16, SI
-	MOVQ wStride+40(FP), DI
+	ADDQ $0x04, AX
+	MOVQ k+48(FP), DI
+	ANDQ $-16, DI
 	SHLQ $0x02, DI
-	ADDQ DI, CX
-	SHLQ $0x02, SI
-	SUBQ SI, CX
-	DECQ groups+56(FP)
+	SUBQ DI, CX
+	ADDQ wStride+40(FP), CX
+	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
 // func dots4x2F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512F, BMI2, MMX+
+// Requires: AVX, AVX512F, BMI2
 TEXT ·dots4x2F32AVX512(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
+	MOVQ  y+0(FP), AX
+	MOVQ  w+16(FP), CX
+	MOVQ  groups+56(FP), DX
+	MOVQ  wStride+40(FP), BX
+	IMULQ DX, BX
+	LEAQ  (BX)(BX*2), SI
 
 group:
-	MOVQ   x+8(FP), SI
-	MOVQ   xStride+32(FP), DI
-	MOVQ   k+48(FP), R8
-	SHRQ   $0x04, R8
+	MOVQ   x+8(FP), DI
+	MOVQ   xStride+32(FP), R8
+	MOVQ   k+48(FP), R9
+	SHRQ   $0x04, R9
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -921,54 +969,48 @@ group:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
-	LEAQ   (CX)(DX*4), R9
-	TESTQ  R8, R8
+	TESTQ  R9, R9
 	JZ     tail
 
 step:
-	VMOVUPS     (SI), Z8
-	VMOVUPS     (SI)(DI*1), Z9
+	VMOVUPS     (DI), Z8
+	VMOVUPS     (DI)(R8*1), Z9
 	VMOVUPS     (CX), Z10
 	VFMADD231PS Z8, Z10, Z0
 	VFMADD231PS Z9, Z10, Z1
-	VMOVUPS     (CX)(DX*1), Z10
+	VMOVUPS     (CX)(BX*1), Z10
 	VFMADD231PS Z8, Z10, Z2
 	VFMADD231PS Z9, Z10, Z3
-	VMOVUPS     (CX)(DX*2), Z10
+	VMOVUPS     (CX)(BX*2), Z10
 	VFMADD231PS Z8, Z10, Z4
 	VFMADD231PS Z9, Z10, Z5
-	VMOVUPS     (CX)(BX*1), Z10
+	VMOVUPS     (CX)(SI*1), Z10
 	VFMADD231PS Z8, Z10, Z6
 	VFMADD231PS Z9, Z10, Z7
-	PREFETCHT1  (R9)
-	PREFETCHT1  64(R9)
-	PREFETCHT1  128(R9)
-	PREFETCHT1  192(R9)
-	ADDQ        $0x00000100, R9
-	ADDQ        $0x00000040, SI
+	ADDQ        $0x00000040, DI
 	ADDQ        $0x00000040, CX
-	DECQ        R8
+	DECQ        R9
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R8
-	ANDQ        $0x0000000f, R8
+	MOVQ        k+48(FP), R9
+	ANDQ        $0x0000000f, R9
 	JZ          reduce
-	MOVL        $-1, R9
-	BZHIL       R8, R9, R9
-	KMOVW       R9, K1
-	VMOVUPS.Z   (SI), K1, Z8
-	VMOVUPS.Z   (SI)(DI*1), K1, Z9
+	MOVL        $-1, R10
+	BZHIL       R9, R10, R10
+	KMOVW       R10, K1
+	VMOVUPS.Z   (DI), K1, Z8
+	VMOVUPS.Z   (DI)(R8*1), K1, Z9
 	VMOVUPS.Z   (CX), K1, Z10
 	VFMADD231PS Z8, Z10, Z0
 	VFMADD231PS Z9, Z10, Z1
-	VMOVUPS.Z   (CX)(DX*1), K1, Z10
+	VMOVUPS.Z   (CX)(BX*1), K1, Z10
 	VFMADD231PS Z8, Z10, Z2
 	VFMADD231PS Z9, Z10, Z3
-	VMOVUPS.Z   (CX)(DX*2), K1, Z10
+	VMOVUPS.Z   (CX)(BX*2), K1, Z10
 	VFMADD231PS Z8, Z10, Z4
 	VFMADD231PS Z9, Z10, Z5
-	VMOVUPS.Z   (CX)(BX*1), K1, Z10
+	VMOVUPS.Z   (CX)(SI*1), K1, Z10
 	VFMADD231PS Z8, Z10, Z6
 	VFMADD231PS Z9, Z10, Z7
 
@@ -1006,51 +1048,92 @@ reduce:
 	VUNPCKLPD     Z9, Z8, Z10
 	VUNPCKHPD     Z9, Z8, Z8
 	VADDPS        Z8, Z10, Z10
-	MOVQ          yStride+24(FP), SI
-	MOVB          add+64(FP), DI
-	TESTB         DI, DI
+	MOVQ          groups+56(FP), DI
+	SHLQ          $0x02, DI
+	MOVB          add+64(FP), R8
+	TESTB         R8, R8
 	JZ            set
+	MOVQ          AX, R8
+	MOVQ          yStride+24(FP), R9
+	LEAQ          (DI)(DI*1), R10
+	ADDQ          R10, R10
 	VMOVAPS       X10, X8
-	VADDPS        (AX), X8, X8
-	VMOVUPS       X8, (AX)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X9
+	VINSERTPS     $0x10, (R10)(DI*1), X9, X9
+	VINSERTPS     $0x20, (R10)(DI*2), X9, X9
+	VINSERTPS     $0x30, (R10)(R11*1), X9, X9
+	VADDPS        X9, X8, X8
+	VMOVSS        X8, (R10)
+	VEXTRACTPS    $0x01, X8, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X8, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X8, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x01, Z10, X8
-	VADDPS        (AX)(SI*1), X8, X8
-	VMOVUPS       X8, (AX)(SI*1)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X9
+	VINSERTPS     $0x10, (R10)(DI*1), X9, X9
+	VINSERTPS     $0x20, (R10)(DI*2), X9, X9
+	VINSERTPS     $0x30, (R10)(R11*1), X9, X9
+	VADDPS        X9, X8, X8
+	VMOVSS        X8, (R10)
+	VEXTRACTPS    $0x01, X8, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X8, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X8, (R10)(R11*1)
+	ADDQ          R9, R8
 	JMP           next
 
 set:
+	MOVQ          AX, R8
+	MOVQ          yStride+24(FP), R9
+	LEAQ          (DI)(DI*1), R10
+	ADDQ          R10, R10
 	VMOVAPS       X10, X8
-	VMOVUPS       X8, (AX)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X8, (R10)
+	VEXTRACTPS    $0x01, X8, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X8, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X8, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x01, Z10, X8
-	VMOVUPS       X8, (AX)(SI*1)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X8, (R10)
+	VEXTRACTPS    $0x01, X8, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X8, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X8, (R10)(R11*1)
+	ADDQ          R9, R8
 
 next:
-	ADDQ $0x00000010, AX
-	MOVQ k+48(FP), SI
-	ANDQ $-16, SI
-	MOVQ wStride+40(FP), DI
+	ADDQ $0x04, AX
+	MOVQ k+48(FP), DI
+	ANDQ $-16, DI
 	SHLQ $0x02, DI
-	ADDQ DI, CX
-	SHLQ $0x02, SI
-	SUBQ SI, CX
-	DECQ groups+56(FP)
+	SUBQ DI, CX
+	ADDQ wStride+40(FP), CX
+	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
 // func dots4x3F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512F, BMI2, MMX+
+// Requires: AVX, AVX512F, BMI2
 TEXT ·dots4x3F32AVX512(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
+	MOVQ  y+0(FP), AX
+	MOVQ  w+16(FP), CX
+	MOVQ  groups+56(FP), DX
+	MOVQ  wStride+40(FP), BX
+	IMULQ DX, BX
+	LEAQ  (BX)(BX*2), SI
 
 group:
-	MOVQ   x+8(FP), SI
-	MOVQ   xStride+32(FP), DI
-	MOVQ   k+48(FP), R8
-	SHRQ   $0x04, R8
+	MOVQ   x+8(FP), DI
+	MOVQ   xStride+32(FP), R8
+	MOVQ   k+48(FP), R9
+	SHRQ   $0x04, R9
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -1063,63 +1146,57 @@ group:
 	VPXORD Z9, Z9, Z9
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
-	LEAQ   (CX)(DX*4), R9
-	TESTQ  R8, R8
+	TESTQ  R9, R9
 	JZ     tail
 
 step:
-	VMOVUPS     (SI), Z12
-	VMOVUPS     (SI)(DI*1), Z13
-	VMOVUPS     (SI)(DI*2), Z14
+	VMOVUPS     (DI), Z12
+	VMOVUPS     (DI)(R8*1), Z13
+	VMOVUPS     (DI)(R8*2), Z14
 	VMOVUPS     (CX), Z15
 	VFMADD231PS Z12, Z15, Z0
 	VFMADD231PS Z13, Z15, Z1
 	VFMADD231PS Z14, Z15, Z2
-	VMOVUPS     (CX)(DX*1), Z15
+	VMOVUPS     (CX)(BX*1), Z15
 	VFMADD231PS Z12, Z15, Z3
 	VFMADD231PS Z13, Z15, Z4
 	VFMADD231PS Z14, Z15, Z5
-	VMOVUPS     (CX)(DX*2), Z15
+	VMOVUPS     (CX)(BX*2), Z15
 	VFMADD231PS Z12, Z15, Z6
 	VFMADD231PS Z13, Z15, Z7
 	VFMADD231PS Z14, Z15, Z8
-	VMOVUPS     (CX)(BX*1), Z15
+	VMOVUPS     (CX)(SI*1), Z15
 	VFMADD231PS Z12, Z15, Z9
 	VFMADD231PS Z13, Z15, Z10
 	VFMADD231PS Z14, Z15, Z11
-	PREFETCHT1  (R9)
-	PREFETCHT1  64(R9)
-	PREFETCHT1  128(R9)
-	PREFETCHT1  192(R9)
-	ADDQ        $0x00000100, R9
-	ADDQ        $0x00000040, SI
+	ADDQ        $0x00000040, DI
 	ADDQ        $0x00000040, CX
-	DECQ        R8
+	DECQ        R9
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R8
-	ANDQ        $0x0000000f, R8
+	MOVQ        k+48(FP), R9
+	ANDQ        $0x0000000f, R9
 	JZ          reduce
-	MOVL        $-1, R9
-	BZHIL       R8, R9, R9
-	KMOVW       R9, K1
-	VMOVUPS.Z   (SI), K1, Z12
-	VMOVUPS.Z   (SI)(DI*1), K1, Z13
-	VMOVUPS.Z   (SI)(DI*2), K1, Z14
+	MOVL        $-1, R10
+	BZHIL       R9, R10, R10
+	KMOVW       R10, K1
+	VMOVUPS.Z   (DI), K1, Z12
+	VMOVUPS.Z   (DI)(R8*1), K1, Z13
+	VMOVUPS.Z   (DI)(R8*2), K1, Z14
 	VMOVUPS.Z   (CX), K1, Z15
 	VFMADD231PS Z12, Z15, Z0
 	VFMADD231PS Z13, Z15, Z1
 	VFMADD231PS Z14, Z15, Z2
-	VMOVUPS.Z   (CX)(DX*1), K1, Z15
+	VMOVUPS.Z   (CX)(BX*1), K1, Z15
 	VFMADD231PS Z12, Z15, Z3
 	VFMADD231PS Z13, Z15, Z4
 	VFMADD231PS Z14, Z15, Z5
-	VMOVUPS.Z   (CX)(DX*2), K1, Z15
+	VMOVUPS.Z   (CX)(BX*2), K1, Z15
 	VFMADD231PS Z12, Z15, Z6
 	VFMADD231PS Z13, Z15, Z7
 	VFMADD231PS Z14, Z15, Z8
-	VMOVUPS.Z   (CX)(BX*1), K1, Z15
+	VMOVUPS.Z   (CX)(SI*1), K1, Z15
 	VFMADD231PS Z12, Z15, Z9
 	VFMADD231PS Z13, Z15, Z10
 	VFMADD231PS Z14, Z15, Z11
@@ -1170,57 +1247,114 @@ reduce:
 	VUNPCKLPD     Z13, Z12, Z14
 	VUNPCKHPD     Z13, Z12, Z12
 	VADDPS        Z12, Z14, Z14
-	MOVQ          yStride+24(FP), SI
-	MOVB          add+64(FP), DI
-	TESTB         DI, DI
+	MOVQ          groups+56(FP), DI
+	SHLQ          $0x02, DI
+	MOVB          add+64(FP), R8
+	TESTB         R8, R8
 	JZ            set
+	MOVQ          AX, R8
+	MOVQ          yStride+24(FP), R9
+	LEAQ          (DI)(DI*1), R10
+	ADDQ          R10, R10
 	VMOVAPS       X14, X12
-	VADDPS        (AX), X12, X12
-	VMOVUPS       X12, (AX)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X13
+	VINSERTPS     $0x10, (R10)(DI*1), X13, X13
+	VINSERTPS     $0x20, (R10)(DI*2), X13, X13
+	VINSERTPS     $0x30, (R10)(R11*1), X13, X13
+	VADDPS        X13, X12, X12
+	VMOVSS        X12, (R10)
+	VEXTRACTPS    $0x01, X12, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X12, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X12, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x01, Z14, X12
-	VADDPS        (AX)(SI*1), X12, X12
-	VMOVUPS       X12, (AX)(SI*1)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X13
+	VINSERTPS     $0x10, (R10)(DI*1), X13, X13
+	VINSERTPS     $0x20, (R10)(DI*2), X13, X13
+	VINSERTPS     $0x30, (R10)(R11*1), X13, X13
+	VADDPS        X13, X12, X12
+	VMOVSS        X12, (R10)
+	VEXTRACTPS    $0x01, X12, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X12, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X12, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x02, Z14, X12
-	VADDPS        (AX)(SI*2), X12, X12
-	VMOVUPS       X12, (AX)(SI*2)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X13
+	VINSERTPS     $0x10, (R10)(DI*1), X13, X13
+	VINSERTPS     $0x20, (R10)(DI*2), X13, X13
+	VINSERTPS     $0x30, (R10)(R11*1), X13, X13
+	VADDPS        X13, X12, X12
+	VMOVSS        X12, (R10)
+	VEXTRACTPS    $0x01, X12, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X12, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X12, (R10)(R11*1)
+	ADDQ          R9, R8
 	JMP           next
 
 set:
+	MOVQ          AX, R8
+	MOVQ          yStride+24(FP), R9
+	LEAQ          (DI)(DI*1), R10
+	ADDQ          R10, R10
 	VMOVAPS       X14, X12
-	VMOVUPS       X12, (AX)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X12, (R10)
+	VEXTRACTPS    $0x01, X12, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X12, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X12, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x01, Z14, X12
-	VMOVUPS       X12, (AX)(SI*1)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X12, (R10)
+	VEXTRACTPS    $0x01, X12, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X12, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X12, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x02, Z14, X12
-	VMOVUPS       X12, (AX)(SI*2)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X12, (R10)
+	VEXTRACTPS    $0x01, X12, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X12, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X12, (R10)(R11*1)
+	ADDQ          R9, R8
 
 next:
-	ADDQ $0x00000010, AX
-	MOVQ k+48(FP), SI
-	ANDQ $-16, SI
-	MOVQ wStride+40(FP), DI
+	ADDQ $0x04, AX
+	MOVQ k+48(FP), DI
+	ANDQ $-16, DI
 	SHLQ $0x02, DI
-	ADDQ DI, CX
-	SHLQ $0x02, SI
-	SUBQ SI, CX
-	DECQ groups+56(FP)
+	SUBQ DI, CX
+	ADDQ wStride+40(FP), CX
+	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
 // func dots4x4F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512F, BMI2, MMX+
+// Requires: AVX, AVX512F, BMI2
 TEXT ·dots4x4F32AVX512(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
+	MOVQ  y+0(FP), AX
+	MOVQ  w+16(FP), CX
+	MOVQ  groups+56(FP), DX
+	MOVQ  wStride+40(FP), BX
+	IMULQ DX, BX
+	LEAQ  (BX)(BX*2), SI
 
 group:
-	MOVQ   x+8(FP), SI
-	MOVQ   xStride+32(FP), DI
-	LEAQ   (DI)(DI*2), R8
-	MOVQ   k+48(FP), R9
-	SHRQ   $0x04, R9
+	MOVQ   x+8(FP), DI
+	MOVQ   xStride+32(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   k+48(FP), R10
+	SHRQ   $0x04, R10
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -1237,72 +1371,66 @@ group:
 	VPXORD Z13, Z13, Z13
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
-	LEAQ   (CX)(DX*4), R10
-	TESTQ  R9, R9
+	TESTQ  R10, R10
 	JZ     tail
 
 step:
-	VMOVUPS     (SI), Z16
-	VMOVUPS     (SI)(DI*1), Z17
-	VMOVUPS     (SI)(DI*2), Z18
-	VMOVUPS     (SI)(R8*1), Z19
+	VMOVUPS     (DI), Z16
+	VMOVUPS     (DI)(R8*1), Z17
+	VMOVUPS     (DI)(R8*2), Z18
+	VMOVUPS     (DI)(R9*1), Z19
 	VMOVUPS     (CX), Z20
 	VFMADD231PS Z16, Z20, Z0
 	VFMADD231PS Z17, Z20, Z1
 	VFMADD231PS Z18, Z20, Z2
 	VFMADD231PS Z19, Z20, Z3
-	VMOVUPS     (CX)(DX*1), Z20
+	VMOVUPS     (CX)(BX*1), Z20
 	VFMADD231PS Z16, Z20, Z4
 	VFMADD231PS Z17, Z20, Z5
 	VFMADD231PS Z18, Z20, Z6
 	VFMADD231PS Z19, Z20, Z7
-	VMOVUPS     (CX)(DX*2), Z20
+	VMOVUPS     (CX)(BX*2), Z20
 	VFMADD231PS Z16, Z20, Z8
 	VFMADD231PS Z17, Z20, Z9
 	VFMADD231PS Z18, Z20, Z10
 	VFMADD231PS Z19, Z20, Z11
-	VMOVUPS     (CX)(BX*1), Z20
+	VMOVUPS     (CX)(SI*1), Z20
 	VFMADD231PS Z16, Z20, Z12
 	VFMADD231PS Z17, Z20, Z13
 	VFMADD231PS Z18, Z20, Z14
 	VFMADD231PS Z19, Z20, Z15
-	PREFETCHT1  (R10)
-	PREFETCHT1  64(R10)
-	PREFETCHT1  128(R10)
-	PREFETCHT1  192(R10)
-	ADDQ        $0x00000100, R10
-	ADDQ        $0x00000040, SI
+	ADDQ        $0x00000040, DI
 	ADDQ        $0x00000040, CX
-	DECQ        R9
+	DECQ        R10
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R9
-	ANDQ        $0x0000000f, R9
+	MOVQ        k+48(FP), R10
+	ANDQ        $0x0000000f, R10
 	JZ          reduce
-	MOVL        $-1, R10
-	BZHIL       R9, R10, R10
-	KMOVW       R10, K1
-	VMOVUPS.Z   (SI), K1, Z16
-	VMOVUPS.Z   (SI)(DI*1), K1, Z17
-	VMOVUPS.Z   (SI)(DI*2), K1, Z18
-	VMOVUPS.Z   (SI)(R8*1), K1, Z19
+	MOVL        $-1, R11
+	BZHIL       R10, R11, R11
+	KMOVW       R11, K1
+	VMOVUPS.Z   (DI), K1, Z16
+	VMOVUPS.Z   (DI)(R8*1), K1, Z17
+	VMOVUPS.Z   (DI)(R8*2), K1, Z18
+	VMOVUPS.Z   (DI)(R9*1), K1, Z19
 	VMOVUPS.Z   (CX), K1, Z20
 	VFMADD231PS Z16, Z20, Z0
 	VFMADD231PS Z17, Z20, Z1
 	VFMADD231PS Z18, Z20, Z2
 	VFMADD231PS Z19, Z20, Z3
-	VMOVUPS.Z   (CX)(DX*1), K1, Z20
+	VMOVUPS.Z   (CX)(BX*1), K1, Z20
 	VFMADD231PS Z16, Z20, Z4
 	VFMADD231PS Z17, Z20, Z5
 	VFMADD231PS Z18, Z20, Z6
 	VFMADD231PS Z19, Z20, Z7
-	VMOVUPS.Z   (CX)(DX*2), K1, Z20
+	VMOVUPS.Z   (CX)(BX*2), K1, Z20
 	VFMADD231PS Z16, Z20, Z8
 	VFMADD231PS Z17, Z20, Z9
 	VFMADD231PS Z18, Z20, Z10
 	VFMADD231PS Z19, Z20, Z11
-	VMOVUPS.Z   (CX)(BX*1), K1, Z20
+	VMOVUPS.Z   (CX)(SI*1), K1, Z20
 	VFMADD231PS Z16, Z20, Z12
 	VFMADD231PS Z17, Z20, Z13
 	VFMADD231PS Z18, Z20, Z14
@@ -1354,63 +1482,135 @@ reduce:
 	VUNPCKLPD     Z17, Z16, Z18
 	VUNPCKHPD     Z17, Z16, Z16
 	VADDPS        Z16, Z18, Z18
-	MOVQ          yStride+24(FP), SI
-	LEAQ          (SI)(SI*2), DI
+	MOVQ          groups+56(FP), DI
+	SHLQ          $0x02, DI
 	MOVB          add+64(FP), R8
 	TESTB         R8, R8
 	JZ            set
+	MOVQ          AX, R8
+	MOVQ          yStride+24(FP), R9
+	LEAQ          (DI)(DI*1), R10
+	ADDQ          R10, R10
 	VMOVAPS       X18, X16
-	VADDPS        (AX), X16, X16
-	VMOVUPS       X16, (AX)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X17
+	VINSERTPS     $0x10, (R10)(DI*1), X17, X17
+	VINSERTPS     $0x20, (R10)(DI*2), X17, X17
+	VINSERTPS     $0x30, (R10)(R11*1), X17, X17
+	VADDPS        X17, X16, X16
+	VMOVSS        X16, (R10)
+	VEXTRACTPS    $0x01, X16, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X16, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X16, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x01, Z18, X16
-	VADDPS        (AX)(SI*1), X16, X16
-	VMOVUPS       X16, (AX)(SI*1)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X17
+	VINSERTPS     $0x10, (R10)(DI*1), X17, X17
+	VINSERTPS     $0x20, (R10)(DI*2), X17, X17
+	VINSERTPS     $0x30, (R10)(R11*1), X17, X17
+	VADDPS        X17, X16, X16
+	VMOVSS        X16, (R10)
+	VEXTRACTPS    $0x01, X16, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X16, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X16, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x02, Z18, X16
-	VADDPS        (AX)(SI*2), X16, X16
-	VMOVUPS       X16, (AX)(SI*2)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X17
+	VINSERTPS     $0x10, (R10)(DI*1), X17, X17
+	VINSERTPS     $0x20, (R10)(DI*2), X17, X17
+	VINSERTPS     $0x30, (R10)(R11*1), X17, X17
+	VADDPS        X17, X16, X16
+	VMOVSS        X16, (R10)
+	VEXTRACTPS    $0x01, X16, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X16, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X16, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x03, Z18, X16
-	VADDPS        (AX)(DI*1), X16, X16
-	VMOVUPS       X16, (AX)(DI*1)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X17
+	VINSERTPS     $0x10, (R10)(DI*1), X17, X17
+	VINSERTPS     $0x20, (R10)(DI*2), X17, X17
+	VINSERTPS     $0x30, (R10)(R11*1), X17, X17
+	VADDPS        X17, X16, X16
+	VMOVSS        X16, (R10)
+	VEXTRACTPS    $0x01, X16, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X16, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X16, (R10)(R11*1)
+	ADDQ          R9, R8
 	JMP           next
 
 set:
+	MOVQ          AX, R8
+	MOVQ          yStride+24(FP), R9
+	LEAQ          (DI)(DI*1), R10
+	ADDQ          R10, R10
 	VMOVAPS       X18, X16
-	VMOVUPS       X16, (AX)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X16, (R10)
+	VEXTRACTPS    $0x01, X16, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X16, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X16, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x01, Z18, X16
-	VMOVUPS       X16, (AX)(SI*1)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X16, (R10)
+	VEXTRACTPS    $0x01, X16, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X16, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X16, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x02, Z18, X16
-	VMOVUPS       X16, (AX)(SI*2)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X16, (R10)
+	VEXTRACTPS    $0x01, X16, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X16, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X16, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x03, Z18, X16
-	VMOVUPS       X16, (AX)(DI*1)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X16, (R10)
+	VEXTRACTPS    $0x01, X16, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X16, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X16, (R10)(R11*1)
+	ADDQ          R9, R8
 
 next:
-	ADDQ $0x00000010, AX
-	MOVQ k+48(FP), SI
-	ANDQ $-16, SI
-	MOVQ wStride+40(FP), DI
+	ADDQ $0x04, AX
+	MOVQ k+48(FP), DI
+	ANDQ $-16, DI
 	SHLQ $0x02, DI
-	ADDQ DI, CX
-	SHLQ $0x02, SI
-	SUBQ SI, CX
-	DECQ groups+56(FP)
+	SUBQ DI, CX
+	ADDQ wStride+40(FP), CX
+	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
 // func dots4x5F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512F, BMI2, MMX+
+// Requires: AVX, AVX512F, BMI2
 TEXT ·dots4x5F32AVX512(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
+	MOVQ  y+0(FP), AX
+	MOVQ  w+16(FP), CX
+	MOVQ  groups+56(FP), DX
+	MOVQ  wStride+40(FP), BX
+	IMULQ DX, BX
+	LEAQ  (BX)(BX*2), SI
 
 group:
-	MOVQ   x+8(FP), SI
-	MOVQ   xStride+32(FP), DI
-	LEAQ   (DI)(DI*2), R8
-	MOVQ   k+48(FP), R9
-	SHRQ   $0x04, R9
+	MOVQ   x+8(FP), DI
+	MOVQ   xStride+32(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   k+48(FP), R10
+	SHRQ   $0x04, R10
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -1431,81 +1631,75 @@ group:
 	VPXORD Z17, Z17, Z17
 	VPXORD Z18, Z18, Z18
 	VPXORD Z19, Z19, Z19
-	LEAQ   (CX)(DX*4), R10
-	TESTQ  R9, R9
+	TESTQ  R10, R10
 	JZ     tail
 
 step:
-	VMOVUPS     (SI), Z20
-	VMOVUPS     (SI)(DI*1), Z21
-	VMOVUPS     (SI)(DI*2), Z22
-	VMOVUPS     (SI)(R8*1), Z23
-	VMOVUPS     (SI)(DI*4), Z24
+	VMOVUPS     (DI), Z20
+	VMOVUPS     (DI)(R8*1), Z21
+	VMOVUPS     (DI)(R8*2), Z22
+	VMOVUPS     (DI)(R9*1), Z23
+	VMOVUPS     (DI)(R8*4), Z24
 	VMOVUPS     (CX), Z25
 	VFMADD231PS Z20, Z25, Z0
 	VFMADD231PS Z21, Z25, Z1
 	VFMADD231PS Z22, Z25, Z2
 	VFMADD231PS Z23, Z25, Z3
 	VFMADD231PS Z24, Z25, Z4
-	VMOVUPS     (CX)(DX*1), Z25
+	VMOVUPS     (CX)(BX*1), Z25
 	VFMADD231PS Z20, Z25, Z5
 	VFMADD231PS Z21, Z25, Z6
 	VFMADD231PS Z22, Z25, Z7
 	VFMADD231PS Z23, Z25, Z8
 	VFMADD231PS Z24, Z25, Z9
-	VMOVUPS     (CX)(DX*2), Z25
+	VMOVUPS     (CX)(BX*2), Z25
 	VFMADD231PS Z20, Z25, Z10
 	VFMADD231PS Z21, Z25, Z11
 	VFMADD231PS Z22, Z25, Z12
 	VFMADD231PS Z23, Z25, Z13
 	VFMADD231PS Z24, Z25, Z14
-	VMOVUPS     (CX)(BX*1), Z25
+	VMOVUPS     (CX)(SI*1), Z25
 	VFMADD231PS Z20, Z25, Z15
 	VFMADD231PS Z21, Z25, Z16
 	VFMADD231PS Z22, Z25, Z17
 	VFMADD231PS Z23, Z25, Z18
 	VFMADD231PS Z24, Z25, Z19
-	PREFETCHT1  (R10)
-	PREFETCHT1  64(R10)
-	PREFETCHT1  128(R10)
-	PREFETCHT1  192(R10)
-	ADDQ        $0x00000100, R10
-	ADDQ        $0x00000040, SI
+	ADDQ        $0x00000040, DI
 	ADDQ        $0x00000040, CX
-	DECQ        R9
+	DECQ        R10
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R9
-	ANDQ        $0x0000000f, R9
+	MOVQ        k+48(FP), R10
+	ANDQ        $0x0000000f, R10
 	JZ          reduce
-	MOVL        $-1, R10
-	BZHIL       R9, R10, R10
-	KMOVW       R10, K1
-	VMOVUPS.Z   (SI), K1, Z20
-	VMOVUPS.Z   (SI)(DI*1), K1, Z21
-	VMOVUPS.Z   (SI)(DI*2), K1, Z22
-	VMOVUPS.Z   (SI)(R8*1), K1, Z23
-	VMOVUPS.Z   (SI)(DI*4), K1, Z24
+	MOVL        $-1, R11
+	BZHIL       R10, R11, R11
+	KMOVW       R11, K1
+	VMOVUPS.Z   (DI), K1, Z20
+	VMOVUPS.Z   (DI)(R8*1), K1, Z21
+	VMOVUPS.Z   (DI)(R8*2), K1, Z22
+	VMOVUPS.Z   (DI)(R9*1), K1, Z23
+	VMOVUPS.Z   (DI)(R8*4), K1, Z24
 	VMOVUPS.Z   (CX), K1, Z25
 	VFMADD231PS Z20, Z25, Z0
 	VFMADD231PS Z21, Z25, Z1
 	VFMADD231PS Z22, Z25, Z2
 	VFMADD231PS Z23, Z25, Z3
 	VFMADD231PS Z24, Z25, Z4
-	VMOVUPS.Z   (CX)(DX*1), K1, Z25
+	VMOVUPS.Z   (CX)(BX*1), K1, Z25
 	VFMADD231PS Z20, Z25, Z5
 	VFMADD231PS Z21, Z25, Z6
 	VFMADD231PS Z22, Z25, Z7
 	VFMADD231PS Z23, Z25, Z8
 	VFMADD231PS Z24, Z25, Z9
-	VMOVUPS.Z   (CX)(DX*2), K1, Z25
+	VMOVUPS.Z   (CX)(BX*2), K1, Z25
 	VFMADD231PS Z20, Z25, Z10
 	VFMADD231PS Z21, Z25, Z11
 	VFMADD231PS Z22, Z25, Z12
 	VFMADD231PS Z23, Z25, Z13
 	VFMADD231PS Z24, Z25, Z14
-	VMOVUPS.Z   (CX)(BX*1), K1, Z25
+	VMOVUPS.Z   (CX)(SI*1), K1, Z25
 	VFMADD231PS Z20, Z25, Z15
 	VFMADD231PS Z21, Z25, Z16
 	VFMADD231PS Z22, Z25, Z17
@@ -1591,69 +1785,157 @@ reduce:
 	VUNPCKLPD     Z21, Z20, Z23
 	VUNPCKHPD     Z21, Z20, Z20
 	VADDPS        Z20, Z23, Z23
-	MOVQ          yStride+24(FP), SI
-	LEAQ          (SI)(SI*2), DI
+	MOVQ          groups+56(FP), DI
+	SHLQ          $0x02, DI
 	MOVB          add+64(FP), R8
 	TESTB         R8, R8
 	JZ            set
+	MOVQ          AX, R8
+	MOVQ          yStride+24(FP), R9
+	LEAQ          (DI)(DI*1), R10
+	ADDQ          R10, R10
 	VMOVAPS       X22, X20
-	VADDPS        (AX), X20, X20
-	VMOVUPS       X20, (AX)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X21
+	VINSERTPS     $0x10, (R10)(DI*1), X21, X21
+	VINSERTPS     $0x20, (R10)(DI*2), X21, X21
+	VINSERTPS     $0x30, (R10)(R11*1), X21, X21
+	VADDPS        X21, X20, X20
+	VMOVSS        X20, (R10)
+	VEXTRACTPS    $0x01, X20, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X20, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X20, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x01, Z22, X20
-	VADDPS        (AX)(SI*1), X20, X20
-	VMOVUPS       X20, (AX)(SI*1)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X21
+	VINSERTPS     $0x10, (R10)(DI*1), X21, X21
+	VINSERTPS     $0x20, (R10)(DI*2), X21, X21
+	VINSERTPS     $0x30, (R10)(R11*1), X21, X21
+	VADDPS        X21, X20, X20
+	VMOVSS        X20, (R10)
+	VEXTRACTPS    $0x01, X20, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X20, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X20, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x02, Z22, X20
-	VADDPS        (AX)(SI*2), X20, X20
-	VMOVUPS       X20, (AX)(SI*2)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X21
+	VINSERTPS     $0x10, (R10)(DI*1), X21, X21
+	VINSERTPS     $0x20, (R10)(DI*2), X21, X21
+	VINSERTPS     $0x30, (R10)(R11*1), X21, X21
+	VADDPS        X21, X20, X20
+	VMOVSS        X20, (R10)
+	VEXTRACTPS    $0x01, X20, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X20, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X20, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x03, Z22, X20
-	VADDPS        (AX)(DI*1), X20, X20
-	VMOVUPS       X20, (AX)(DI*1)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X21
+	VINSERTPS     $0x10, (R10)(DI*1), X21, X21
+	VINSERTPS     $0x20, (R10)(DI*2), X21, X21
+	VINSERTPS     $0x30, (R10)(R11*1), X21, X21
+	VADDPS        X21, X20, X20
+	VMOVSS        X20, (R10)
+	VEXTRACTPS    $0x01, X20, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X20, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X20, (R10)(R11*1)
+	ADDQ          R9, R8
 	VMOVAPS       X23, X20
-	VADDPS        (AX)(SI*4), X20, X20
-	VMOVUPS       X20, (AX)(SI*4)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X21
+	VINSERTPS     $0x10, (R10)(DI*1), X21, X21
+	VINSERTPS     $0x20, (R10)(DI*2), X21, X21
+	VINSERTPS     $0x30, (R10)(R11*1), X21, X21
+	VADDPS        X21, X20, X20
+	VMOVSS        X20, (R10)
+	VEXTRACTPS    $0x01, X20, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X20, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X20, (R10)(R11*1)
+	ADDQ          R9, R8
 	JMP           next
 
 set:
+	MOVQ          AX, R8
+	MOVQ          yStride+24(FP), R9
+	LEAQ          (DI)(DI*1), R10
+	ADDQ          R10, R10
 	VMOVAPS       X22, X20
-	VMOVUPS       X20, (AX)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X20, (R10)
+	VEXTRACTPS    $0x01, X20, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X20, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X20, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x01, Z22, X20
-	VMOVUPS       X20, (AX)(SI*1)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X20, (R10)
+	VEXTRACTPS    $0x01, X20, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X20, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X20, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x02, Z22, X20
-	VMOVUPS       X20, (AX)(SI*2)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X20, (R10)
+	VEXTRACTPS    $0x01, X20, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X20, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X20, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x03, Z22, X20
-	VMOVUPS       X20, (AX)(DI*1)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X20, (R10)
+	VEXTRACTPS    $0x01, X20, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X20, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X20, (R10)(R11*1)
+	ADDQ          R9, R8
 	VMOVAPS       X23, X20
-	VMOVUPS       X20, (AX)(SI*4)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X20, (R10)
+	VEXTRACTPS    $0x01, X20, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X20, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X20, (R10)(R11*1)
+	ADDQ          R9, R8
 
 next:
-	ADDQ $0x00000010, AX
-	MOVQ k+48(FP), SI
-	ANDQ $-16, SI
-	MOVQ wStride+40(FP), DI
+	ADDQ $0x04, AX
+	MOVQ k+48(FP), DI
+	ANDQ $-16, DI
 	SHLQ $0x02, DI
-	ADDQ DI, CX
-	SHLQ $0x02, SI
-	SUBQ SI, CX
-	DECQ groups+56(FP)
+	SUBQ DI, CX
+	ADDQ wStride+40(FP), CX
+	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
 // func dots4x6F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512F, BMI2, MMX+
+// Requires: AVX, AVX512F, BMI2
 TEXT ·dots4x6F32AVX512(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
+	MOVQ  y+0(FP), AX
+	MOVQ  w+16(FP), CX
+	MOVQ  groups+56(FP), DX
+	MOVQ  wStride+40(FP), BX
+	IMULQ DX, BX
+	LEAQ  (BX)(BX*2), SI
 
 group:
-	MOVQ   x+8(FP), SI
-	MOVQ   xStride+32(FP), DI
-	LEAQ   (DI)(DI*2), R8
-	LEAQ   (R8)(DI*2), R9
-	MOVQ   k+48(FP), R10
-	SHRQ   $0x04, R10
+	MOVQ   x+8(FP), DI
+	MOVQ   xStride+32(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	LEAQ   (R9)(R8*2), R10
+	MOVQ   k+48(FP), R11
+	SHRQ   $0x04, R11
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -1678,17 +1960,16 @@ group:
 	VPXORD Z21, Z21, Z21
 	VPXORD Z22, Z22, Z22
 	VPXORD Z23, Z23, Z23
-	LEAQ   (CX)(DX*4), R11
-	TESTQ  R10, R10
+	TESTQ  R11, R11
 	JZ     tail
 
 step:
-	VMOVUPS     (SI), Z24
-	VMOVUPS     (SI)(DI*1), Z25
-	VMOVUPS     (SI)(DI*2), Z26
-	VMOVUPS     (SI)(R8*1), Z27
-	VMOVUPS     (SI)(DI*4), Z28
-	VMOVUPS     (SI)(R9*1), Z29
+	VMOVUPS     (DI), Z24
+	VMOVUPS     (DI)(R8*1), Z25
+	VMOVUPS     (DI)(R8*2), Z26
+	VMOVUPS     (DI)(R9*1), Z27
+	VMOVUPS     (DI)(R8*4), Z28
+	VMOVUPS     (DI)(R10*1), Z29
 	VMOVUPS     (CX), Z30
 	VFMADD231PS Z24, Z30, Z0
 	VFMADD231PS Z25, Z30, Z1
@@ -1696,50 +1977,45 @@ step:
 	VFMADD231PS Z27, Z30, Z3
 	VFMADD231PS Z28, Z30, Z4
 	VFMADD231PS Z29, Z30, Z5
-	VMOVUPS     (CX)(DX*1), Z30
+	VMOVUPS     (CX)(BX*1), Z30
 	VFMADD231PS Z24, Z30, Z6
 	VFMADD231PS Z25, Z30, Z7
 	VFMADD231PS Z26, Z30, Z8
 	VFMADD231PS Z27, Z30, Z9
 	VFMADD231PS Z28, Z30, Z10
 	VFMADD231PS Z29, Z30, Z11
-	VMOVUPS     (CX)(DX*2), Z30
+	VMOVUPS     (CX)(BX*2), Z30
 	VFMADD231PS Z24, Z30, Z12
 	VFMADD231PS Z25, Z30, Z13
 	VFMADD231PS Z26, Z30, Z14
 	VFMADD231PS Z27, Z30, Z15
 	VFMADD231PS Z28, Z30, Z16
 	VFMADD231PS Z29, Z30, Z17
-	VMOVUPS     (CX)(BX*1), Z30
+	VMOVUPS     (CX)(SI*1), Z30
 	VFMADD231PS Z24, Z30, Z18
 	VFMADD231PS Z25, Z30, Z19
 	VFMADD231PS Z26, Z30, Z20
 	VFMADD231PS Z27, Z30, Z21
 	VFMADD231PS Z28, Z30, Z22
 	VFMADD231PS Z29, Z30, Z23
-	PREFETCHT1  (R11)
-	PREFETCHT1  64(R11)
-	PREFETCHT1  128(R11)
-	PREFETCHT1  192(R11)
-	ADDQ        $0x00000100, R11
-	ADDQ        $0x00000040, SI
+	ADDQ        $0x00000040, DI
 	ADDQ        $0x00000040, CX
-	DECQ        R10
+	DECQ        R11
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R10
-	ANDQ        $0x0000000f, R10
+	MOVQ        k+48(FP), R11
+	ANDQ        $0x0000000f, R11
 	JZ          reduce
-	MOVL        $-1, R11
-	BZHIL       R10, R11, R11
-	KMOVW       R11, K1
-	VMOVUPS.Z   (SI), K1, Z24
-	VMOVUPS.Z   (SI)(DI*1), K1, Z25
-	VMOVUPS.Z   (SI)(DI*2), K1, Z26
-	VMOVUPS.Z   (SI)(R8*1), K1, Z27
-	VMOVUPS.Z   (SI)(DI*4), K1, Z28
-	VMOVUPS.Z   (SI)(R9*1), K1, Z29
+	MOVL        $-1, R12
+	BZHIL       R11, R12, R12
+	KMOVW       R12, K1
+	VMOVUPS.Z   (DI), K1, Z24
+	VMOVUPS.Z   (DI)(R8*1), K1, Z25
+	VMOVUPS.Z   (DI)(R8*2), K1, Z26
+	VMOVUPS.Z   (DI)(R9*1), K1, Z27
+	VMOVUPS.Z   (DI)(R8*4), K1, Z28
+	VMOVUPS.Z   (DI)(R10*1), K1, Z29
 	VMOVUPS.Z   (CX), K1, Z30
 	VFMADD231PS Z24, Z30, Z0
 	VFMADD231PS Z25, Z30, Z1
@@ -1747,21 +2023,21 @@ tail:
 	VFMADD231PS Z27, Z30, Z3
 	VFMADD231PS Z28, Z30, Z4
 	VFMADD231PS Z29, Z30, Z5
-	VMOVUPS.Z   (CX)(DX*1), K1, Z30
+	VMOVUPS.Z   (CX)(BX*1), K1, Z30
 	VFMADD231PS Z24, Z30, Z6
 	VFMADD231PS Z25, Z30, Z7
 	VFMADD231PS Z26, Z30, Z8
 	VFMADD231PS Z27, Z30, Z9
 	VFMADD231PS Z28, Z30, Z10
 	VFMADD231PS Z29, Z30, Z11
-	VMOVUPS.Z   (CX)(DX*2), K1, Z30
+	VMOVUPS.Z   (CX)(BX*2), K1, Z30
 	VFMADD231PS Z24, Z30, Z12
 	VFMADD231PS Z25, Z30, Z13
 	VFMADD231PS Z26, Z30, Z14
 	VFMADD231PS Z27, Z30, Z15
 	VFMADD231PS Z28, Z30, Z16
 	VFMADD231PS Z29, Z30, Z17
-	VMOVUPS.Z   (CX)(BX*1), K1, Z30
+	VMOVUPS.Z   (CX)(SI*1), K1, Z30
 	VFMADD231PS Z24, Z30, Z18
 	VFMADD231PS Z25, Z30, Z19
 	VFMADD231PS Z26, Z30, Z20
@@ -1848,237 +2124,178 @@ reduce:
 	VUNPCKLPD     Z25, Z24, Z27
 	VUNPCKHPD     Z25, Z24, Z24
 	VADDPS        Z24, Z27, Z27
-	MOVQ          yStride+24(FP), SI
-	LEAQ          (SI)(SI*2), DI
-	LEAQ          (DI)(SI*2), R8
-	MOVB          add+64(FP), R9
-	TESTB         R9, R9
-	JZ            set
-	VMOVAPS       X26, X24
-	VADDPS        (AX), X24, X24
-	VMOVUPS       X24, (AX)
-	VEXTRACTF32X4 $0x01, Z26, X24
-	VADDPS        (AX)(SI*1), X24, X24
-	VMOVUPS       X24, (AX)(SI*1)
-	VEXTRACTF32X4 $0x02, Z26, X24
-	VADDPS        (AX)(SI*2), X24, X24
-	VMOVUPS       X24, (AX)(SI*2)
-	VEXTRACTF32X4 $0x03, Z26, X24
-	VADDPS        (AX)(DI*1), X24, X24
-	VMOVUPS       X24, (AX)(DI*1)
-	VMOVAPS       X27, X24
-	VADDPS        (AX)(SI*4), X24, X24
-	VMOVUPS       X24, (AX)(SI*4)
-	VEXTRACTF32X4 $0x01, Z27, X24
-	VADDPS        (AX)(R8*1), X24, X24
-	VMOVUPS       X24, (AX)(R8*1)
-	JMP           next
-
-set:
-	VMOVAPS       X26, X24
-	VMOVUPS       X24, (AX)
-	VEXTRACTF32X4 $0x01, Z26, X24
-	VMOVUPS       X24, (AX)(SI*1)
-	VEXTRACTF32X4 $0x02, Z26, X24
-	VMOVUPS       X24, (AX)(SI*2)
-	VEXTRACTF32X4 $0x03, Z26, X24
-	VMOVUPS       X24, (AX)(DI*1)
-	VMOVAPS       X27, X24
-	VMOVUPS       X24, (AX)(SI*4)
-	VEXTRACTF32X4 $0x01, Z27, X24
-	VMOVUPS       X24, (AX)(R8*1)
-
-next:
-	ADDQ $0x00000010, AX
-	MOVQ k+48(FP), SI
-	ANDQ $-16, SI
-	MOVQ wStride+40(FP), DI
-	SHLQ $0x02, DI
-	ADDQ DI, CX
-	SHLQ $0x02, SI
-	SUBQ SI, CX
-	DECQ groups+56(FP)
-	JNZ  group
-	VZEROUPPER
-	RET
-
-// func dots8x1BF16AVX512Near(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512F, BMI2, MMX+
-TEXT ·dots8x1BF16AVX512Near(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
-	LEAQ (BX)(DX*2), SI
-	LEAQ (SI)(DX*2), DI
-
-group:
-	MOVQ   x+8(FP), R8
-	MOVQ   xStride+32(FP), R9
-	MOVQ   k+48(FP), R9
-	SHRQ   $0x04, R9
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	LEAQ   (CX)(DX*8), R10
-	TESTQ  R9, R9
-	JZ     tail
-
-step:
-	VMOVUPS     (R8), Z8
-	VPMOVZXWD   (CX), Z9
-	VPSLLD      $0x10, Z9, Z9
-	VFMADD231PS Z8, Z9, Z0
-	VPMOVZXWD   (CX)(DX*1), Z9
-	VPSLLD      $0x10, Z9, Z9
-	VFMADD231PS Z8, Z9, Z1
-	VPMOVZXWD   (CX)(DX*2), Z9
-	VPSLLD      $0x10, Z9, Z9
-	VFMADD231PS Z8, Z9, Z2
-	VPMOVZXWD   (CX)(BX*1), Z9
-	VPSLLD      $0x10, Z9, Z9
-	VFMADD231PS Z8, Z9, Z3
-	VPMOVZXWD   (CX)(DX*4), Z9
-	VPSLLD      $0x10, Z9, Z9
-	VFMADD231PS Z8, Z9, Z4
-	VPMOVZXWD   (CX)(SI*1), Z9
-	VPSLLD      $0x10, Z9, Z9
-	VFMADD231PS Z8, Z9, Z5
-	VPMOVZXWD   (CX)(BX*2), Z9
-	VPSLLD      $0x10, Z9, Z9
-	VFMADD231PS Z8, Z9, Z6
-	VPMOVZXWD   (CX)(DI*1), Z9
-	VPSLLD      $0x10, Z9, Z9
-	VFMADD231PS Z8, Z9, Z7
-	PREFETCHT0  (R10)
-	PREFETCHT0  64(R10)
-	PREFETCHT0  128(R10)
-	PREFETCHT0  192(R10)
-	ADDQ        $0x00000100, R10
-	ADDQ        $0x00000040, R8
-	ADDQ        $0x00000020, CX
-	DECQ        R9
-	JNZ         step
-
-tail:
-	MOVQ        k+48(FP), R9
-	ANDQ        $0x0000000f, R9
-	JZ          reduce
-	MOVL        $-1, R10
-	BZHIL       R9, R10, R10
-	KMOVW       R10, K1
-	VMOVUPS.Z   (R8), K1, Z8
-	VPMOVZXWD.Z (CX), K1, Z9
-	VPSLLD      $0x10, Z9, Z9
-	VFMADD231PS Z8, Z9, Z0
-	VPMOVZXWD.Z (CX)(DX*1), K1, Z9
-	VPSLLD      $0x10, Z9, Z9
-	VFMADD231PS Z8, Z9, Z1
-	VPMOVZXWD.Z (CX)(DX*2), K1, Z9
-	VPSLLD      $0x10, Z9, Z9
-	VFMADD231PS Z8, Z9, Z2
-	VPMOVZXWD.Z (CX)(BX*1), K1, Z9
-	VPSLLD      $0x10, Z9, Z9
-	VFMADD231PS Z8, Z9, Z3
-	VPMOVZXWD.Z (CX)(DX*4), K1, Z9
-	VPSLLD      $0x10, Z9, Z9
-	VFMADD231PS Z8, Z9, Z4
-	VPMOVZXWD.Z (CX)(SI*1), K1, Z9
-	VPSLLD      $0x10, Z9, Z9
-	VFMADD231PS Z8, Z9, Z5
-	VPMOVZXWD.Z (CX)(BX*2), K1, Z9
-	VPSLLD      $0x10, Z9, Z9
-	VFMADD231PS Z8, Z9, Z6
-	VPMOVZXWD.Z (CX)(DI*1), K1, Z9
-	VPSLLD      $0x10, Z9, Z9
-	VFMADD231PS Z8, Z9, Z7
-
-reduce:
-	VSHUFF64X2    $0x44, Z4, Z0, Z8
-	VSHUFF64X2    $0xee, Z4, Z0, Z9
-	VADDPS        Z9, Z8, Z8
-	VSHUFF64X2    $0x88, Z8, Z8, Z9
-	VSHUFF64X2    $0xdd, Z8, Z8, Z8
-	VADDPS        Z8, Z9, Z9
-	VSHUFF64X2    $0x44, Z5, Z1, Z8
-	VSHUFF64X2    $0xee, Z5, Z1, Z10
-	VADDPS        Z10, Z8, Z8
-	VSHUFF64X2    $0x88, Z8, Z8, Z10
-	VSHUFF64X2    $0xdd, Z8, Z8, Z8
-	VADDPS        Z8, Z10, Z10
-	VSHUFF64X2    $0x44, Z6, Z2, Z8
-	VSHUFF64X2    $0xee, Z6, Z2, Z11
-	VADDPS        Z11, Z8, Z8
-	VSHUFF64X2    $0x88, Z8, Z8, Z11
-	VSHUFF64X2    $0xdd, Z8, Z8, Z8
-	VADDPS        Z8, Z11, Z11
-	VSHUFF64X2    $0x44, Z7, Z3, Z8
-	VSHUFF64X2    $0xee, Z7, Z3, Z12
-	VADDPS        Z12, Z8, Z8
-	VSHUFF64X2    $0x88, Z8, Z8, Z12
-	VSHUFF64X2    $0xdd, Z8, Z8, Z8
-	VADDPS        Z8, Z12, Z12
-	VUNPCKLPS     Z10, Z9, Z8
-	VUNPCKHPS     Z10, Z9, Z9
-	VADDPS        Z9, Z8, Z8
-	VUNPCKLPS     Z12, Z11, Z9
-	VUNPCKHPS     Z12, Z11, Z10
-	VADDPS        Z10, Z9, Z9
-	VUNPCKLPD     Z9, Z8, Z10
-	VUNPCKHPD     Z9, Z8, Z8
-	VADDPS        Z8, Z10, Z10
-	MOVQ          yStride+24(FP), R8
+	MOVQ          groups+56(FP), DI
+	SHLQ          $0x02, DI
 	MOVB          add+64(FP), R8
 	TESTB         R8, R8
 	JZ            set
-	VMOVAPS       X10, X8
-	VADDPS        (AX), X8, X8
-	VMOVUPS       X8, (AX)
-	VEXTRACTF32X4 $0x01, Z10, X8
-	VADDPS        16(AX), X8, X8
-	VMOVUPS       X8, 16(AX)
+	MOVQ          AX, R8
+	MOVQ          yStride+24(FP), R9
+	LEAQ          (DI)(DI*1), R10
+	ADDQ          R10, R10
+	VMOVAPS       X26, X24
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X25
+	VINSERTPS     $0x10, (R10)(DI*1), X25, X25
+	VINSERTPS     $0x20, (R10)(DI*2), X25, X25
+	VINSERTPS     $0x30, (R10)(R11*1), X25, X25
+	VADDPS        X25, X24, X24
+	VMOVSS        X24, (R10)
+	VEXTRACTPS    $0x01, X24, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X24, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X24, (R10)(R11*1)
+	ADDQ          R9, R8
+	VEXTRACTF32X4 $0x01, Z26, X24
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X25
+	VINSERTPS     $0x10, (R10)(DI*1), X25, X25
+	VINSERTPS     $0x20, (R10)(DI*2), X25, X25
+	VINSERTPS     $0x30, (R10)(R11*1), X25, X25
+	VADDPS        X25, X24, X24
+	VMOVSS        X24, (R10)
+	VEXTRACTPS    $0x01, X24, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X24, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X24, (R10)(R11*1)
+	ADDQ          R9, R8
+	VEXTRACTF32X4 $0x02, Z26, X24
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X25
+	VINSERTPS     $0x10, (R10)(DI*1), X25, X25
+	VINSERTPS     $0x20, (R10)(DI*2), X25, X25
+	VINSERTPS     $0x30, (R10)(R11*1), X25, X25
+	VADDPS        X25, X24, X24
+	VMOVSS        X24, (R10)
+	VEXTRACTPS    $0x01, X24, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X24, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X24, (R10)(R11*1)
+	ADDQ          R9, R8
+	VEXTRACTF32X4 $0x03, Z26, X24
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X25
+	VINSERTPS     $0x10, (R10)(DI*1), X25, X25
+	VINSERTPS     $0x20, (R10)(DI*2), X25, X25
+	VINSERTPS     $0x30, (R10)(R11*1), X25, X25
+	VADDPS        X25, X24, X24
+	VMOVSS        X24, (R10)
+	VEXTRACTPS    $0x01, X24, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X24, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X24, (R10)(R11*1)
+	ADDQ          R9, R8
+	VMOVAPS       X27, X24
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X25
+	VINSERTPS     $0x10, (R10)(DI*1), X25, X25
+	VINSERTPS     $0x20, (R10)(DI*2), X25, X25
+	VINSERTPS     $0x30, (R10)(R11*1), X25, X25
+	VADDPS        X25, X24, X24
+	VMOVSS        X24, (R10)
+	VEXTRACTPS    $0x01, X24, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X24, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X24, (R10)(R11*1)
+	ADDQ          R9, R8
+	VEXTRACTF32X4 $0x01, Z27, X24
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X25
+	VINSERTPS     $0x10, (R10)(DI*1), X25, X25
+	VINSERTPS     $0x20, (R10)(DI*2), X25, X25
+	VINSERTPS     $0x30, (R10)(R11*1), X25, X25
+	VADDPS        X25, X24, X24
+	VMOVSS        X24, (R10)
+	VEXTRACTPS    $0x01, X24, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X24, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X24, (R10)(R11*1)
+	ADDQ          R9, R8
 	JMP           next
 
 set:
-	VMOVAPS       X10, X8
-	VMOVUPS       X8, (AX)
-	VEXTRACTF32X4 $0x01, Z10, X8
-	VMOVUPS       X8, 16(AX)
+	MOVQ          AX, R8
+	MOVQ          yStride+24(FP), R9
+	LEAQ          (DI)(DI*1), R10
+	ADDQ          R10, R10
+	VMOVAPS       X26, X24
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X24, (R10)
+	VEXTRACTPS    $0x01, X24, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X24, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X24, (R10)(R11*1)
+	ADDQ          R9, R8
+	VEXTRACTF32X4 $0x01, Z26, X24
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X24, (R10)
+	VEXTRACTPS    $0x01, X24, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X24, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X24, (R10)(R11*1)
+	ADDQ          R9, R8
+	VEXTRACTF32X4 $0x02, Z26, X24
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X24, (R10)
+	VEXTRACTPS    $0x01, X24, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X24, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X24, (R10)(R11*1)
+	ADDQ          R9, R8
+	VEXTRACTF32X4 $0x03, Z26, X24
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X24, (R10)
+	VEXTRACTPS    $0x01, X24, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X24, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X24, (R10)(R11*1)
+	ADDQ          R9, R8
+	VMOVAPS       X27, X24
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X24, (R10)
+	VEXTRACTPS    $0x01, X24, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X24, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X24, (R10)(R11*1)
+	ADDQ          R9, R8
+	VEXTRACTF32X4 $0x01, Z27, X24
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X24, (R10)
+	VEXTRACTPS    $0x01, X24, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X24, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X24, (R10)(R11*1)
+	ADDQ          R9, R8
 
 next:
-	ADDQ $0x00000020, AX
-	MOVQ k+48(FP), R8
-	ANDQ $-16, R8
-	MOVQ wStride+40(FP), R9
-	SHLQ $0x03, R9
-	ADDQ R9, CX
-	SHLQ $0x01, R8
-	SUBQ R8, CX
-	DECQ groups+56(FP)
+	ADDQ $0x04, AX
+	MOVQ k+48(FP), DI
+	ANDQ $-16, DI
+	SHLQ $0x02, DI
+	SUBQ DI, CX
+	ADDQ wStride+40(FP), CX
+	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
 // func dots8x1BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512F, BMI2, MMX+
+// Requires: AVX, AVX512F, BMI2
 TEXT ·dots8x1BF16AVX512(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
-	LEAQ (BX)(DX*2), SI
-	LEAQ (SI)(DX*2), DI
+	MOVQ  y+0(FP), AX
+	MOVQ  w+16(FP), CX
+	MOVQ  groups+56(FP), DX
+	MOVQ  wStride+40(FP), BX
+	IMULQ DX, BX
+	LEAQ  (BX)(BX*2), SI
+	LEAQ  (SI)(BX*2), DI
+	LEAQ  (DI)(BX*2), R8
 
 group:
-	MOVQ   x+8(FP), R8
-	MOVQ   xStride+32(FP), R9
-	MOVQ   k+48(FP), R9
-	SHRQ   $0x04, R9
+	MOVQ   x+8(FP), R9
+	MOVQ   xStride+32(FP), R10
+	MOVQ   k+48(FP), R10
+	SHRQ   $0x04, R10
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -2087,84 +2304,70 @@ group:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
-	LEAQ   (CX)(DX*8), R10
-	TESTQ  R9, R9
+	TESTQ  R10, R10
 	JZ     tail
 
 step:
-	VMOVUPS     (R8), Z8
+	VMOVUPS     (R9), Z8
 	VPMOVZXWD   (CX), Z9
 	VPSLLD      $0x10, Z9, Z9
 	VFMADD231PS Z8, Z9, Z0
-	VPMOVZXWD   (CX)(DX*1), Z9
-	VPSLLD      $0x10, Z9, Z9
-	VFMADD231PS Z8, Z9, Z1
-	VPMOVZXWD   (CX)(DX*2), Z9
-	VPSLLD      $0x10, Z9, Z9
-	VFMADD231PS Z8, Z9, Z2
 	VPMOVZXWD   (CX)(BX*1), Z9
 	VPSLLD      $0x10, Z9, Z9
-	VFMADD231PS Z8, Z9, Z3
-	VPMOVZXWD   (CX)(DX*4), Z9
-	VPSLLD      $0x10, Z9, Z9
-	VFMADD231PS Z8, Z9, Z4
-	VPMOVZXWD   (CX)(SI*1), Z9
-	VPSLLD      $0x10, Z9, Z9
-	VFMADD231PS Z8, Z9, Z5
+	VFMADD231PS Z8, Z9, Z1
 	VPMOVZXWD   (CX)(BX*2), Z9
 	VPSLLD      $0x10, Z9, Z9
-	VFMADD231PS Z8, Z9, Z6
+	VFMADD231PS Z8, Z9, Z2
+	VPMOVZXWD   (CX)(SI*1), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z8, Z9, Z3
+	VPMOVZXWD   (CX)(BX*4), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z8, Z9, Z4
 	VPMOVZXWD   (CX)(DI*1), Z9
 	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z8, Z9, Z5
+	VPMOVZXWD   (CX)(SI*2), Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z8, Z9, Z6
+	VPMOVZXWD   (CX)(R8*1), Z9
+	VPSLLD      $0x10, Z9, Z9
 	VFMADD231PS Z8, Z9, Z7
-	PREFETCHT1  (R10)
-	PREFETCHT1  64(R10)
-	PREFETCHT1  128(R10)
-	PREFETCHT1  192(R10)
-	PREFETCHT0  384(CX)
-	PREFETCHT0  384(CX)(DX*1)
-	PREFETCHT0  384(CX)(DX*2)
-	PREFETCHT0  384(CX)(BX*1)
-	PREFETCHT0  384(CX)(DX*4)
-	PREFETCHT0  384(CX)(SI*1)
-	PREFETCHT0  384(CX)(BX*2)
-	PREFETCHT0  384(CX)(DI*1)
-	ADDQ        $0x00000100, R10
-	ADDQ        $0x00000040, R8
+	ADDQ        $0x00000040, R9
 	ADDQ        $0x00000020, CX
-	DECQ        R9
+	DECQ        R10
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R9
-	ANDQ        $0x0000000f, R9
+	MOVQ        k+48(FP), R10
+	ANDQ        $0x0000000f, R10
 	JZ          reduce
-	MOVL        $-1, R10
-	BZHIL       R9, R10, R10
-	KMOVW       R10, K1
-	VMOVUPS.Z   (R8), K1, Z8
+	MOVL        $-1, R11
+	BZHIL       R10, R11, R11
+	KMOVW       R11, K1
+	VMOVUPS.Z   (R9), K1, Z8
 	VPMOVZXWD.Z (CX), K1, Z9
 	VPSLLD      $0x10, Z9, Z9
 	VFMADD231PS Z8, Z9, Z0
-	VPMOVZXWD.Z (CX)(DX*1), K1, Z9
-	VPSLLD      $0x10, Z9, Z9
-	VFMADD231PS Z8, Z9, Z1
-	VPMOVZXWD.Z (CX)(DX*2), K1, Z9
-	VPSLLD      $0x10, Z9, Z9
-	VFMADD231PS Z8, Z9, Z2
 	VPMOVZXWD.Z (CX)(BX*1), K1, Z9
 	VPSLLD      $0x10, Z9, Z9
-	VFMADD231PS Z8, Z9, Z3
-	VPMOVZXWD.Z (CX)(DX*4), K1, Z9
-	VPSLLD      $0x10, Z9, Z9
-	VFMADD231PS Z8, Z9, Z4
-	VPMOVZXWD.Z (CX)(SI*1), K1, Z9
-	VPSLLD      $0x10, Z9, Z9
-	VFMADD231PS Z8, Z9, Z5
+	VFMADD231PS Z8, Z9, Z1
 	VPMOVZXWD.Z (CX)(BX*2), K1, Z9
 	VPSLLD      $0x10, Z9, Z9
-	VFMADD231PS Z8, Z9, Z6
+	VFMADD231PS Z8, Z9, Z2
+	VPMOVZXWD.Z (CX)(SI*1), K1, Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z8, Z9, Z3
+	VPMOVZXWD.Z (CX)(BX*4), K1, Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z8, Z9, Z4
 	VPMOVZXWD.Z (CX)(DI*1), K1, Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z8, Z9, Z5
+	VPMOVZXWD.Z (CX)(SI*2), K1, Z9
+	VPSLLD      $0x10, Z9, Z9
+	VFMADD231PS Z8, Z9, Z6
+	VPMOVZXWD.Z (CX)(R8*1), K1, Z9
 	VPSLLD      $0x10, Z9, Z9
 	VFMADD231PS Z8, Z9, Z7
 
@@ -2202,53 +2405,94 @@ reduce:
 	VUNPCKLPD     Z9, Z8, Z10
 	VUNPCKHPD     Z9, Z8, Z8
 	VADDPS        Z8, Z10, Z10
-	MOVQ          yStride+24(FP), R8
-	MOVB          add+64(FP), R8
-	TESTB         R8, R8
+	MOVQ          groups+56(FP), R9
+	SHLQ          $0x02, R9
+	MOVB          add+64(FP), R10
+	TESTB         R10, R10
 	JZ            set
+	MOVQ          AX, R10
+	MOVQ          yStride+24(FP), R11
+	LEAQ          (R9)(R9*1), R12
+	ADDQ          R12, R12
 	VMOVAPS       X10, X8
-	VADDPS        (AX), X8, X8
-	VMOVUPS       X8, (AX)
+	MOVQ          R10, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        (R13), X9
+	VINSERTPS     $0x10, (R13)(R9*1), X9, X9
+	VINSERTPS     $0x20, (R13)(R9*2), X9, X9
+	VINSERTPS     $0x30, (R13)(R14*1), X9, X9
+	VADDPS        X9, X8, X8
+	VMOVSS        X8, (R13)
+	VEXTRACTPS    $0x01, X8, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X8, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X8, (R13)(R14*1)
 	VEXTRACTF32X4 $0x01, Z10, X8
-	VADDPS        16(AX), X8, X8
-	VMOVUPS       X8, 16(AX)
+	MOVQ          R10, R13
+	ADDQ          R12, R13
+	LEAQ          (R9)(R9*2), R12
+	VMOVSS        (R13), X9
+	VINSERTPS     $0x10, (R13)(R9*1), X9, X9
+	VINSERTPS     $0x20, (R13)(R9*2), X9, X9
+	VINSERTPS     $0x30, (R13)(R12*1), X9, X9
+	VADDPS        X9, X8, X8
+	VMOVSS        X8, (R13)
+	VEXTRACTPS    $0x01, X8, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X8, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X8, (R13)(R12*1)
+	ADDQ          R11, R10
 	JMP           next
 
 set:
+	MOVQ          AX, R10
+	MOVQ          yStride+24(FP), R11
+	LEAQ          (R9)(R9*1), R12
+	ADDQ          R12, R12
 	VMOVAPS       X10, X8
-	VMOVUPS       X8, (AX)
+	MOVQ          R10, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        X8, (R13)
+	VEXTRACTPS    $0x01, X8, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X8, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X8, (R13)(R14*1)
 	VEXTRACTF32X4 $0x01, Z10, X8
-	VMOVUPS       X8, 16(AX)
+	MOVQ          R10, R13
+	ADDQ          R12, R13
+	LEAQ          (R9)(R9*2), R12
+	VMOVSS        X8, (R13)
+	VEXTRACTPS    $0x01, X8, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X8, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X8, (R13)(R12*1)
+	ADDQ          R11, R10
 
 next:
-	ADDQ $0x00000020, AX
-	MOVQ k+48(FP), R8
-	ANDQ $-16, R8
-	MOVQ wStride+40(FP), R9
-	SHLQ $0x03, R9
-	ADDQ R9, CX
-	SHLQ $0x01, R8
-	SUBQ R8, CX
-	DECQ groups+56(FP)
+	ADDQ $0x04, AX
+	MOVQ k+48(FP), R9
+	ANDQ $-16, R9
+	SHLQ $0x01, R9
+	SUBQ R9, CX
+	ADDQ wStride+40(FP), CX
+	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
 // func dots8x2BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512F, BMI2, MMX+
+// Requires: AVX, AVX512F, BMI2
 TEXT ·dots8x2BF16AVX512(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
-	LEAQ (BX)(DX*2), SI
-	LEAQ (SI)(DX*2), DI
+	MOVQ  y+0(FP), AX
+	MOVQ  w+16(FP), CX
+	MOVQ  groups+56(FP), DX
+	MOVQ  wStride+40(FP), BX
+	IMULQ DX, BX
+	LEAQ  (BX)(BX*2), SI
+	LEAQ  (SI)(BX*2), DI
+	LEAQ  (DI)(BX*2), R8
 
 group:
-	MOVQ   x+8(FP), R8
-	MOVQ   xStride+32(FP), R9
-	MOVQ   k+48(FP), R10
-	SHRQ   $0x04, R10
+	MOVQ   x+8(FP), R9
+	MOVQ   xStride+32(FP), R10
+	MOVQ   k+48(FP), R11
+	SHRQ   $0x04, R11
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -2265,93 +2509,87 @@ group:
 	VPXORD Z13, Z13, Z13
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
-	LEAQ   (CX)(DX*8), R11
-	TESTQ  R10, R10
+	TESTQ  R11, R11
 	JZ     tail
 
 step:
-	VMOVUPS     (R8), Z16
-	VMOVUPS     (R8)(R9*1), Z17
+	VMOVUPS     (R9), Z16
+	VMOVUPS     (R9)(R10*1), Z17
 	VPMOVZXWD   (CX), Z18
 	VPSLLD      $0x10, Z18, Z18
 	VFMADD231PS Z16, Z18, Z0
 	VFMADD231PS Z17, Z18, Z1
-	VPMOVZXWD   (CX)(DX*1), Z18
+	VPMOVZXWD   (CX)(BX*1), Z18
 	VPSLLD      $0x10, Z18, Z18
 	VFMADD231PS Z16, Z18, Z2
 	VFMADD231PS Z17, Z18, Z3
-	VPMOVZXWD   (CX)(DX*2), Z18
+	VPMOVZXWD   (CX)(BX*2), Z18
 	VPSLLD      $0x10, Z18, Z18
 	VFMADD231PS Z16, Z18, Z4
 	VFMADD231PS Z17, Z18, Z5
-	VPMOVZXWD   (CX)(BX*1), Z18
+	VPMOVZXWD   (CX)(SI*1), Z18
 	VPSLLD      $0x10, Z18, Z18
 	VFMADD231PS Z16, Z18, Z6
 	VFMADD231PS Z17, Z18, Z7
-	VPMOVZXWD   (CX)(DX*4), Z18
+	VPMOVZXWD   (CX)(BX*4), Z18
 	VPSLLD      $0x10, Z18, Z18
 	VFMADD231PS Z16, Z18, Z8
 	VFMADD231PS Z17, Z18, Z9
-	VPMOVZXWD   (CX)(SI*1), Z18
+	VPMOVZXWD   (CX)(DI*1), Z18
 	VPSLLD      $0x10, Z18, Z18
 	VFMADD231PS Z16, Z18, Z10
 	VFMADD231PS Z17, Z18, Z11
-	VPMOVZXWD   (CX)(BX*2), Z18
+	VPMOVZXWD   (CX)(SI*2), Z18
 	VPSLLD      $0x10, Z18, Z18
 	VFMADD231PS Z16, Z18, Z12
 	VFMADD231PS Z17, Z18, Z13
-	VPMOVZXWD   (CX)(DI*1), Z18
+	VPMOVZXWD   (CX)(R8*1), Z18
 	VPSLLD      $0x10, Z18, Z18
 	VFMADD231PS Z16, Z18, Z14
 	VFMADD231PS Z17, Z18, Z15
-	PREFETCHT1  (R11)
-	PREFETCHT1  64(R11)
-	PREFETCHT1  128(R11)
-	PREFETCHT1  192(R11)
-	ADDQ        $0x00000100, R11
-	ADDQ        $0x00000040, R8
+	ADDQ        $0x00000040, R9
 	ADDQ        $0x00000020, CX
-	DECQ        R10
+	DECQ        R11
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R10
-	ANDQ        $0x0000000f, R10
+	MOVQ        k+48(FP), R11
+	ANDQ        $0x0000000f, R11
 	JZ          reduce
-	MOVL        $-1, R11
-	BZHIL       R10, R11, R11
-	KMOVW       R11, K1
-	VMOVUPS.Z   (R8), K1, Z16
-	VMOVUPS.Z   (R8)(R9*1), K1, Z17
+	MOVL        $-1, R12
+	BZHIL       R11, R12, R12
+	KMOVW       R12, K1
+	VMOVUPS.Z   (R9), K1, Z16
+	VMOVUPS.Z   (R9)(R10*1), K1, Z17
 	VPMOVZXWD.Z (CX), K1, Z18
 	VPSLLD      $0x10, Z18, Z18
 	VFMADD231PS Z16, Z18, Z0
 	VFMADD231PS Z17, Z18, Z1
-	VPMOVZXWD.Z (CX)(DX*1), K1, Z18
+	VPMOVZXWD.Z (CX)(BX*1), K1, Z18
 	VPSLLD      $0x10, Z18, Z18
 	VFMADD231PS Z16, Z18, Z2
 	VFMADD231PS Z17, Z18, Z3
-	VPMOVZXWD.Z (CX)(DX*2), K1, Z18
+	VPMOVZXWD.Z (CX)(BX*2), K1, Z18
 	VPSLLD      $0x10, Z18, Z18
 	VFMADD231PS Z16, Z18, Z4
 	VFMADD231PS Z17, Z18, Z5
-	VPMOVZXWD.Z (CX)(BX*1), K1, Z18
+	VPMOVZXWD.Z (CX)(SI*1), K1, Z18
 	VPSLLD      $0x10, Z18, Z18
 	VFMADD231PS Z16, Z18, Z6
 	VFMADD231PS Z17, Z18, Z7
-	VPMOVZXWD.Z (CX)(DX*4), K1, Z18
+	VPMOVZXWD.Z (CX)(BX*4), K1, Z18
 	VPSLLD      $0x10, Z18, Z18
 	VFMADD231PS Z16, Z18, Z8
 	VFMADD231PS Z17, Z18, Z9
-	VPMOVZXWD.Z (CX)(SI*1), K1, Z18
+	VPMOVZXWD.Z (CX)(DI*1), K1, Z18
 	VPSLLD      $0x10, Z18, Z18
 	VFMADD231PS Z16, Z18, Z10
 	VFMADD231PS Z17, Z18, Z11
-	VPMOVZXWD.Z (CX)(BX*2), K1, Z18
+	VPMOVZXWD.Z (CX)(SI*2), K1, Z18
 	VPSLLD      $0x10, Z18, Z18
 	VFMADD231PS Z16, Z18, Z12
 	VFMADD231PS Z17, Z18, Z13
-	VPMOVZXWD.Z (CX)(DI*1), K1, Z18
+	VPMOVZXWD.Z (CX)(R8*1), K1, Z18
 	VPSLLD      $0x10, Z18, Z18
 	VFMADD231PS Z16, Z18, Z14
 	VFMADD231PS Z17, Z18, Z15
@@ -2402,63 +2640,136 @@ reduce:
 	VUNPCKLPD     Z17, Z16, Z18
 	VUNPCKHPD     Z17, Z16, Z16
 	VADDPS        Z16, Z18, Z18
-	MOVQ          yStride+24(FP), R8
-	MOVB          add+64(FP), R9
-	TESTB         R9, R9
+	MOVQ          groups+56(FP), R9
+	SHLQ          $0x02, R9
+	MOVB          add+64(FP), R10
+	TESTB         R10, R10
 	JZ            set
+	MOVQ          AX, R10
+	MOVQ          yStride+24(FP), R11
+	LEAQ          (R9)(R9*1), R12
+	ADDQ          R12, R12
 	VMOVAPS       X18, X16
-	VADDPS        (AX), X16, X16
-	VMOVUPS       X16, (AX)
+	MOVQ          R10, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        (R13), X17
+	VINSERTPS     $0x10, (R13)(R9*1), X17, X17
+	VINSERTPS     $0x20, (R13)(R9*2), X17, X17
+	VINSERTPS     $0x30, (R13)(R14*1), X17, X17
+	VADDPS        X17, X16, X16
+	VMOVSS        X16, (R13)
+	VEXTRACTPS    $0x01, X16, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X16, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X16, (R13)(R14*1)
 	VEXTRACTF32X4 $0x01, Z18, X16
-	VADDPS        16(AX), X16, X16
-	VMOVUPS       X16, 16(AX)
+	MOVQ          R10, R13
+	ADDQ          R12, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        (R13), X17
+	VINSERTPS     $0x10, (R13)(R9*1), X17, X17
+	VINSERTPS     $0x20, (R13)(R9*2), X17, X17
+	VINSERTPS     $0x30, (R13)(R14*1), X17, X17
+	VADDPS        X17, X16, X16
+	VMOVSS        X16, (R13)
+	VEXTRACTPS    $0x01, X16, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X16, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X16, (R13)(R14*1)
+	ADDQ          R11, R10
 	VEXTRACTF32X4 $0x02, Z18, X16
-	VADDPS        (AX)(R8*1), X16, X16
-	VMOVUPS       X16, (AX)(R8*1)
+	MOVQ          R10, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        (R13), X17
+	VINSERTPS     $0x10, (R13)(R9*1), X17, X17
+	VINSERTPS     $0x20, (R13)(R9*2), X17, X17
+	VINSERTPS     $0x30, (R13)(R14*1), X17, X17
+	VADDPS        X17, X16, X16
+	VMOVSS        X16, (R13)
+	VEXTRACTPS    $0x01, X16, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X16, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X16, (R13)(R14*1)
 	VEXTRACTF32X4 $0x03, Z18, X16
-	VADDPS        16(AX)(R8*1), X16, X16
-	VMOVUPS       X16, 16(AX)(R8*1)
+	MOVQ          R10, R13
+	ADDQ          R12, R13
+	LEAQ          (R9)(R9*2), R12
+	VMOVSS        (R13), X17
+	VINSERTPS     $0x10, (R13)(R9*1), X17, X17
+	VINSERTPS     $0x20, (R13)(R9*2), X17, X17
+	VINSERTPS     $0x30, (R13)(R12*1), X17, X17
+	VADDPS        X17, X16, X16
+	VMOVSS        X16, (R13)
+	VEXTRACTPS    $0x01, X16, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X16, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X16, (R13)(R12*1)
+	ADDQ          R11, R10
 	JMP           next
 
 set:
+	MOVQ          AX, R10
+	MOVQ          yStride+24(FP), R11
+	LEAQ          (R9)(R9*1), R12
+	ADDQ          R12, R12
 	VMOVAPS       X18, X16
-	VMOVUPS       X16, (AX)
+	MOVQ          R10, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        X16, (R13)
+	VEXTRACTPS    $0x01, X16, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X16, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X16, (R13)(R14*1)
 	VEXTRACTF32X4 $0x01, Z18, X16
-	VMOVUPS       X16, 16(AX)
+	MOVQ          R10, R13
+	ADDQ          R12, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        X16, (R13)
+	VEXTRACTPS    $0x01, X16, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X16, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X16, (R13)(R14*1)
+	ADDQ          R11, R10
 	VEXTRACTF32X4 $0x02, Z18, X16
-	VMOVUPS       X16, (AX)(R8*1)
+	MOVQ          R10, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        X16, (R13)
+	VEXTRACTPS    $0x01, X16, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X16, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X16, (R13)(R14*1)
 	VEXTRACTF32X4 $0x03, Z18, X16
-	VMOVUPS       X16, 16(AX)(R8*1)
+	MOVQ          R10, R13
+	ADDQ          R12, R13
+	LEAQ          (R9)(R9*2), R12
+	VMOVSS        X16, (R13)
+	VEXTRACTPS    $0x01, X16, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X16, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X16, (R13)(R12*1)
+	ADDQ          R11, R10
 
 next:
-	ADDQ $0x00000020, AX
-	MOVQ k+48(FP), R8
-	ANDQ $-16, R8
-	MOVQ wStride+40(FP), R9
-	SHLQ $0x03, R9
-	ADDQ R9, CX
-	SHLQ $0x01, R8
-	SUBQ R8, CX
-	DECQ groups+56(FP)
+	ADDQ $0x04, AX
+	MOVQ k+48(FP), R9
+	ANDQ $-16, R9
+	SHLQ $0x01, R9
+	SUBQ R9, CX
+	ADDQ wStride+40(FP), CX
+	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
 // func dots8x3BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512F, BMI2, MMX+
+// Requires: AVX, AVX512F, BMI2
 TEXT ·dots8x3BF16AVX512(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
-	LEAQ (BX)(DX*2), SI
-	LEAQ (SI)(DX*2), DI
+	MOVQ  y+0(FP), AX
+	MOVQ  w+16(FP), CX
+	MOVQ  groups+56(FP), DX
+	MOVQ  wStride+40(FP), BX
+	IMULQ DX, BX
+	LEAQ  (BX)(BX*2), SI
+	LEAQ  (SI)(BX*2), DI
+	LEAQ  (DI)(BX*2), R8
 
 group:
-	MOVQ   x+8(FP), R8
-	MOVQ   xStride+32(FP), R9
-	MOVQ   k+48(FP), R10
-	SHRQ   $0x04, R10
+	MOVQ   x+8(FP), R9
+	MOVQ   xStride+32(FP), R10
+	MOVQ   k+48(FP), R11
+	SHRQ   $0x04, R11
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -2483,110 +2794,104 @@ group:
 	VPXORD Z21, Z21, Z21
 	VPXORD Z22, Z22, Z22
 	VPXORD Z23, Z23, Z23
-	LEAQ   (CX)(DX*8), R11
-	TESTQ  R10, R10
+	TESTQ  R11, R11
 	JZ     tail
 
 step:
-	VMOVUPS     (R8), Z24
-	VMOVUPS     (R8)(R9*1), Z25
-	VMOVUPS     (R8)(R9*2), Z26
+	VMOVUPS     (R9), Z24
+	VMOVUPS     (R9)(R10*1), Z25
+	VMOVUPS     (R9)(R10*2), Z26
 	VPMOVZXWD   (CX), Z27
 	VPSLLD      $0x10, Z27, Z27
 	VFMADD231PS Z24, Z27, Z0
 	VFMADD231PS Z25, Z27, Z1
 	VFMADD231PS Z26, Z27, Z2
-	VPMOVZXWD   (CX)(DX*1), Z27
+	VPMOVZXWD   (CX)(BX*1), Z27
 	VPSLLD      $0x10, Z27, Z27
 	VFMADD231PS Z24, Z27, Z3
 	VFMADD231PS Z25, Z27, Z4
 	VFMADD231PS Z26, Z27, Z5
-	VPMOVZXWD   (CX)(DX*2), Z27
+	VPMOVZXWD   (CX)(BX*2), Z27
 	VPSLLD      $0x10, Z27, Z27
 	VFMADD231PS Z24, Z27, Z6
 	VFMADD231PS Z25, Z27, Z7
 	VFMADD231PS Z26, Z27, Z8
-	VPMOVZXWD   (CX)(BX*1), Z27
+	VPMOVZXWD   (CX)(SI*1), Z27
 	VPSLLD      $0x10, Z27, Z27
 	VFMADD231PS Z24, Z27, Z9
 	VFMADD231PS Z25, Z27, Z10
 	VFMADD231PS Z26, Z27, Z11
-	VPMOVZXWD   (CX)(DX*4), Z27
+	VPMOVZXWD   (CX)(BX*4), Z27
 	VPSLLD      $0x10, Z27, Z27
 	VFMADD231PS Z24, Z27, Z12
 	VFMADD231PS Z25, Z27, Z13
 	VFMADD231PS Z26, Z27, Z14
-	VPMOVZXWD   (CX)(SI*1), Z27
+	VPMOVZXWD   (CX)(DI*1), Z27
 	VPSLLD      $0x10, Z27, Z27
 	VFMADD231PS Z24, Z27, Z15
 	VFMADD231PS Z25, Z27, Z16
 	VFMADD231PS Z26, Z27, Z17
-	VPMOVZXWD   (CX)(BX*2), Z27
+	VPMOVZXWD   (CX)(SI*2), Z27
 	VPSLLD      $0x10, Z27, Z27
 	VFMADD231PS Z24, Z27, Z18
 	VFMADD231PS Z25, Z27, Z19
 	VFMADD231PS Z26, Z27, Z20
-	VPMOVZXWD   (CX)(DI*1), Z27
+	VPMOVZXWD   (CX)(R8*1), Z27
 	VPSLLD      $0x10, Z27, Z27
 	VFMADD231PS Z24, Z27, Z21
 	VFMADD231PS Z25, Z27, Z22
 	VFMADD231PS Z26, Z27, Z23
-	PREFETCHT1  (R11)
-	PREFETCHT1  64(R11)
-	PREFETCHT1  128(R11)
-	PREFETCHT1  192(R11)
-	ADDQ        $0x00000100, R11
-	ADDQ        $0x00000040, R8
+	ADDQ        $0x00000040, R9
 	ADDQ        $0x00000020, CX
-	DECQ        R10
+	DECQ        R11
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R10
-	ANDQ        $0x0000000f, R10
+	MOVQ        k+48(FP), R11
+	ANDQ        $0x0000000f, R11
 	JZ          reduce
-	MOVL        $-1, R11
-	BZHIL       R10, R11, R11
-	KMOVW       R11, K1
-	VMOVUPS.Z   (R8), K1, Z24
-	VMOVUPS.Z   (R8)(R9*1), K1, Z25
-	VMOVUPS.Z   (R8)(R9*2), K1, Z26
+	MOVL        $-1, R12
+	BZHIL       R11, R12, R12
+	KMOVW       R12, K1
+	VMOVUPS.Z   (R9), K1, Z24
+	VMOVUPS.Z   (R9)(R10*1), K1, Z25
+	VMOVUPS.Z   (R9)(R10*2), K1, Z26
 	VPMOVZXWD.Z (CX), K1, Z27
 	VPSLLD      $0x10, Z27, Z27
 	VFMADD231PS Z24, Z27, Z0
 	VFMADD231PS Z25, Z27, Z1
 	VFMADD231PS Z26, Z27, Z2
-	VPMOVZXWD.Z (CX)(DX*1), K1, Z27
+	VPMOVZXWD.Z (CX)(BX*1), K1, Z27
 	VPSLLD      $0x10, Z27, Z27
 	VFMADD231PS Z24, Z27, Z3
 	VFMADD231PS Z25, Z27, Z4
 	VFMADD231PS Z26, Z27, Z5
-	VPMOVZXWD.Z (CX)(DX*2), K1, Z27
+	VPMOVZXWD.Z (CX)(BX*2), K1, Z27
 	VPSLLD      $0x10, Z27, Z27
 	VFMADD231PS Z24, Z27, Z6
 	VFMADD231PS Z25, Z27, Z7
 	VFMADD231PS Z26, Z27, Z8
-	VPMOVZXWD.Z (CX)(BX*1), K1, Z27
+	VPMOVZXWD.Z (CX)(SI*1), K1, Z27
 	VPSLLD      $0x10, Z27, Z27
 	VFMADD231PS Z24, Z27, Z9
 	VFMADD231PS Z25, Z27, Z10
 	VFMADD231PS Z26, Z27, Z11
-	VPMOVZXWD.Z (CX)(DX*4), K1, Z27
+	VPMOVZXWD.Z (CX)(BX*4), K1, Z27
 	VPSLLD      $0x10, Z27, Z27
 	VFMADD231PS Z24, Z27, Z12
 	VFMADD231PS Z25, Z27, Z13
 	VFMADD231PS Z26, Z27, Z14
-	VPMOVZXWD.Z (CX)(SI*1), K1, Z27
+	VPMOVZXWD.Z (CX)(DI*1), K1, Z27
 	VPSLLD      $0x10, Z27, Z27
 	VFMADD231PS Z24, Z27, Z15
 	VFMADD231PS Z25, Z27, Z16
 	VFMADD231PS Z26, Z27, Z17
-	VPMOVZXWD.Z (CX)(BX*2), K1, Z27
+	VPMOVZXWD.Z (CX)(SI*2), K1, Z27
 	VPSLLD      $0x10, Z27, Z27
 	VFMADD231PS Z24, Z27, Z18
 	VFMADD231PS Z25, Z27, Z19
 	VFMADD231PS Z26, Z27, Z20
-	VPMOVZXWD.Z (CX)(DI*1), K1, Z27
+	VPMOVZXWD.Z (CX)(R8*1), K1, Z27
 	VPSLLD      $0x10, Z27, Z27
 	VFMADD231PS Z24, Z27, Z21
 	VFMADD231PS Z25, Z27, Z22
@@ -2671,123 +2976,220 @@ reduce:
 	VUNPCKLPD     Z25, Z24, Z27
 	VUNPCKHPD     Z25, Z24, Z24
 	VADDPS        Z24, Z27, Z27
-	MOVQ          yStride+24(FP), R8
-	MOVB          add+64(FP), R9
-	TESTB         R9, R9
+	MOVQ          groups+56(FP), R9
+	SHLQ          $0x02, R9
+	MOVB          add+64(FP), R10
+	TESTB         R10, R10
 	JZ            set
+	MOVQ          AX, R10
+	MOVQ          yStride+24(FP), R11
+	LEAQ          (R9)(R9*1), R12
+	ADDQ          R12, R12
 	VMOVAPS       X26, X24
-	VADDPS        (AX), X24, X24
-	VMOVUPS       X24, (AX)
+	MOVQ          R10, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        (R13), X25
+	VINSERTPS     $0x10, (R13)(R9*1), X25, X25
+	VINSERTPS     $0x20, (R13)(R9*2), X25, X25
+	VINSERTPS     $0x30, (R13)(R14*1), X25, X25
+	VADDPS        X25, X24, X24
+	VMOVSS        X24, (R13)
+	VEXTRACTPS    $0x01, X24, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X24, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X24, (R13)(R14*1)
 	VEXTRACTF32X4 $0x01, Z26, X24
-	VADDPS        16(AX), X24, X24
-	VMOVUPS       X24, 16(AX)
+	MOVQ          R10, R13
+	ADDQ          R12, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        (R13), X25
+	VINSERTPS     $0x10, (R13)(R9*1), X25, X25
+	VINSERTPS     $0x20, (R13)(R9*2), X25, X25
+	VINSERTPS     $0x30, (R13)(R14*1), X25, X25
+	VADDPS        X25, X24, X24
+	VMOVSS        X24, (R13)
+	VEXTRACTPS    $0x01, X24, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X24, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X24, (R13)(R14*1)
+	ADDQ          R11, R10
 	VEXTRACTF32X4 $0x02, Z26, X24
-	VADDPS        (AX)(R8*1), X24, X24
-	VMOVUPS       X24, (AX)(R8*1)
+	MOVQ          R10, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        (R13), X25
+	VINSERTPS     $0x10, (R13)(R9*1), X25, X25
+	VINSERTPS     $0x20, (R13)(R9*2), X25, X25
+	VINSERTPS     $0x30, (R13)(R14*1), X25, X25
+	VADDPS        X25, X24, X24
+	VMOVSS        X24, (R13)
+	VEXTRACTPS    $0x01, X24, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X24, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X24, (R13)(R14*1)
 	VEXTRACTF32X4 $0x03, Z26, X24
-	VADDPS        16(AX)(R8*1), X24, X24
-	VMOVUPS       X24, 16(AX)(R8*1)
+	MOVQ          R10, R13
+	ADDQ          R12, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        (R13), X25
+	VINSERTPS     $0x10, (R13)(R9*1), X25, X25
+	VINSERTPS     $0x20, (R13)(R9*2), X25, X25
+	VINSERTPS     $0x30, (R13)(R14*1), X25, X25
+	VADDPS        X25, X24, X24
+	VMOVSS        X24, (R13)
+	VEXTRACTPS    $0x01, X24, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X24, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X24, (R13)(R14*1)
+	ADDQ          R11, R10
 	VMOVAPS       X27, X24
-	VADDPS        (AX)(R8*2), X24, X24
-	VMOVUPS       X24, (AX)(R8*2)
+	MOVQ          R10, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        (R13), X25
+	VINSERTPS     $0x10, (R13)(R9*1), X25, X25
+	VINSERTPS     $0x20, (R13)(R9*2), X25, X25
+	VINSERTPS     $0x30, (R13)(R14*1), X25, X25
+	VADDPS        X25, X24, X24
+	VMOVSS        X24, (R13)
+	VEXTRACTPS    $0x01, X24, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X24, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X24, (R13)(R14*1)
 	VEXTRACTF32X4 $0x01, Z27, X24
-	VADDPS        16(AX)(R8*2), X24, X24
-	VMOVUPS       X24, 16(AX)(R8*2)
+	MOVQ          R10, R13
+	ADDQ          R12, R13
+	LEAQ          (R9)(R9*2), R12
+	VMOVSS        (R13), X25
+	VINSERTPS     $0x10, (R13)(R9*1), X25, X25
+	VINSERTPS     $0x20, (R13)(R9*2), X25, X25
+	VINSERTPS     $0x30, (R13)(R12*1), X25, X25
+	VADDPS        X25, X24, X24
+	VMOVSS        X24, (R13)
+	VEXTRACTPS    $0x01, X24, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X24, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X24, (R13)(R12*1)
+	ADDQ          R11, R10
 	JMP           next
 
 set:
+	MOVQ          AX, R10
+	MOVQ          yStride+24(FP), R11
+	LEAQ          (R9)(R9*1), R12
+	ADDQ          R12, R12
 	VMOVAPS       X26, X24
-	VMOVUPS       X24, (AX)
+	MOVQ          R10, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        X24, (R13)
+	VEXTRACTPS    $0x01, X24, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X24, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X24, (R13)(R14*1)
 	VEXTRACTF32X4 $0x01, Z26, X24
-	VMOVUPS       X24, 16(AX)
+	MOVQ          R10, R13
+	ADDQ          R12, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        X24, (R13)
+	VEXTRACTPS    $0x01, X24, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X24, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X24, (R13)(R14*1)
+	ADDQ          R11, R10
 	VEXTRACTF32X4 $0x02, Z26, X24
-	VMOVUPS       X24, (AX)(R8*1)
+	MOVQ          R10, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        X24, (R13)
+	VEXTRACTPS    $0x01, X24, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X24, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X24, (R13)(R14*1)
 	VEXTRACTF32X4 $0x03, Z26, X24
-	VMOVUPS       X24, 16(AX)(R8*1)
+	MOVQ          R10, R13
+	ADDQ          R12, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        X24, (R13)
+	VEXTRACTPS    $0x01, X24, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X24, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X24, (R13)(R14*1)
+	ADDQ          R11, R10
 	VMOVAPS       X27, X24
-	VMOVUPS       X24, (AX)(R8*2)
+	MOVQ          R10, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        X24, (R13)
+	VEXTRACTPS    $0x01, X24, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X24, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X24, (R13)(R14*1)
 	VEXTRACTF32X4 $0x01, Z27, X24
-	VMOVUPS       X24, 16(AX)(R8*2)
+	MOVQ          R10, R13
+	ADDQ          R12, R13
+	LEAQ          (R9)(R9*2), R12
+	VMOVSS        X24, (R13)
+	VEXTRACTPS    $0x01, X24, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X24, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X24, (R13)(R12*1)
+	ADDQ          R11, R10
 
 next:
-	ADDQ $0x00000020, AX
-	MOVQ k+48(FP), R8
-	ANDQ $-16, R8
-	MOVQ wStride+40(FP), R9
-	SHLQ $0x03, R9
-	ADDQ R9, CX
-	SHLQ $0x01, R8
-	SUBQ R8, CX
-	DECQ groups+56(FP)
+	ADDQ $0x04, AX
+	MOVQ k+48(FP), R9
+	ANDQ $-16, R9
+	SHLQ $0x01, R9
+	SUBQ R9, CX
+	ADDQ wStride+40(FP), CX
+	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
 // func dots4x1BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512F, BMI2, MMX+
+// Requires: AVX, AVX512F, BMI2
 TEXT ·dots4x1BF16AVX512(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
+	MOVQ  y+0(FP), AX
+	MOVQ  w+16(FP), CX
+	MOVQ  groups+56(FP), DX
+	MOVQ  wStride+40(FP), BX
+	IMULQ DX, BX
+	LEAQ  (BX)(BX*2), SI
 
 group:
-	MOVQ   x+8(FP), SI
-	MOVQ   xStride+32(FP), DI
-	MOVQ   k+48(FP), DI
-	SHRQ   $0x04, DI
+	MOVQ   x+8(FP), DI
+	MOVQ   xStride+32(FP), R8
+	MOVQ   k+48(FP), R8
+	SHRQ   $0x04, R8
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
-	LEAQ   (CX)(DX*4), R8
-	TESTQ  DI, DI
+	TESTQ  R8, R8
 	JZ     tail
 
 step:
-	VMOVUPS     (SI), Z4
+	VMOVUPS     (DI), Z4
 	VPMOVZXWD   (CX), Z5
 	VPSLLD      $0x10, Z5, Z5
 	VFMADD231PS Z4, Z5, Z0
-	VPMOVZXWD   (CX)(DX*1), Z5
-	VPSLLD      $0x10, Z5, Z5
-	VFMADD231PS Z4, Z5, Z1
-	VPMOVZXWD   (CX)(DX*2), Z5
-	VPSLLD      $0x10, Z5, Z5
-	VFMADD231PS Z4, Z5, Z2
 	VPMOVZXWD   (CX)(BX*1), Z5
 	VPSLLD      $0x10, Z5, Z5
+	VFMADD231PS Z4, Z5, Z1
+	VPMOVZXWD   (CX)(BX*2), Z5
+	VPSLLD      $0x10, Z5, Z5
+	VFMADD231PS Z4, Z5, Z2
+	VPMOVZXWD   (CX)(SI*1), Z5
+	VPSLLD      $0x10, Z5, Z5
 	VFMADD231PS Z4, Z5, Z3
-	PREFETCHT1  (R8)
-	PREFETCHT1  64(R8)
-	PREFETCHT0  384(CX)
-	PREFETCHT0  384(CX)(DX*1)
-	PREFETCHT0  384(CX)(DX*2)
-	PREFETCHT0  384(CX)(BX*1)
-	ADDQ        $0x00000080, R8
-	ADDQ        $0x00000040, SI
+	ADDQ        $0x00000040, DI
 	ADDQ        $0x00000020, CX
-	DECQ        DI
+	DECQ        R8
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), DI
-	ANDQ        $0x0000000f, DI
+	MOVQ        k+48(FP), R8
+	ANDQ        $0x0000000f, R8
 	JZ          reduce
-	MOVL        $-1, R8
-	BZHIL       DI, R8, R8
-	KMOVW       R8, K1
-	VMOVUPS.Z   (SI), K1, Z4
+	MOVL        $-1, R9
+	BZHIL       R8, R9, R9
+	KMOVW       R9, K1
+	VMOVUPS.Z   (DI), K1, Z4
 	VPMOVZXWD.Z (CX), K1, Z5
 	VPSLLD      $0x10, Z5, Z5
 	VFMADD231PS Z4, Z5, Z0
-	VPMOVZXWD.Z (CX)(DX*1), K1, Z5
+	VPMOVZXWD.Z (CX)(BX*1), K1, Z5
 	VPSLLD      $0x10, Z5, Z5
 	VFMADD231PS Z4, Z5, Z1
-	VPMOVZXWD.Z (CX)(DX*2), K1, Z5
+	VPMOVZXWD.Z (CX)(BX*2), K1, Z5
 	VPSLLD      $0x10, Z5, Z5
 	VFMADD231PS Z4, Z5, Z2
-	VPMOVZXWD.Z (CX)(BX*1), K1, Z5
+	VPMOVZXWD.Z (CX)(SI*1), K1, Z5
 	VPSLLD      $0x10, Z5, Z5
 	VFMADD231PS Z4, Z5, Z3
 
@@ -2825,46 +3227,71 @@ reduce:
 	VUNPCKLPD  Z5, Z4, Z6
 	VUNPCKHPD  Z5, Z4, Z4
 	VADDPS     Z4, Z6, Z6
-	MOVQ       yStride+24(FP), SI
-	MOVB       add+64(FP), SI
-	TESTB      SI, SI
+	MOVQ       groups+56(FP), DI
+	SHLQ       $0x02, DI
+	MOVB       add+64(FP), R8
+	TESTB      R8, R8
 	JZ         set
+	MOVQ       AX, R8
+	MOVQ       yStride+24(FP), R9
+	LEAQ       (DI)(DI*1), R10
+	ADDQ       R10, R10
 	VMOVAPS    X6, X4
-	VADDPS     (AX), X4, X4
-	VMOVUPS    X4, (AX)
+	MOVQ       R8, R10
+	LEAQ       (DI)(DI*2), R11
+	VMOVSS     (R10), X5
+	VINSERTPS  $0x10, (R10)(DI*1), X5, X5
+	VINSERTPS  $0x20, (R10)(DI*2), X5, X5
+	VINSERTPS  $0x30, (R10)(R11*1), X5, X5
+	VADDPS     X5, X4, X4
+	VMOVSS     X4, (R10)
+	VEXTRACTPS $0x01, X4, (R10)(DI*1)
+	VEXTRACTPS $0x02, X4, (R10)(DI*2)
+	VEXTRACTPS $0x03, X4, (R10)(R11*1)
+	ADDQ       R9, R8
 	JMP        next
 
 set:
-	VMOVAPS X6, X4
-	VMOVUPS X4, (AX)
+	MOVQ       AX, R8
+	MOVQ       yStride+24(FP), R9
+	LEAQ       (DI)(DI*1), R10
+	ADDQ       R10, R10
+	VMOVAPS    X6, X4
+	MOVQ       R8, R10
+	LEAQ       (DI)(DI*2), R11
+	VMOVSS     X4, (R10)
+	VEXTRACTPS $0x01, X4, (R10)(DI*1)
+	VEXTRACTPS $0x02, X4, (R10)(DI*2)
+	VEXTRACTPS $0x03, X4, (R10)(R11*1)
+	ADDQ       R9, R8
 
 next:
-	ADDQ $0x00000010, AX
-	MOVQ k+48(FP), SI
-	ANDQ $-16, SI
-	MOVQ wStride+40(FP), DI
-	SHLQ $0x02, DI
-	ADDQ DI, CX
-	SHLQ $0x01, SI
-	SUBQ SI, CX
-	DECQ groups+56(FP)
+	ADDQ $0x04, AX
+	MOVQ k+48(FP), DI
+	ANDQ $-16, DI
+	SHLQ $0x01, DI
+	SUBQ DI, CX
+	ADDQ wStride+40(FP), CX
+	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
 // func dots4x2BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512F, BMI2, MMX+
+// Requires: AVX, AVX512F, BMI2
 TEXT ·dots4x2BF16AVX512(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
+	MOVQ  y+0(FP), AX
+	MOVQ  w+16(FP), CX
+	MOVQ  groups+56(FP), DX
+	MOVQ  wStride+40(FP), BX
+	IMULQ DX, BX
+	LEAQ  (BX)(BX*2), SI
 
 group:
-	MOVQ   x+8(FP), SI
-	MOVQ   xStride+32(FP), DI
-	MOVQ   k+48(FP), R8
-	SHRQ   $0x04, R8
+	MOVQ   x+8(FP), DI
+	MOVQ   xStride+32(FP), R8
+	MOVQ   k+48(FP), R9
+	SHRQ   $0x04, R9
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -2873,59 +3300,55 @@ group:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
-	LEAQ   (CX)(DX*4), R9
-	TESTQ  R8, R8
+	TESTQ  R9, R9
 	JZ     tail
 
 step:
-	VMOVUPS     (SI), Z8
-	VMOVUPS     (SI)(DI*1), Z9
+	VMOVUPS     (DI), Z8
+	VMOVUPS     (DI)(R8*1), Z9
 	VPMOVZXWD   (CX), Z10
 	VPSLLD      $0x10, Z10, Z10
 	VFMADD231PS Z8, Z10, Z0
 	VFMADD231PS Z9, Z10, Z1
-	VPMOVZXWD   (CX)(DX*1), Z10
+	VPMOVZXWD   (CX)(BX*1), Z10
 	VPSLLD      $0x10, Z10, Z10
 	VFMADD231PS Z8, Z10, Z2
 	VFMADD231PS Z9, Z10, Z3
-	VPMOVZXWD   (CX)(DX*2), Z10
+	VPMOVZXWD   (CX)(BX*2), Z10
 	VPSLLD      $0x10, Z10, Z10
 	VFMADD231PS Z8, Z10, Z4
 	VFMADD231PS Z9, Z10, Z5
-	VPMOVZXWD   (CX)(BX*1), Z10
+	VPMOVZXWD   (CX)(SI*1), Z10
 	VPSLLD      $0x10, Z10, Z10
 	VFMADD231PS Z8, Z10, Z6
 	VFMADD231PS Z9, Z10, Z7
-	PREFETCHT1  (R9)
-	PREFETCHT1  64(R9)
-	ADDQ        $0x00000080, R9
-	ADDQ        $0x00000040, SI
+	ADDQ        $0x00000040, DI
 	ADDQ        $0x00000020, CX
-	DECQ        R8
+	DECQ        R9
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R8
-	ANDQ        $0x0000000f, R8
+	MOVQ        k+48(FP), R9
+	ANDQ        $0x0000000f, R9
 	JZ          reduce
-	MOVL        $-1, R9
-	BZHIL       R8, R9, R9
-	KMOVW       R9, K1
-	VMOVUPS.Z   (SI), K1, Z8
-	VMOVUPS.Z   (SI)(DI*1), K1, Z9
+	MOVL        $-1, R10
+	BZHIL       R9, R10, R10
+	KMOVW       R10, K1
+	VMOVUPS.Z   (DI), K1, Z8
+	VMOVUPS.Z   (DI)(R8*1), K1, Z9
 	VPMOVZXWD.Z (CX), K1, Z10
 	VPSLLD      $0x10, Z10, Z10
 	VFMADD231PS Z8, Z10, Z0
 	VFMADD231PS Z9, Z10, Z1
-	VPMOVZXWD.Z (CX)(DX*1), K1, Z10
+	VPMOVZXWD.Z (CX)(BX*1), K1, Z10
 	VPSLLD      $0x10, Z10, Z10
 	VFMADD231PS Z8, Z10, Z2
 	VFMADD231PS Z9, Z10, Z3
-	VPMOVZXWD.Z (CX)(DX*2), K1, Z10
+	VPMOVZXWD.Z (CX)(BX*2), K1, Z10
 	VPSLLD      $0x10, Z10, Z10
 	VFMADD231PS Z8, Z10, Z4
 	VFMADD231PS Z9, Z10, Z5
-	VPMOVZXWD.Z (CX)(BX*1), K1, Z10
+	VPMOVZXWD.Z (CX)(SI*1), K1, Z10
 	VPSLLD      $0x10, Z10, Z10
 	VFMADD231PS Z8, Z10, Z6
 	VFMADD231PS Z9, Z10, Z7
@@ -2964,51 +3387,92 @@ reduce:
 	VUNPCKLPD     Z9, Z8, Z10
 	VUNPCKHPD     Z9, Z8, Z8
 	VADDPS        Z8, Z10, Z10
-	MOVQ          yStride+24(FP), SI
-	MOVB          add+64(FP), DI
-	TESTB         DI, DI
+	MOVQ          groups+56(FP), DI
+	SHLQ          $0x02, DI
+	MOVB          add+64(FP), R8
+	TESTB         R8, R8
 	JZ            set
+	MOVQ          AX, R8
+	MOVQ          yStride+24(FP), R9
+	LEAQ          (DI)(DI*1), R10
+	ADDQ          R10, R10
 	VMOVAPS       X10, X8
-	VADDPS        (AX), X8, X8
-	VMOVUPS       X8, (AX)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X9
+	VINSERTPS     $0x10, (R10)(DI*1), X9, X9
+	VINSERTPS     $0x20, (R10)(DI*2), X9, X9
+	VINSERTPS     $0x30, (R10)(R11*1), X9, X9
+	VADDPS        X9, X8, X8
+	VMOVSS        X8, (R10)
+	VEXTRACTPS    $0x01, X8, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X8, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X8, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x01, Z10, X8
-	VADDPS        (AX)(SI*1), X8, X8
-	VMOVUPS       X8, (AX)(SI*1)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X9
+	VINSERTPS     $0x10, (R10)(DI*1), X9, X9
+	VINSERTPS     $0x20, (R10)(DI*2), X9, X9
+	VINSERTPS     $0x30, (R10)(R11*1), X9, X9
+	VADDPS        X9, X8, X8
+	VMOVSS        X8, (R10)
+	VEXTRACTPS    $0x01, X8, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X8, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X8, (R10)(R11*1)
+	ADDQ          R9, R8
 	JMP           next
 
 set:
+	MOVQ          AX, R8
+	MOVQ          yStride+24(FP), R9
+	LEAQ          (DI)(DI*1), R10
+	ADDQ          R10, R10
 	VMOVAPS       X10, X8
-	VMOVUPS       X8, (AX)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X8, (R10)
+	VEXTRACTPS    $0x01, X8, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X8, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X8, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x01, Z10, X8
-	VMOVUPS       X8, (AX)(SI*1)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X8, (R10)
+	VEXTRACTPS    $0x01, X8, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X8, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X8, (R10)(R11*1)
+	ADDQ          R9, R8
 
 next:
-	ADDQ $0x00000010, AX
-	MOVQ k+48(FP), SI
-	ANDQ $-16, SI
-	MOVQ wStride+40(FP), DI
-	SHLQ $0x02, DI
-	ADDQ DI, CX
-	SHLQ $0x01, SI
-	SUBQ SI, CX
-	DECQ groups+56(FP)
+	ADDQ $0x04, AX
+	MOVQ k+48(FP), DI
+	ANDQ $-16, DI
+	SHLQ $0x01, DI
+	SUBQ DI, CX
+	ADDQ wStride+40(FP), CX
+	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
 // func dots4x3BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512F, BMI2, MMX+
+// Requires: AVX, AVX512F, BMI2
 TEXT ·dots4x3BF16AVX512(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
+	MOVQ  y+0(FP), AX
+	MOVQ  w+16(FP), CX
+	MOVQ  groups+56(FP), DX
+	MOVQ  wStride+40(FP), BX
+	IMULQ DX, BX
+	LEAQ  (BX)(BX*2), SI
 
 group:
-	MOVQ   x+8(FP), SI
-	MOVQ   xStride+32(FP), DI
-	MOVQ   k+48(FP), R8
-	SHRQ   $0x04, R8
+	MOVQ   x+8(FP), DI
+	MOVQ   xStride+32(FP), R8
+	MOVQ   k+48(FP), R9
+	SHRQ   $0x04, R9
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -3021,68 +3485,64 @@ group:
 	VPXORD Z9, Z9, Z9
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
-	LEAQ   (CX)(DX*4), R9
-	TESTQ  R8, R8
+	TESTQ  R9, R9
 	JZ     tail
 
 step:
-	VMOVUPS     (SI), Z12
-	VMOVUPS     (SI)(DI*1), Z13
-	VMOVUPS     (SI)(DI*2), Z14
+	VMOVUPS     (DI), Z12
+	VMOVUPS     (DI)(R8*1), Z13
+	VMOVUPS     (DI)(R8*2), Z14
 	VPMOVZXWD   (CX), Z15
 	VPSLLD      $0x10, Z15, Z15
 	VFMADD231PS Z12, Z15, Z0
 	VFMADD231PS Z13, Z15, Z1
 	VFMADD231PS Z14, Z15, Z2
-	VPMOVZXWD   (CX)(DX*1), Z15
+	VPMOVZXWD   (CX)(BX*1), Z15
 	VPSLLD      $0x10, Z15, Z15
 	VFMADD231PS Z12, Z15, Z3
 	VFMADD231PS Z13, Z15, Z4
 	VFMADD231PS Z14, Z15, Z5
-	VPMOVZXWD   (CX)(DX*2), Z15
+	VPMOVZXWD   (CX)(BX*2), Z15
 	VPSLLD      $0x10, Z15, Z15
 	VFMADD231PS Z12, Z15, Z6
 	VFMADD231PS Z13, Z15, Z7
 	VFMADD231PS Z14, Z15, Z8
-	VPMOVZXWD   (CX)(BX*1), Z15
+	VPMOVZXWD   (CX)(SI*1), Z15
 	VPSLLD      $0x10, Z15, Z15
 	VFMADD231PS Z12, Z15, Z9
 	VFMADD231PS Z13, Z15, Z10
 	VFMADD231PS Z14, Z15, Z11
-	PREFETCHT1  (R9)
-	PREFETCHT1  64(R9)
-	ADDQ        $0x00000080, R9
-	ADDQ        $0x00000040, SI
+	ADDQ        $0x00000040, DI
 	ADDQ        $0x00000020, CX
-	DECQ        R8
+	DECQ        R9
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R8
-	ANDQ        $0x0000000f, R8
+	MOVQ        k+48(FP), R9
+	ANDQ        $0x0000000f, R9
 	JZ          reduce
-	MOVL        $-1, R9
-	BZHIL       R8, R9, R9
-	KMOVW       R9, K1
-	VMOVUPS.Z   (SI), K1, Z12
-	VMOVUPS.Z   (SI)(DI*1), K1, Z13
-	VMOVUPS.Z   (SI)(DI*2), K1, Z14
+	MOVL        $-1, R10
+	BZHIL       R9, R10, R10
+	KMOVW       R10, K1
+	VMOVUPS.Z   (DI), K1, Z12
+	VMOVUPS.Z   (DI)(R8*1), K1, Z13
+	VMOVUPS.Z   (DI)(R8*2), K1, Z14
 	VPMOVZXWD.Z (CX), K1, Z15
 	VPSLLD      $0x10, Z15, Z15
 	VFMADD231PS Z12, Z15, Z0
 	VFMADD231PS Z13, Z15, Z1
 	VFMADD231PS Z14, Z15, Z2
-	VPMOVZXWD.Z (CX)(DX*1), K1, Z15
+	VPMOVZXWD.Z (CX)(BX*1), K1, Z15
 	VPSLLD      $0x10, Z15, Z15
 	VFMADD231PS Z12, Z15, Z3
 	VFMADD231PS Z13, Z15, Z4
 	VFMADD231PS Z14, Z15, Z5
-	VPMOVZXWD.Z (CX)(DX*2), K1, Z15
+	VPMOVZXWD.Z (CX)(BX*2), K1, Z15
 	VPSLLD      $0x10, Z15, Z15
 	VFMADD231PS Z12, Z15, Z6
 	VFMADD231PS Z13, Z15, Z7
 	VFMADD231PS Z14, Z15, Z8
-	VPMOVZXWD.Z (CX)(BX*1), K1, Z15
+	VPMOVZXWD.Z (CX)(SI*1), K1, Z15
 	VPSLLD      $0x10, Z15, Z15
 	VFMADD231PS Z12, Z15, Z9
 	VFMADD231PS Z13, Z15, Z10
@@ -3134,57 +3594,114 @@ reduce:
 	VUNPCKLPD     Z13, Z12, Z14
 	VUNPCKHPD     Z13, Z12, Z12
 	VADDPS        Z12, Z14, Z14
-	MOVQ          yStride+24(FP), SI
-	MOVB          add+64(FP), DI
-	TESTB         DI, DI
+	MOVQ          groups+56(FP), DI
+	SHLQ          $0x02, DI
+	MOVB          add+64(FP), R8
+	TESTB         R8, R8
 	JZ            set
+	MOVQ          AX, R8
+	MOVQ          yStride+24(FP), R9
+	LEAQ          (DI)(DI*1), R10
+	ADDQ          R10, R10
 	VMOVAPS       X14, X12
-	VADDPS        (AX), X12, X12
-	VMOVUPS       X12, (AX)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X13
+	VINSERTPS     $0x10, (R10)(DI*1), X13, X13
+	VINSERTPS     $0x20, (R10)(DI*2), X13, X13
+	VINSERTPS     $0x30, (R10)(R11*1), X13, X13
+	VADDPS        X13, X12, X12
+	VMOVSS        X12, (R10)
+	VEXTRACTPS    $0x01, X12, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X12, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X12, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x01, Z14, X12
-	VADDPS        (AX)(SI*1), X12, X12
-	VMOVUPS       X12, (AX)(SI*1)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X13
+	VINSERTPS     $0x10, (R10)(DI*1), X13, X13
+	VINSERTPS     $0x20, (R10)(DI*2), X13, X13
+	VINSERTPS     $0x30, (R10)(R11*1), X13, X13
+	VADDPS        X13, X12, X12
+	VMOVSS        X12, (R10)
+	VEXTRACTPS    $0x01, X12, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X12, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X12, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x02, Z14, X12
-	VADDPS        (AX)(SI*2), X12, X12
-	VMOVUPS       X12, (AX)(SI*2)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X13
+	VINSERTPS     $0x10, (R10)(DI*1), X13, X13
+	VINSERTPS     $0x20, (R10)(DI*2), X13, X13
+	VINSERTPS     $0x30, (R10)(R11*1), X13, X13
+	VADDPS        X13, X12, X12
+	VMOVSS        X12, (R10)
+	VEXTRACTPS    $0x01, X12, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X12, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X12, (R10)(R11*1)
+	ADDQ          R9, R8
 	JMP           next
 
 set:
+	MOVQ          AX, R8
+	MOVQ          yStride+24(FP), R9
+	LEAQ          (DI)(DI*1), R10
+	ADDQ          R10, R10
 	VMOVAPS       X14, X12
-	VMOVUPS       X12, (AX)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X12, (R10)
+	VEXTRACTPS    $0x01, X12, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X12, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X12, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x01, Z14, X12
-	VMOVUPS       X12, (AX)(SI*1)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X12, (R10)
+	VEXTRACTPS    $0x01, X12, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X12, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X12, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x02, Z14, X12
-	VMOVUPS       X12, (AX)(SI*2)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X12, (R10)
+	VEXTRACTPS    $0x01, X12, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X12, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X12, (R10)(R11*1)
+	ADDQ          R9, R8
 
 next:
-	ADDQ $0x00000010, AX
-	MOVQ k+48(FP), SI
-	ANDQ $-16, SI
-	MOVQ wStride+40(FP), DI
-	SHLQ $0x02, DI
-	ADDQ DI, CX
-	SHLQ $0x01, SI
-	SUBQ SI, CX
-	DECQ groups+56(FP)
+	ADDQ $0x04, AX
+	MOVQ k+48(FP), DI
+	ANDQ $-16, DI
+	SHLQ $0x01, DI
+	SUBQ DI, CX
+	ADDQ wStride+40(FP), CX
+	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
 // func dots4x4BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512F, BMI2, MMX+
+// Requires: AVX, AVX512F, BMI2
 TEXT ·dots4x4BF16AVX512(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
+	MOVQ  y+0(FP), AX
+	MOVQ  w+16(FP), CX
+	MOVQ  groups+56(FP), DX
+	MOVQ  wStride+40(FP), BX
+	IMULQ DX, BX
+	LEAQ  (BX)(BX*2), SI
 
 group:
-	MOVQ   x+8(FP), SI
-	MOVQ   xStride+32(FP), DI
-	LEAQ   (DI)(DI*2), R8
-	MOVQ   k+48(FP), R9
-	SHRQ   $0x04, R9
+	MOVQ   x+8(FP), DI
+	MOVQ   xStride+32(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   k+48(FP), R10
+	SHRQ   $0x04, R10
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -3201,77 +3718,73 @@ group:
 	VPXORD Z13, Z13, Z13
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
-	LEAQ   (CX)(DX*4), R10
-	TESTQ  R9, R9
+	TESTQ  R10, R10
 	JZ     tail
 
 step:
-	VMOVUPS     (SI), Z16
-	VMOVUPS     (SI)(DI*1), Z17
-	VMOVUPS     (SI)(DI*2), Z18
-	VMOVUPS     (SI)(R8*1), Z19
+	VMOVUPS     (DI), Z16
+	VMOVUPS     (DI)(R8*1), Z17
+	VMOVUPS     (DI)(R8*2), Z18
+	VMOVUPS     (DI)(R9*1), Z19
 	VPMOVZXWD   (CX), Z20
 	VPSLLD      $0x10, Z20, Z20
 	VFMADD231PS Z16, Z20, Z0
 	VFMADD231PS Z17, Z20, Z1
 	VFMADD231PS Z18, Z20, Z2
 	VFMADD231PS Z19, Z20, Z3
-	VPMOVZXWD   (CX)(DX*1), Z20
+	VPMOVZXWD   (CX)(BX*1), Z20
 	VPSLLD      $0x10, Z20, Z20
 	VFMADD231PS Z16, Z20, Z4
 	VFMADD231PS Z17, Z20, Z5
 	VFMADD231PS Z18, Z20, Z6
 	VFMADD231PS Z19, Z20, Z7
-	VPMOVZXWD   (CX)(DX*2), Z20
+	VPMOVZXWD   (CX)(BX*2), Z20
 	VPSLLD      $0x10, Z20, Z20
 	VFMADD231PS Z16, Z20, Z8
 	VFMADD231PS Z17, Z20, Z9
 	VFMADD231PS Z18, Z20, Z10
 	VFMADD231PS Z19, Z20, Z11
-	VPMOVZXWD   (CX)(BX*1), Z20
+	VPMOVZXWD   (CX)(SI*1), Z20
 	VPSLLD      $0x10, Z20, Z20
 	VFMADD231PS Z16, Z20, Z12
 	VFMADD231PS Z17, Z20, Z13
 	VFMADD231PS Z18, Z20, Z14
 	VFMADD231PS Z19, Z20, Z15
-	PREFETCHT1  (R10)
-	PREFETCHT1  64(R10)
-	ADDQ        $0x00000080, R10
-	ADDQ        $0x00000040, SI
+	ADDQ        $0x00000040, DI
 	ADDQ        $0x00000020, CX
-	DECQ        R9
+	DECQ        R10
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R9
-	ANDQ        $0x0000000f, R9
+	MOVQ        k+48(FP), R10
+	ANDQ        $0x0000000f, R10
 	JZ          reduce
-	MOVL        $-1, R10
-	BZHIL       R9, R10, R10
-	KMOVW       R10, K1
-	VMOVUPS.Z   (SI), K1, Z16
-	VMOVUPS.Z   (SI)(DI*1), K1, Z17
-	VMOVUPS.Z   (SI)(DI*2), K1, Z18
-	VMOVUPS.Z   (SI)(R8*1), K1, Z19
+	MOVL        $-1, R11
+	BZHIL       R10, R11, R11
+	KMOVW       R11, K1
+	VMOVUPS.Z   (DI), K1, Z16
+	VMOVUPS.Z   (DI)(R8*1), K1, Z17
+	VMOVUPS.Z   (DI)(R8*2), K1, Z18
+	VMOVUPS.Z   (DI)(R9*1), K1, Z19
 	VPMOVZXWD.Z (CX), K1, Z20
 	VPSLLD      $0x10, Z20, Z20
 	VFMADD231PS Z16, Z20, Z0
 	VFMADD231PS Z17, Z20, Z1
 	VFMADD231PS Z18, Z20, Z2
 	VFMADD231PS Z19, Z20, Z3
-	VPMOVZXWD.Z (CX)(DX*1), K1, Z20
+	VPMOVZXWD.Z (CX)(BX*1), K1, Z20
 	VPSLLD      $0x10, Z20, Z20
 	VFMADD231PS Z16, Z20, Z4
 	VFMADD231PS Z17, Z20, Z5
 	VFMADD231PS Z18, Z20, Z6
 	VFMADD231PS Z19, Z20, Z7
-	VPMOVZXWD.Z (CX)(DX*2), K1, Z20
+	VPMOVZXWD.Z (CX)(BX*2), K1, Z20
 	VPSLLD      $0x10, Z20, Z20
 	VFMADD231PS Z16, Z20, Z8
 	VFMADD231PS Z17, Z20, Z9
 	VFMADD231PS Z18, Z20, Z10
 	VFMADD231PS Z19, Z20, Z11
-	VPMOVZXWD.Z (CX)(BX*1), K1, Z20
+	VPMOVZXWD.Z (CX)(SI*1), K1, Z20
 	VPSLLD      $0x10, Z20, Z20
 	VFMADD231PS Z16, Z20, Z12
 	VFMADD231PS Z17, Z20, Z13
@@ -3324,63 +3837,135 @@ reduce:
 	VUNPCKLPD     Z17, Z16, Z18
 	VUNPCKHPD     Z17, Z16, Z16
 	VADDPS        Z16, Z18, Z18
-	MOVQ          yStride+24(FP), SI
-	LEAQ          (SI)(SI*2), DI
+	MOVQ          groups+56(FP), DI
+	SHLQ          $0x02, DI
 	MOVB          add+64(FP), R8
 	TESTB         R8, R8
 	JZ            set
+	MOVQ          AX, R8
+	MOVQ          yStride+24(FP), R9
+	LEAQ          (DI)(DI*1), R10
+	ADDQ          R10, R10
 	VMOVAPS       X18, X16
-	VADDPS        (AX), X16, X16
-	VMOVUPS       X16, (AX)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X17
+	VINSERTPS     $0x10, (R10)(DI*1), X17, X17
+	VINSERTPS     $0x20, (R10)(DI*2), X17, X17
+	VINSERTPS     $0x30, (R10)(R11*1), X17, X17
+	VADDPS        X17, X16, X16
+	VMOVSS        X16, (R10)
+	VEXTRACTPS    $0x01, X16, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X16, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X16, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x01, Z18, X16
-	VADDPS        (AX)(SI*1), X16, X16
-	VMOVUPS       X16, (AX)(SI*1)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X17
+	VINSERTPS     $0x10, (R10)(DI*1), X17, X17
+	VINSERTPS     $0x20, (R10)(DI*2), X17, X17
+	VINSERTPS     $0x30, (R10)(R11*1), X17, X17
+	VADDPS        X17, X16, X16
+	VMOVSS        X16, (R10)
+	VEXTRACTPS    $0x01, X16, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X16, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X16, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x02, Z18, X16
-	VADDPS        (AX)(SI*2), X16, X16
-	VMOVUPS       X16, (AX)(SI*2)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X17
+	VINSERTPS     $0x10, (R10)(DI*1), X17, X17
+	VINSERTPS     $0x20, (R10)(DI*2), X17, X17
+	VINSERTPS     $0x30, (R10)(R11*1), X17, X17
+	VADDPS        X17, X16, X16
+	VMOVSS        X16, (R10)
+	VEXTRACTPS    $0x01, X16, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X16, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X16, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x03, Z18, X16
-	VADDPS        (AX)(DI*1), X16, X16
-	VMOVUPS       X16, (AX)(DI*1)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X17
+	VINSERTPS     $0x10, (R10)(DI*1), X17, X17
+	VINSERTPS     $0x20, (R10)(DI*2), X17, X17
+	VINSERTPS     $0x30, (R10)(R11*1), X17, X17
+	VADDPS        X17, X16, X16
+	VMOVSS        X16, (R10)
+	VEXTRACTPS    $0x01, X16, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X16, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X16, (R10)(R11*1)
+	ADDQ          R9, R8
 	JMP           next
 
 set:
+	MOVQ          AX, R8
+	MOVQ          yStride+24(FP), R9
+	LEAQ          (DI)(DI*1), R10
+	ADDQ          R10, R10
 	VMOVAPS       X18, X16
-	VMOVUPS       X16, (AX)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X16, (R10)
+	VEXTRACTPS    $0x01, X16, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X16, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X16, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x01, Z18, X16
-	VMOVUPS       X16, (AX)(SI*1)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X16, (R10)
+	VEXTRACTPS    $0x01, X16, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X16, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X16, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x02, Z18, X16
-	VMOVUPS       X16, (AX)(SI*2)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X16, (R10)
+	VEXTRACTPS    $0x01, X16, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X16, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X16, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x03, Z18, X16
-	VMOVUPS       X16, (AX)(DI*1)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X16, (R10)
+	VEXTRACTPS    $0x01, X16, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X16, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X16, (R10)(R11*1)
+	ADDQ          R9, R8
 
 next:
-	ADDQ $0x00000010, AX
-	MOVQ k+48(FP), SI
-	ANDQ $-16, SI
-	MOVQ wStride+40(FP), DI
-	SHLQ $0x02, DI
-	ADDQ DI, CX
-	SHLQ $0x01, SI
-	SUBQ SI, CX
-	DECQ groups+56(FP)
+	ADDQ $0x04, AX
+	MOVQ k+48(FP), DI
+	ANDQ $-16, DI
+	SHLQ $0x01, DI
+	SUBQ DI, CX
+	ADDQ wStride+40(FP), CX
+	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
 // func dots4x5BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512F, BMI2, MMX+
+// Requires: AVX, AVX512F, BMI2
 TEXT ·dots4x5BF16AVX512(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
+	MOVQ  y+0(FP), AX
+	MOVQ  w+16(FP), CX
+	MOVQ  groups+56(FP), DX
+	MOVQ  wStride+40(FP), BX
+	IMULQ DX, BX
+	LEAQ  (BX)(BX*2), SI
 
 group:
-	MOVQ   x+8(FP), SI
-	MOVQ   xStride+32(FP), DI
-	LEAQ   (DI)(DI*2), R8
-	MOVQ   k+48(FP), R9
-	SHRQ   $0x04, R9
+	MOVQ   x+8(FP), DI
+	MOVQ   xStride+32(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   k+48(FP), R10
+	SHRQ   $0x04, R10
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -3401,16 +3986,15 @@ group:
 	VPXORD Z17, Z17, Z17
 	VPXORD Z18, Z18, Z18
 	VPXORD Z19, Z19, Z19
-	LEAQ   (CX)(DX*4), R10
-	TESTQ  R9, R9
+	TESTQ  R10, R10
 	JZ     tail
 
 step:
-	VMOVUPS     (SI), Z20
-	VMOVUPS     (SI)(DI*1), Z21
-	VMOVUPS     (SI)(DI*2), Z22
-	VMOVUPS     (SI)(R8*1), Z23
-	VMOVUPS     (SI)(DI*4), Z24
+	VMOVUPS     (DI), Z20
+	VMOVUPS     (DI)(R8*1), Z21
+	VMOVUPS     (DI)(R8*2), Z22
+	VMOVUPS     (DI)(R9*1), Z23
+	VMOVUPS     (DI)(R8*4), Z24
 	VPMOVZXWD   (CX), Z25
 	VPSLLD      $0x10, Z25, Z25
 	VFMADD231PS Z20, Z25, Z0
@@ -3418,47 +4002,44 @@ step:
 	VFMADD231PS Z22, Z25, Z2
 	VFMADD231PS Z23, Z25, Z3
 	VFMADD231PS Z24, Z25, Z4
-	VPMOVZXWD   (CX)(DX*1), Z25
+	VPMOVZXWD   (CX)(BX*1), Z25
 	VPSLLD      $0x10, Z25, Z25
 	VFMADD231PS Z20, Z25, Z5
 	VFMADD231PS Z21, Z25, Z6
 	VFMADD231PS Z22, Z25, Z7
 	VFMADD231PS Z23, Z25, Z8
 	VFMADD231PS Z24, Z25, Z9
-	VPMOVZXWD   (CX)(DX*2), Z25
+	VPMOVZXWD   (CX)(BX*2), Z25
 	VPSLLD      $0x10, Z25, Z25
 	VFMADD231PS Z20, Z25, Z10
 	VFMADD231PS Z21, Z25, Z11
 	VFMADD231PS Z22, Z25, Z12
 	VFMADD231PS Z23, Z25, Z13
 	VFMADD231PS Z24, Z25, Z14
-	VPMOVZXWD   (CX)(BX*1), Z25
+	VPMOVZXWD   (CX)(SI*1), Z25
 	VPSLLD      $0x10, Z25, Z25
 	VFMADD231PS Z20, Z25, Z15
 	VFMADD231PS Z21, Z25, Z16
 	VFMADD231PS Z22, Z25, Z17
 	VFMADD231PS Z23, Z25, Z18
 	VFMADD231PS Z24, Z25, Z19
-	PREFETCHT1  (R10)
-	PREFETCHT1  64(R10)
-	ADDQ        $0x00000080, R10
-	ADDQ        $0x00000040, SI
+	ADDQ        $0x00000040, DI
 	ADDQ        $0x00000020, CX
-	DECQ        R9
+	DECQ        R10
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R9
-	ANDQ        $0x0000000f, R9
+	MOVQ        k+48(FP), R10
+	ANDQ        $0x0000000f, R10
 	JZ          reduce
-	MOVL        $-1, R10
-	BZHIL       R9, R10, R10
-	KMOVW       R10, K1
-	VMOVUPS.Z   (SI), K1, Z20
-	VMOVUPS.Z   (SI)(DI*1), K1, Z21
-	VMOVUPS.Z   (SI)(DI*2), K1, Z22
-	VMOVUPS.Z   (SI)(R8*1), K1, Z23
-	VMOVUPS.Z   (SI)(DI*4), K1, Z24
+	MOVL        $-1, R11
+	BZHIL       R10, R11, R11
+	KMOVW       R11, K1
+	VMOVUPS.Z   (DI), K1, Z20
+	VMOVUPS.Z   (DI)(R8*1), K1, Z21
+	VMOVUPS.Z   (DI)(R8*2), K1, Z22
+	VMOVUPS.Z   (DI)(R9*1), K1, Z23
+	VMOVUPS.Z   (DI)(R8*4), K1, Z24
 	VPMOVZXWD.Z (CX), K1, Z25
 	VPSLLD      $0x10, Z25, Z25
 	VFMADD231PS Z20, Z25, Z0
@@ -3466,21 +4047,21 @@ tail:
 	VFMADD231PS Z22, Z25, Z2
 	VFMADD231PS Z23, Z25, Z3
 	VFMADD231PS Z24, Z25, Z4
-	VPMOVZXWD.Z (CX)(DX*1), K1, Z25
+	VPMOVZXWD.Z (CX)(BX*1), K1, Z25
 	VPSLLD      $0x10, Z25, Z25
 	VFMADD231PS Z20, Z25, Z5
 	VFMADD231PS Z21, Z25, Z6
 	VFMADD231PS Z22, Z25, Z7
 	VFMADD231PS Z23, Z25, Z8
 	VFMADD231PS Z24, Z25, Z9
-	VPMOVZXWD.Z (CX)(DX*2), K1, Z25
+	VPMOVZXWD.Z (CX)(BX*2), K1, Z25
 	VPSLLD      $0x10, Z25, Z25
 	VFMADD231PS Z20, Z25, Z10
 	VFMADD231PS Z21, Z25, Z11
 	VFMADD231PS Z22, Z25, Z12
 	VFMADD231PS Z23, Z25, Z13
 	VFMADD231PS Z24, Z25, Z14
-	VPMOVZXWD.Z (CX)(BX*1), K1, Z25
+	VPMOVZXWD.Z (CX)(SI*1), K1, Z25
 	VPSLLD      $0x10, Z25, Z25
 	VFMADD231PS Z20, Z25, Z15
 	VFMADD231PS Z21, Z25, Z16
@@ -3567,69 +4148,157 @@ reduce:
 	VUNPCKLPD     Z21, Z20, Z23
 	VUNPCKHPD     Z21, Z20, Z20
 	VADDPS        Z20, Z23, Z23
-	MOVQ          yStride+24(FP), SI
-	LEAQ          (SI)(SI*2), DI
+	MOVQ          groups+56(FP), DI
+	SHLQ          $0x02, DI
 	MOVB          add+64(FP), R8
 	TESTB         R8, R8
 	JZ            set
+	MOVQ          AX, R8
+	MOVQ          yStride+24(FP), R9
+	LEAQ          (DI)(DI*1), R10
+	ADDQ          R10, R10
 	VMOVAPS       X22, X20
-	VADDPS        (AX), X20, X20
-	VMOVUPS       X20, (AX)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X21
+	VINSERTPS     $0x10, (R10)(DI*1), X21, X21
+	VINSERTPS     $0x20, (R10)(DI*2), X21, X21
+	VINSERTPS     $0x30, (R10)(R11*1), X21, X21
+	VADDPS        X21, X20, X20
+	VMOVSS        X20, (R10)
+	VEXTRACTPS    $0x01, X20, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X20, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X20, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x01, Z22, X20
-	VADDPS        (AX)(SI*1), X20, X20
-	VMOVUPS       X20, (AX)(SI*1)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X21
+	VINSERTPS     $0x10, (R10)(DI*1), X21, X21
+	VINSERTPS     $0x20, (R10)(DI*2), X21, X21
+	VINSERTPS     $0x30, (R10)(R11*1), X21, X21
+	VADDPS        X21, X20, X20
+	VMOVSS        X20, (R10)
+	VEXTRACTPS    $0x01, X20, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X20, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X20, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x02, Z22, X20
-	VADDPS        (AX)(SI*2), X20, X20
-	VMOVUPS       X20, (AX)(SI*2)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X21
+	VINSERTPS     $0x10, (R10)(DI*1), X21, X21
+	VINSERTPS     $0x20, (R10)(DI*2), X21, X21
+	VINSERTPS     $0x30, (R10)(R11*1), X21, X21
+	VADDPS        X21, X20, X20
+	VMOVSS        X20, (R10)
+	VEXTRACTPS    $0x01, X20, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X20, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X20, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x03, Z22, X20
-	VADDPS        (AX)(DI*1), X20, X20
-	VMOVUPS       X20, (AX)(DI*1)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X21
+	VINSERTPS     $0x10, (R10)(DI*1), X21, X21
+	VINSERTPS     $0x20, (R10)(DI*2), X21, X21
+	VINSERTPS     $0x30, (R10)(R11*1), X21, X21
+	VADDPS        X21, X20, X20
+	VMOVSS        X20, (R10)
+	VEXTRACTPS    $0x01, X20, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X20, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X20, (R10)(R11*1)
+	ADDQ          R9, R8
 	VMOVAPS       X23, X20
-	VADDPS        (AX)(SI*4), X20, X20
-	VMOVUPS       X20, (AX)(SI*4)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X21
+	VINSERTPS     $0x10, (R10)(DI*1), X21, X21
+	VINSERTPS     $0x20, (R10)(DI*2), X21, X21
+	VINSERTPS     $0x30, (R10)(R11*1), X21, X21
+	VADDPS        X21, X20, X20
+	VMOVSS        X20, (R10)
+	VEXTRACTPS    $0x01, X20, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X20, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X20, (R10)(R11*1)
+	ADDQ          R9, R8
 	JMP           next
 
 set:
+	MOVQ          AX, R8
+	MOVQ          yStride+24(FP), R9
+	LEAQ          (DI)(DI*1), R10
+	ADDQ          R10, R10
 	VMOVAPS       X22, X20
-	VMOVUPS       X20, (AX)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X20, (R10)
+	VEXTRACTPS    $0x01, X20, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X20, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X20, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x01, Z22, X20
-	VMOVUPS       X20, (AX)(SI*1)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X20, (R10)
+	VEXTRACTPS    $0x01, X20, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X20, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X20, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x02, Z22, X20
-	VMOVUPS       X20, (AX)(SI*2)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X20, (R10)
+	VEXTRACTPS    $0x01, X20, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X20, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X20, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x03, Z22, X20
-	VMOVUPS       X20, (AX)(DI*1)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X20, (R10)
+	VEXTRACTPS    $0x01, X20, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X20, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X20, (R10)(R11*1)
+	ADDQ          R9, R8
 	VMOVAPS       X23, X20
-	VMOVUPS       X20, (AX)(SI*4)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X20, (R10)
+	VEXTRACTPS    $0x01, X20, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X20, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X20, (R10)(R11*1)
+	ADDQ          R9, R8
 
 next:
-	ADDQ $0x00000010, AX
-	MOVQ k+48(FP), SI
-	ANDQ $-16, SI
-	MOVQ wStride+40(FP), DI
-	SHLQ $0x02, DI
-	ADDQ DI, CX
-	SHLQ $0x01, SI
-	SUBQ SI, CX
-	DECQ groups+56(FP)
+	ADDQ $0x04, AX
+	MOVQ k+48(FP), DI
+	ANDQ $-16, DI
+	SHLQ $0x01, DI
+	SUBQ DI, CX
+	ADDQ wStride+40(FP), CX
+	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
 // func dots4x6BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512F, BMI2, MMX+
+// Requires: AVX, AVX512F, BMI2
 TEXT ·dots4x6BF16AVX512(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
+	MOVQ  y+0(FP), AX
+	MOVQ  w+16(FP), CX
+	MOVQ  groups+56(FP), DX
+	MOVQ  wStride+40(FP), BX
+	IMULQ DX, BX
+	LEAQ  (BX)(BX*2), SI
 
 group:
-	MOVQ   x+8(FP), SI
-	MOVQ   xStride+32(FP), DI
-	LEAQ   (DI)(DI*2), R8
-	LEAQ   (R8)(DI*2), R9
-	MOVQ   k+48(FP), R10
-	SHRQ   $0x04, R10
+	MOVQ   x+8(FP), DI
+	MOVQ   xStride+32(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	LEAQ   (R9)(R8*2), R10
+	MOVQ   k+48(FP), R11
+	SHRQ   $0x04, R11
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -3654,17 +4323,16 @@ group:
 	VPXORD Z21, Z21, Z21
 	VPXORD Z22, Z22, Z22
 	VPXORD Z23, Z23, Z23
-	LEAQ   (CX)(DX*4), R11
-	TESTQ  R10, R10
+	TESTQ  R11, R11
 	JZ     tail
 
 step:
-	VMOVUPS     (SI), Z24
-	VMOVUPS     (SI)(DI*1), Z25
-	VMOVUPS     (SI)(DI*2), Z26
-	VMOVUPS     (SI)(R8*1), Z27
-	VMOVUPS     (SI)(DI*4), Z28
-	VMOVUPS     (SI)(R9*1), Z29
+	VMOVUPS     (DI), Z24
+	VMOVUPS     (DI)(R8*1), Z25
+	VMOVUPS     (DI)(R8*2), Z26
+	VMOVUPS     (DI)(R9*1), Z27
+	VMOVUPS     (DI)(R8*4), Z28
+	VMOVUPS     (DI)(R10*1), Z29
 	VPMOVZXWD   (CX), Z30
 	VPSLLD      $0x10, Z30, Z30
 	VFMADD231PS Z24, Z30, Z0
@@ -3673,7 +4341,7 @@ step:
 	VFMADD231PS Z27, Z30, Z3
 	VFMADD231PS Z28, Z30, Z4
 	VFMADD231PS Z29, Z30, Z5
-	VPMOVZXWD   (CX)(DX*1), Z30
+	VPMOVZXWD   (CX)(BX*1), Z30
 	VPSLLD      $0x10, Z30, Z30
 	VFMADD231PS Z24, Z30, Z6
 	VFMADD231PS Z25, Z30, Z7
@@ -3681,7 +4349,7 @@ step:
 	VFMADD231PS Z27, Z30, Z9
 	VFMADD231PS Z28, Z30, Z10
 	VFMADD231PS Z29, Z30, Z11
-	VPMOVZXWD   (CX)(DX*2), Z30
+	VPMOVZXWD   (CX)(BX*2), Z30
 	VPSLLD      $0x10, Z30, Z30
 	VFMADD231PS Z24, Z30, Z12
 	VFMADD231PS Z25, Z30, Z13
@@ -3689,7 +4357,7 @@ step:
 	VFMADD231PS Z27, Z30, Z15
 	VFMADD231PS Z28, Z30, Z16
 	VFMADD231PS Z29, Z30, Z17
-	VPMOVZXWD   (CX)(BX*1), Z30
+	VPMOVZXWD   (CX)(SI*1), Z30
 	VPSLLD      $0x10, Z30, Z30
 	VFMADD231PS Z24, Z30, Z18
 	VFMADD231PS Z25, Z30, Z19
@@ -3697,27 +4365,24 @@ step:
 	VFMADD231PS Z27, Z30, Z21
 	VFMADD231PS Z28, Z30, Z22
 	VFMADD231PS Z29, Z30, Z23
-	PREFETCHT1  (R11)
-	PREFETCHT1  64(R11)
-	ADDQ        $0x00000080, R11
-	ADDQ        $0x00000040, SI
+	ADDQ        $0x00000040, DI
 	ADDQ        $0x00000020, CX
-	DECQ        R10
+	DECQ        R11
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R10
-	ANDQ        $0x0000000f, R10
+	MOVQ        k+48(FP), R11
+	ANDQ        $0x0000000f, R11
 	JZ          reduce
-	MOVL        $-1, R11
-	BZHIL       R10, R11, R11
-	KMOVW       R11, K1
-	VMOVUPS.Z   (SI), K1, Z24
-	VMOVUPS.Z   (SI)(DI*1), K1, Z25
-	VMOVUPS.Z   (SI)(DI*2), K1, Z26
-	VMOVUPS.Z   (SI)(R8*1), K1, Z27
-	VMOVUPS.Z   (SI)(DI*4), K1, Z28
-	VMOVUPS.Z   (SI)(R9*1), K1, Z29
+	MOVL        $-1, R12
+	BZHIL       R11, R12, R12
+	KMOVW       R12, K1
+	VMOVUPS.Z   (DI), K1, Z24
+	VMOVUPS.Z   (DI)(R8*1), K1, Z25
+	VMOVUPS.Z   (DI)(R8*2), K1, Z26
+	VMOVUPS.Z   (DI)(R9*1), K1, Z27
+	VMOVUPS.Z   (DI)(R8*4), K1, Z28
+	VMOVUPS.Z   (DI)(R10*1), K1, Z29
 	VPMOVZXWD.Z (CX), K1, Z30
 	VPSLLD      $0x10, Z30, Z30
 	VFMADD231PS Z24, Z30, Z0
@@ -3726,7 +4391,7 @@ tail:
 	VFMADD231PS Z27, Z30, Z3
 	VFMADD231PS Z28, Z30, Z4
 	VFMADD231PS Z29, Z30, Z5
-	VPMOVZXWD.Z (CX)(DX*1), K1, Z30
+	VPMOVZXWD.Z (CX)(BX*1), K1, Z30
 	VPSLLD      $0x10, Z30, Z30
 	VFMADD231PS Z24, Z30, Z6
 	VFMADD231PS Z25, Z30, Z7
@@ -3734,7 +4399,7 @@ tail:
 	VFMADD231PS Z27, Z30, Z9
 	VFMADD231PS Z28, Z30, Z10
 	VFMADD231PS Z29, Z30, Z11
-	VPMOVZXWD.Z (CX)(DX*2), K1, Z30
+	VPMOVZXWD.Z (CX)(BX*2), K1, Z30
 	VPSLLD      $0x10, Z30, Z30
 	VFMADD231PS Z24, Z30, Z12
 	VFMADD231PS Z25, Z30, Z13
@@ -3742,7 +4407,7 @@ tail:
 	VFMADD231PS Z27, Z30, Z15
 	VFMADD231PS Z28, Z30, Z16
 	VFMADD231PS Z29, Z30, Z17
-	VPMOVZXWD.Z (CX)(BX*1), K1, Z30
+	VPMOVZXWD.Z (CX)(SI*1), K1, Z30
 	VPSLLD      $0x10, Z30, Z30
 	VFMADD231PS Z24, Z30, Z18
 	VFMADD231PS Z25, Z30, Z19
@@ -3830,229 +4495,178 @@ reduce:
 	VUNPCKLPD     Z25, Z24, Z27
 	VUNPCKHPD     Z25, Z24, Z24
 	VADDPS        Z24, Z27, Z27
-	MOVQ          yStride+24(FP), SI
-	LEAQ          (SI)(SI*2), DI
-	LEAQ          (DI)(SI*2), R8
-	MOVB          add+64(FP), R9
-	TESTB         R9, R9
-	JZ            set
-	VMOVAPS       X26, X24
-	VADDPS        (AX), X24, X24
-	VMOVUPS       X24, (AX)
-	VEXTRACTF32X4 $0x01, Z26, X24
-	VADDPS        (AX)(SI*1), X24, X24
-	VMOVUPS       X24, (AX)(SI*1)
-	VEXTRACTF32X4 $0x02, Z26, X24
-	VADDPS        (AX)(SI*2), X24, X24
-	VMOVUPS       X24, (AX)(SI*2)
-	VEXTRACTF32X4 $0x03, Z26, X24
-	VADDPS        (AX)(DI*1), X24, X24
-	VMOVUPS       X24, (AX)(DI*1)
-	VMOVAPS       X27, X24
-	VADDPS        (AX)(SI*4), X24, X24
-	VMOVUPS       X24, (AX)(SI*4)
-	VEXTRACTF32X4 $0x01, Z27, X24
-	VADDPS        (AX)(R8*1), X24, X24
-	VMOVUPS       X24, (AX)(R8*1)
-	JMP           next
-
-set:
-	VMOVAPS       X26, X24
-	VMOVUPS       X24, (AX)
-	VEXTRACTF32X4 $0x01, Z26, X24
-	VMOVUPS       X24, (AX)(SI*1)
-	VEXTRACTF32X4 $0x02, Z26, X24
-	VMOVUPS       X24, (AX)(SI*2)
-	VEXTRACTF32X4 $0x03, Z26, X24
-	VMOVUPS       X24, (AX)(DI*1)
-	VMOVAPS       X27, X24
-	VMOVUPS       X24, (AX)(SI*4)
-	VEXTRACTF32X4 $0x01, Z27, X24
-	VMOVUPS       X24, (AX)(R8*1)
-
-next:
-	ADDQ $0x00000010, AX
-	MOVQ k+48(FP), SI
-	ANDQ $-16, SI
-	MOVQ wStride+40(FP), DI
-	SHLQ $0x02, DI
-	ADDQ DI, CX
-	SHLQ $0x01, SI
-	SUBQ SI, CX
-	DECQ groups+56(FP)
-	JNZ  group
-	VZEROUPPER
-	RET
-
-// func dots8x1F16AVX512Near(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, MMX+
-TEXT ·dots8x1F16AVX512Near(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
-	LEAQ (BX)(DX*2), SI
-	LEAQ (SI)(DX*2), DI
-
-group:
-	MOVQ   x+8(FP), R8
-	MOVQ   xStride+32(FP), R9
-	MOVQ   k+48(FP), R9
-	SHRQ   $0x04, R9
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	LEAQ   (CX)(DX*8), R10
-	TESTQ  R9, R9
-	JZ     tail
-
-step:
-	VMOVUPS     (R8), Z8
-	VCVTPH2PS   (CX), Z9
-	VFMADD231PS Z8, Z9, Z0
-	VCVTPH2PS   (CX)(DX*1), Z9
-	VFMADD231PS Z8, Z9, Z1
-	VCVTPH2PS   (CX)(DX*2), Z9
-	VFMADD231PS Z8, Z9, Z2
-	VCVTPH2PS   (CX)(BX*1), Z9
-	VFMADD231PS Z8, Z9, Z3
-	VCVTPH2PS   (CX)(DX*4), Z9
-	VFMADD231PS Z8, Z9, Z4
-	VCVTPH2PS   (CX)(SI*1), Z9
-	VFMADD231PS Z8, Z9, Z5
-	VCVTPH2PS   (CX)(BX*2), Z9
-	VFMADD231PS Z8, Z9, Z6
-	VCVTPH2PS   (CX)(DI*1), Z9
-	VFMADD231PS Z8, Z9, Z7
-	PREFETCHT0  (R10)
-	PREFETCHT0  64(R10)
-	PREFETCHT0  128(R10)
-	PREFETCHT0  192(R10)
-	ADDQ        $0x00000100, R10
-	ADDQ        $0x00000040, R8
-	ADDQ        $0x00000020, CX
-	DECQ        R9
-	JNZ         step
-
-tail:
-	MOVQ        k+48(FP), R9
-	ANDQ        $0x0000000f, R9
-	JZ          reduce
-	MOVL        $-1, R10
-	BZHIL       R9, R10, R10
-	KMOVW       R10, K1
-	VMOVUPS.Z   (R8), K1, Z8
-	VMOVDQU16.Z (CX), K1, Y9
-	VCVTPH2PS   Y9, Z9
-	VFMADD231PS Z8, Z9, Z0
-	VMOVDQU16.Z (CX)(DX*1), K1, Y9
-	VCVTPH2PS   Y9, Z9
-	VFMADD231PS Z8, Z9, Z1
-	VMOVDQU16.Z (CX)(DX*2), K1, Y9
-	VCVTPH2PS   Y9, Z9
-	VFMADD231PS Z8, Z9, Z2
-	VMOVDQU16.Z (CX)(BX*1), K1, Y9
-	VCVTPH2PS   Y9, Z9
-	VFMADD231PS Z8, Z9, Z3
-	VMOVDQU16.Z (CX)(DX*4), K1, Y9
-	VCVTPH2PS   Y9, Z9
-	VFMADD231PS Z8, Z9, Z4
-	VMOVDQU16.Z (CX)(SI*1), K1, Y9
-	VCVTPH2PS   Y9, Z9
-	VFMADD231PS Z8, Z9, Z5
-	VMOVDQU16.Z (CX)(BX*2), K1, Y9
-	VCVTPH2PS   Y9, Z9
-	VFMADD231PS Z8, Z9, Z6
-	VMOVDQU16.Z (CX)(DI*1), K1, Y9
-	VCVTPH2PS   Y9, Z9
-	VFMADD231PS Z8, Z9, Z7
-
-reduce:
-	VSHUFF64X2    $0x44, Z4, Z0, Z8
-	VSHUFF64X2    $0xee, Z4, Z0, Z9
-	VADDPS        Z9, Z8, Z8
-	VSHUFF64X2    $0x88, Z8, Z8, Z9
-	VSHUFF64X2    $0xdd, Z8, Z8, Z8
-	VADDPS        Z8, Z9, Z9
-	VSHUFF64X2    $0x44, Z5, Z1, Z8
-	VSHUFF64X2    $0xee, Z5, Z1, Z10
-	VADDPS        Z10, Z8, Z8
-	VSHUFF64X2    $0x88, Z8, Z8, Z10
-	VSHUFF64X2    $0xdd, Z8, Z8, Z8
-	VADDPS        Z8, Z10, Z10
-	VSHUFF64X2    $0x44, Z6, Z2, Z8
-	VSHUFF64X2    $0xee, Z6, Z2, Z11
-	VADDPS        Z11, Z8, Z8
-	VSHUFF64X2    $0x88, Z8, Z8, Z11
-	VSHUFF64X2    $0xdd, Z8, Z8, Z8
-	VADDPS        Z8, Z11, Z11
-	VSHUFF64X2    $0x44, Z7, Z3, Z8
-	VSHUFF64X2    $0xee, Z7, Z3, Z12
-	VADDPS        Z12, Z8, Z8
-	VSHUFF64X2    $0x88, Z8, Z8, Z12
-	VSHUFF64X2    $0xdd, Z8, Z8, Z8
-	VADDPS        Z8, Z12, Z12
-	VUNPCKLPS     Z10, Z9, Z8
-	VUNPCKHPS     Z10, Z9, Z9
-	VADDPS        Z9, Z8, Z8
-	VUNPCKLPS     Z12, Z11, Z9
-	VUNPCKHPS     Z12, Z11, Z10
-	VADDPS        Z10, Z9, Z9
-	VUNPCKLPD     Z9, Z8, Z10
-	VUNPCKHPD     Z9, Z8, Z8
-	VADDPS        Z8, Z10, Z10
-	MOVQ          yStride+24(FP), R8
+	MOVQ          groups+56(FP), DI
+	SHLQ          $0x02, DI
 	MOVB          add+64(FP), R8
 	TESTB         R8, R8
 	JZ            set
-	VMOVAPS       X10, X8
-	VADDPS        (AX), X8, X8
-	VMOVUPS       X8, (AX)
-	VEXTRACTF32X4 $0x01, Z10, X8
-	VADDPS        16(AX), X8, X8
-	VMOVUPS       X8, 16(AX)
+	MOVQ          AX, R8
+	MOVQ          yStride+24(FP), R9
+	LEAQ          (DI)(DI*1), R10
+	ADDQ          R10, R10
+	VMOVAPS       X26, X24
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X25
+	VINSERTPS     $0x10, (R10)(DI*1), X25, X25
+	VINSERTPS     $0x20, (R10)(DI*2), X25, X25
+	VINSERTPS     $0x30, (R10)(R11*1), X25, X25
+	VADDPS        X25, X24, X24
+	VMOVSS        X24, (R10)
+	VEXTRACTPS    $0x01, X24, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X24, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X24, (R10)(R11*1)
+	ADDQ          R9, R8
+	VEXTRACTF32X4 $0x01, Z26, X24
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X25
+	VINSERTPS     $0x10, (R10)(DI*1), X25, X25
+	VINSERTPS     $0x20, (R10)(DI*2), X25, X25
+	VINSERTPS     $0x30, (R10)(R11*1), X25, X25
+	VADDPS        X25, X24, X24
+	VMOVSS        X24, (R10)
+	VEXTRACTPS    $0x01, X24, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X24, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X24, (R10)(R11*1)
+	ADDQ          R9, R8
+	VEXTRACTF32X4 $0x02, Z26, X24
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X25
+	VINSERTPS     $0x10, (R10)(DI*1), X25, X25
+	VINSERTPS     $0x20, (R10)(DI*2), X25, X25
+	VINSERTPS     $0x30, (R10)(R11*1), X25, X25
+	VADDPS        X25, X24, X24
+	VMOVSS        X24, (R10)
+	VEXTRACTPS    $0x01, X24, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X24, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X24, (R10)(R11*1)
+	ADDQ          R9, R8
+	VEXTRACTF32X4 $0x03, Z26, X24
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X25
+	VINSERTPS     $0x10, (R10)(DI*1), X25, X25
+	VINSERTPS     $0x20, (R10)(DI*2), X25, X25
+	VINSERTPS     $0x30, (R10)(R11*1), X25, X25
+	VADDPS        X25, X24, X24
+	VMOVSS        X24, (R10)
+	VEXTRACTPS    $0x01, X24, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X24, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X24, (R10)(R11*1)
+	ADDQ          R9, R8
+	VMOVAPS       X27, X24
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X25
+	VINSERTPS     $0x10, (R10)(DI*1), X25, X25
+	VINSERTPS     $0x20, (R10)(DI*2), X25, X25
+	VINSERTPS     $0x30, (R10)(R11*1), X25, X25
+	VADDPS        X25, X24, X24
+	VMOVSS        X24, (R10)
+	VEXTRACTPS    $0x01, X24, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X24, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X24, (R10)(R11*1)
+	ADDQ          R9, R8
+	VEXTRACTF32X4 $0x01, Z27, X24
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X25
+	VINSERTPS     $0x10, (R10)(DI*1), X25, X25
+	VINSERTPS     $0x20, (R10)(DI*2), X25, X25
+	VINSERTPS     $0x30, (R10)(R11*1), X25, X25
+	VADDPS        X25, X24, X24
+	VMOVSS        X24, (R10)
+	VEXTRACTPS    $0x01, X24, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X24, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X24, (R10)(R11*1)
+	ADDQ          R9, R8
 	JMP           next
 
 set:
-	VMOVAPS       X10, X8
-	VMOVUPS       X8, (AX)
-	VEXTRACTF32X4 $0x01, Z10, X8
-	VMOVUPS       X8, 16(AX)
+	MOVQ          AX, R8
+	MOVQ          yStride+24(FP), R9
+	LEAQ          (DI)(DI*1), R10
+	ADDQ          R10, R10
+	VMOVAPS       X26, X24
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X24, (R10)
+	VEXTRACTPS    $0x01, X24, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X24, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X24, (R10)(R11*1)
+	ADDQ          R9, R8
+	VEXTRACTF32X4 $0x01, Z26, X24
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X24, (R10)
+	VEXTRACTPS    $0x01, X24, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X24, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X24, (R10)(R11*1)
+	ADDQ          R9, R8
+	VEXTRACTF32X4 $0x02, Z26, X24
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X24, (R10)
+	VEXTRACTPS    $0x01, X24, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X24, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X24, (R10)(R11*1)
+	ADDQ          R9, R8
+	VEXTRACTF32X4 $0x03, Z26, X24
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X24, (R10)
+	VEXTRACTPS    $0x01, X24, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X24, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X24, (R10)(R11*1)
+	ADDQ          R9, R8
+	VMOVAPS       X27, X24
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X24, (R10)
+	VEXTRACTPS    $0x01, X24, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X24, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X24, (R10)(R11*1)
+	ADDQ          R9, R8
+	VEXTRACTF32X4 $0x01, Z27, X24
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X24, (R10)
+	VEXTRACTPS    $0x01, X24, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X24, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X24, (R10)(R11*1)
+	ADDQ          R9, R8
 
 next:
-	ADDQ $0x00000020, AX
-	MOVQ k+48(FP), R8
-	ANDQ $-16, R8
-	MOVQ wStride+40(FP), R9
-	SHLQ $0x03, R9
-	ADDQ R9, CX
-	SHLQ $0x01, R8
-	SUBQ R8, CX
-	DECQ groups+56(FP)
+	ADDQ $0x04, AX
+	MOVQ k+48(FP), DI
+	ANDQ $-16, DI
+	SHLQ $0x01, DI
+	SUBQ DI, CX
+	ADDQ wStride+40(FP), CX
+	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
 // func dots8x1F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, MMX+
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
 TEXT ·dots8x1F16AVX512(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
-	LEAQ (BX)(DX*2), SI
-	LEAQ (SI)(DX*2), DI
+	MOVQ  y+0(FP), AX
+	MOVQ  w+16(FP), CX
+	MOVQ  groups+56(FP), DX
+	MOVQ  wStride+40(FP), BX
+	IMULQ DX, BX
+	LEAQ  (BX)(BX*2), SI
+	LEAQ  (SI)(BX*2), DI
+	LEAQ  (DI)(BX*2), R8
 
 group:
-	MOVQ   x+8(FP), R8
-	MOVQ   xStride+32(FP), R9
-	MOVQ   k+48(FP), R9
-	SHRQ   $0x04, R9
+	MOVQ   x+8(FP), R9
+	MOVQ   xStride+32(FP), R10
+	MOVQ   k+48(FP), R10
+	SHRQ   $0x04, R10
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -4061,76 +4675,62 @@ group:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
-	LEAQ   (CX)(DX*8), R10
-	TESTQ  R9, R9
+	TESTQ  R10, R10
 	JZ     tail
 
 step:
-	VMOVUPS     (R8), Z8
+	VMOVUPS     (R9), Z8
 	VCVTPH2PS   (CX), Z9
 	VFMADD231PS Z8, Z9, Z0
-	VCVTPH2PS   (CX)(DX*1), Z9
-	VFMADD231PS Z8, Z9, Z1
-	VCVTPH2PS   (CX)(DX*2), Z9
-	VFMADD231PS Z8, Z9, Z2
 	VCVTPH2PS   (CX)(BX*1), Z9
-	VFMADD231PS Z8, Z9, Z3
-	VCVTPH2PS   (CX)(DX*4), Z9
-	VFMADD231PS Z8, Z9, Z4
-	VCVTPH2PS   (CX)(SI*1), Z9
-	VFMADD231PS Z8, Z9, Z5
+	VFMADD231PS Z8, Z9, Z1
 	VCVTPH2PS   (CX)(BX*2), Z9
-	VFMADD231PS Z8, Z9, Z6
+	VFMADD231PS Z8, Z9, Z2
+	VCVTPH2PS   (CX)(SI*1), Z9
+	VFMADD231PS Z8, Z9, Z3
+	VCVTPH2PS   (CX)(BX*4), Z9
+	VFMADD231PS Z8, Z9, Z4
 	VCVTPH2PS   (CX)(DI*1), Z9
+	VFMADD231PS Z8, Z9, Z5
+	VCVTPH2PS   (CX)(SI*2), Z9
+	VFMADD231PS Z8, Z9, Z6
+	VCVTPH2PS   (CX)(R8*1), Z9
 	VFMADD231PS Z8, Z9, Z7
-	PREFETCHT1  (R10)
-	PREFETCHT1  64(R10)
-	PREFETCHT1  128(R10)
-	PREFETCHT1  192(R10)
-	PREFETCHT0  384(CX)
-	PREFETCHT0  384(CX)(DX*1)
-	PREFETCHT0  384(CX)(DX*2)
-	PREFETCHT0  384(CX)(BX*1)
-	PREFETCHT0  384(CX)(DX*4)
-	PREFETCHT0  384(CX)(SI*1)
-	PREFETCHT0  384(CX)(BX*2)
-	PREFETCHT0  384(CX)(DI*1)
-	ADDQ        $0x00000100, R10
-	ADDQ        $0x00000040, R8
+	ADDQ        $0x00000040, R9
 	ADDQ        $0x00000020, CX
-	DECQ        R9
+	DECQ        R10
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R9
-	ANDQ        $0x0000000f, R9
+	MOVQ        k+48(FP), R10
+	ANDQ        $0x0000000f, R10
 	JZ          reduce
-	MOVL        $-1, R10
-	BZHIL       R9, R10, R10
-	KMOVW       R10, K1
-	VMOVUPS.Z   (R8), K1, Z8
+	MOVL        $-1, R11
+	BZHIL       R10, R11, R11
+	KMOVW       R11, K1
+	VMOVUPS.Z   (R9), K1, Z8
 	VMOVDQU16.Z (CX), K1, Y9
 	VCVTPH2PS   Y9, Z9
 	VFMADD231PS Z8, Z9, Z0
-	VMOVDQU16.Z (CX)(DX*1), K1, Y9
-	VCVTPH2PS   Y9, Z9
-	VFMADD231PS Z8, Z9, Z1
-	VMOVDQU16.Z (CX)(DX*2), K1, Y9
-	VCVTPH2PS   Y9, Z9
-	VFMADD231PS Z8, Z9, Z2
 	VMOVDQU16.Z (CX)(BX*1), K1, Y9
 	VCVTPH2PS   Y9, Z9
-	VFMADD231PS Z8, Z9, Z3
-	VMOVDQU16.Z (CX)(DX*4), K1, Y9
-	VCVTPH2PS   Y9, Z9
-	VFMADD231PS Z8, Z9, Z4
-	VMOVDQU16.Z (CX)(SI*1), K1, Y9
-	VCVTPH2PS   Y9, Z9
-	VFMADD231PS Z8, Z9, Z5
+	VFMADD231PS Z8, Z9, Z1
 	VMOVDQU16.Z (CX)(BX*2), K1, Y9
 	VCVTPH2PS   Y9, Z9
-	VFMADD231PS Z8, Z9, Z6
+	VFMADD231PS Z8, Z9, Z2
+	VMOVDQU16.Z (CX)(SI*1), K1, Y9
+	VCVTPH2PS   Y9, Z9
+	VFMADD231PS Z8, Z9, Z3
+	VMOVDQU16.Z (CX)(BX*4), K1, Y9
+	VCVTPH2PS   Y9, Z9
+	VFMADD231PS Z8, Z9, Z4
 	VMOVDQU16.Z (CX)(DI*1), K1, Y9
+	VCVTPH2PS   Y9, Z9
+	VFMADD231PS Z8, Z9, Z5
+	VMOVDQU16.Z (CX)(SI*2), K1, Y9
+	VCVTPH2PS   Y9, Z9
+	VFMADD231PS Z8, Z9, Z6
+	VMOVDQU16.Z (CX)(R8*1), K1, Y9
 	VCVTPH2PS   Y9, Z9
 	VFMADD231PS Z8, Z9, Z7
 
@@ -4168,53 +4768,94 @@ reduce:
 	VUNPCKLPD     Z9, Z8, Z10
 	VUNPCKHPD     Z9, Z8, Z8
 	VADDPS        Z8, Z10, Z10
-	MOVQ          yStride+24(FP), R8
-	MOVB          add+64(FP), R8
-	TESTB         R8, R8
+	MOVQ          groups+56(FP), R9
+	SHLQ          $0x02, R9
+	MOVB          add+64(FP), R10
+	TESTB         R10, R10
 	JZ            set
+	MOVQ          AX, R10
+	MOVQ          yStride+24(FP), R11
+	LEAQ          (R9)(R9*1), R12
+	ADDQ          R12, R12
 	VMOVAPS       X10, X8
-	VADDPS        (AX), X8, X8
-	VMOVUPS       X8, (AX)
+	MOVQ          R10, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        (R13), X9
+	VINSERTPS     $0x10, (R13)(R9*1), X9, X9
+	VINSERTPS     $0x20, (R13)(R9*2), X9, X9
+	VINSERTPS     $0x30, (R13)(R14*1), X9, X9
+	VADDPS        X9, X8, X8
+	VMOVSS        X8, (R13)
+	VEXTRACTPS    $0x01, X8, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X8, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X8, (R13)(R14*1)
 	VEXTRACTF32X4 $0x01, Z10, X8
-	VADDPS        16(AX), X8, X8
-	VMOVUPS       X8, 16(AX)
+	MOVQ          R10, R13
+	ADDQ          R12, R13
+	LEAQ          (R9)(R9*2), R12
+	VMOVSS        (R13), X9
+	VINSERTPS     $0x10, (R13)(R9*1), X9, X9
+	VINSERTPS     $0x20, (R13)(R9*2), X9, X9
+	VINSERTPS     $0x30, (R13)(R12*1), X9, X9
+	VADDPS        X9, X8, X8
+	VMOVSS        X8, (R13)
+	VEXTRACTPS    $0x01, X8, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X8, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X8, (R13)(R12*1)
+	ADDQ          R11, R10
 	JMP           next
 
 set:
+	MOVQ          AX, R10
+	MOVQ          yStride+24(FP), R11
+	LEAQ          (R9)(R9*1), R12
+	ADDQ          R12, R12
 	VMOVAPS       X10, X8
-	VMOVUPS       X8, (AX)
+	MOVQ          R10, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        X8, (R13)
+	VEXTRACTPS    $0x01, X8, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X8, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X8, (R13)(R14*1)
 	VEXTRACTF32X4 $0x01, Z10, X8
-	VMOVUPS       X8, 16(AX)
+	MOVQ          R10, R13
+	ADDQ          R12, R13
+	LEAQ          (R9)(R9*2), R12
+	VMOVSS        X8, (R13)
+	VEXTRACTPS    $0x01, X8, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X8, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X8, (R13)(R12*1)
+	ADDQ          R11, R10
 
 next:
-	ADDQ $0x00000020, AX
-	MOVQ k+48(FP), R8
-	ANDQ $-16, R8
-	MOVQ wStride+40(FP), R9
-	SHLQ $0x03, R9
-	ADDQ R9, CX
-	SHLQ $0x01, R8
-	SUBQ R8, CX
-	DECQ groups+56(FP)
+	ADDQ $0x04, AX
+	MOVQ k+48(FP), R9
+	ANDQ $-16, R9
+	SHLQ $0x01, R9
+	SUBQ R9, CX
+	ADDQ wStride+40(FP), CX
+	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
 // func dots8x2F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, MMX+
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
 TEXT ·dots8x2F16AVX512(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
-	LEAQ (BX)(DX*2), SI
-	LEAQ (SI)(DX*2), DI
+	MOVQ  y+0(FP), AX
+	MOVQ  w+16(FP), CX
+	MOVQ  groups+56(FP), DX
+	MOVQ  wStride+40(FP), BX
+	IMULQ DX, BX
+	LEAQ  (BX)(BX*2), SI
+	LEAQ  (SI)(BX*2), DI
+	LEAQ  (DI)(BX*2), R8
 
 group:
-	MOVQ   x+8(FP), R8
-	MOVQ   xStride+32(FP), R9
-	MOVQ   k+48(FP), R10
-	SHRQ   $0x04, R10
+	MOVQ   x+8(FP), R9
+	MOVQ   xStride+32(FP), R10
+	MOVQ   k+48(FP), R11
+	SHRQ   $0x04, R11
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -4231,85 +4872,79 @@ group:
 	VPXORD Z13, Z13, Z13
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
-	LEAQ   (CX)(DX*8), R11
-	TESTQ  R10, R10
+	TESTQ  R11, R11
 	JZ     tail
 
 step:
-	VMOVUPS     (R8), Z16
-	VMOVUPS     (R8)(R9*1), Z17
+	VMOVUPS     (R9), Z16
+	VMOVUPS     (R9)(R10*1), Z17
 	VCVTPH2PS   (CX), Z18
 	VFMADD231PS Z16, Z18, Z0
 	VFMADD231PS Z17, Z18, Z1
-	VCVTPH2PS   (CX)(DX*1), Z18
+	VCVTPH2PS   (CX)(BX*1), Z18
 	VFMADD231PS Z16, Z18, Z2
 	VFMADD231PS Z17, Z18, Z3
-	VCVTPH2PS   (CX)(DX*2), Z18
+	VCVTPH2PS   (CX)(BX*2), Z18
 	VFMADD231PS Z16, Z18, Z4
 	VFMADD231PS Z17, Z18, Z5
-	VCVTPH2PS   (CX)(BX*1), Z18
+	VCVTPH2PS   (CX)(SI*1), Z18
 	VFMADD231PS Z16, Z18, Z6
 	VFMADD231PS Z17, Z18, Z7
-	VCVTPH2PS   (CX)(DX*4), Z18
+	VCVTPH2PS   (CX)(BX*4), Z18
 	VFMADD231PS Z16, Z18, Z8
 	VFMADD231PS Z17, Z18, Z9
-	VCVTPH2PS   (CX)(SI*1), Z18
+	VCVTPH2PS   (CX)(DI*1), Z18
 	VFMADD231PS Z16, Z18, Z10
 	VFMADD231PS Z17, Z18, Z11
-	VCVTPH2PS   (CX)(BX*2), Z18
+	VCVTPH2PS   (CX)(SI*2), Z18
 	VFMADD231PS Z16, Z18, Z12
 	VFMADD231PS Z17, Z18, Z13
-	VCVTPH2PS   (CX)(DI*1), Z18
+	VCVTPH2PS   (CX)(R8*1), Z18
 	VFMADD231PS Z16, Z18, Z14
 	VFMADD231PS Z17, Z18, Z15
-	PREFETCHT1  (R11)
-	PREFETCHT1  64(R11)
-	PREFETCHT1  128(R11)
-	PREFETCHT1  192(R11)
-	ADDQ        $0x00000100, R11
-	ADDQ        $0x00000040, R8
+	ADDQ        $0x00000040, R9
 	ADDQ        $0x00000020, CX
-	DECQ        R10
+	DECQ        R11
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R10
-	ANDQ        $0x0000000f, R10
+	MOVQ        k+48(FP), R11
+	ANDQ        $0x0000000f, R11
 	JZ          reduce
-	MOVL        $-1, R11
-	BZHIL       R10, R11, R11
-	KMOVW       R11, K1
-	VMOVUPS.Z   (R8), K1, Z16
-	VMOVUPS.Z   (R8)(R9*1), K1, Z17
+	MOVL        $-1, R12
+	BZHIL       R11, R12, R12
+	KMOVW       R12, K1
+	VMOVUPS.Z   (R9), K1, Z16
+	VMOVUPS.Z   (R9)(R10*1), K1, Z17
 	VMOVDQU16.Z (CX), K1, Y18
 	VCVTPH2PS   Y18, Z18
 	VFMADD231PS Z16, Z18, Z0
 	VFMADD231PS Z17, Z18, Z1
-	VMOVDQU16.Z (CX)(DX*1), K1, Y18
+	VMOVDQU16.Z (CX)(BX*1), K1, Y18
 	VCVTPH2PS   Y18, Z18
 	VFMADD231PS Z16, Z18, Z2
 	VFMADD231PS Z17, Z18, Z3
-	VMOVDQU16.Z (CX)(DX*2), K1, Y18
+	VMOVDQU16.Z (CX)(BX*2), K1, Y18
 	VCVTPH2PS   Y18, Z18
 	VFMADD231PS Z16, Z18, Z4
 	VFMADD231PS Z17, Z18, Z5
-	VMOVDQU16.Z (CX)(BX*1), K1, Y18
+	VMOVDQU16.Z (CX)(SI*1), K1, Y18
 	VCVTPH2PS   Y18, Z18
 	VFMADD231PS Z16, Z18, Z6
 	VFMADD231PS Z17, Z18, Z7
-	VMOVDQU16.Z (CX)(DX*4), K1, Y18
+	VMOVDQU16.Z (CX)(BX*4), K1, Y18
 	VCVTPH2PS   Y18, Z18
 	VFMADD231PS Z16, Z18, Z8
 	VFMADD231PS Z17, Z18, Z9
-	VMOVDQU16.Z (CX)(SI*1), K1, Y18
+	VMOVDQU16.Z (CX)(DI*1), K1, Y18
 	VCVTPH2PS   Y18, Z18
 	VFMADD231PS Z16, Z18, Z10
 	VFMADD231PS Z17, Z18, Z11
-	VMOVDQU16.Z (CX)(BX*2), K1, Y18
+	VMOVDQU16.Z (CX)(SI*2), K1, Y18
 	VCVTPH2PS   Y18, Z18
 	VFMADD231PS Z16, Z18, Z12
 	VFMADD231PS Z17, Z18, Z13
-	VMOVDQU16.Z (CX)(DI*1), K1, Y18
+	VMOVDQU16.Z (CX)(R8*1), K1, Y18
 	VCVTPH2PS   Y18, Z18
 	VFMADD231PS Z16, Z18, Z14
 	VFMADD231PS Z17, Z18, Z15
@@ -4360,63 +4995,136 @@ reduce:
 	VUNPCKLPD     Z17, Z16, Z18
 	VUNPCKHPD     Z17, Z16, Z16
 	VADDPS        Z16, Z18, Z18
-	MOVQ          yStride+24(FP), R8
-	MOVB          add+64(FP), R9
-	TESTB         R9, R9
+	MOVQ          groups+56(FP), R9
+	SHLQ          $0x02, R9
+	MOVB          add+64(FP), R10
+	TESTB         R10, R10
 	JZ            set
+	MOVQ          AX, R10
+	MOVQ          yStride+24(FP), R11
+	LEAQ          (R9)(R9*1), R12
+	ADDQ          R12, R12
 	VMOVAPS       X18, X16
-	VADDPS        (AX), X16, X16
-	VMOVUPS       X16, (AX)
+	MOVQ          R10, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        (R13), X17
+	VINSERTPS     $0x10, (R13)(R9*1), X17, X17
+	VINSERTPS     $0x20, (R13)(R9*2), X17, X17
+	VINSERTPS     $0x30, (R13)(R14*1), X17, X17
+	VADDPS        X17, X16, X16
+	VMOVSS        X16, (R13)
+	VEXTRACTPS    $0x01, X16, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X16, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X16, (R13)(R14*1)
 	VEXTRACTF32X4 $0x01, Z18, X16
-	VADDPS        16(AX), X16, X16
-	VMOVUPS       X16, 16(AX)
+	MOVQ          R10, R13
+	ADDQ          R12, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        (R13), X17
+	VINSERTPS     $0x10, (R13)(R9*1), X17, X17
+	VINSERTPS     $0x20, (R13)(R9*2), X17, X17
+	VINSERTPS     $0x30, (R13)(R14*1), X17, X17
+	VADDPS        X17, X16, X16
+	VMOVSS        X16, (R13)
+	VEXTRACTPS    $0x01, X16, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X16, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X16, (R13)(R14*1)
+	ADDQ          R11, R10
 	VEXTRACTF32X4 $0x02, Z18, X16
-	VADDPS        (AX)(R8*1), X16, X16
-	VMOVUPS       X16, (AX)(R8*1)
+	MOVQ          R10, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        (R13), X17
+	VINSERTPS     $0x10, (R13)(R9*1), X17, X17
+	VINSERTPS     $0x20, (R13)(R9*2), X17, X17
+	VINSERTPS     $0x30, (R13)(R14*1), X17, X17
+	VADDPS        X17, X16, X16
+	VMOVSS        X16, (R13)
+	VEXTRACTPS    $0x01, X16, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X16, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X16, (R13)(R14*1)
 	VEXTRACTF32X4 $0x03, Z18, X16
-	VADDPS        16(AX)(R8*1), X16, X16
-	VMOVUPS       X16, 16(AX)(R8*1)
+	MOVQ          R10, R13
+	ADDQ          R12, R13
+	LEAQ          (R9)(R9*2), R12
+	VMOVSS        (R13), X17
+	VINSERTPS     $0x10, (R13)(R9*1), X17, X17
+	VINSERTPS     $0x20, (R13)(R9*2), X17, X17
+	VINSERTPS     $0x30, (R13)(R12*1), X17, X17
+	VADDPS        X17, X16, X16
+	VMOVSS        X16, (R13)
+	VEXTRACTPS    $0x01, X16, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X16, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X16, (R13)(R12*1)
+	ADDQ          R11, R10
 	JMP           next
 
 set:
+	MOVQ          AX, R10
+	MOVQ          yStride+24(FP), R11
+	LEAQ          (R9)(R9*1), R12
+	ADDQ          R12, R12
 	VMOVAPS       X18, X16
-	VMOVUPS       X16, (AX)
+	MOVQ          R10, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        X16, (R13)
+	VEXTRACTPS    $0x01, X16, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X16, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X16, (R13)(R14*1)
 	VEXTRACTF32X4 $0x01, Z18, X16
-	VMOVUPS       X16, 16(AX)
+	MOVQ          R10, R13
+	ADDQ          R12, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        X16, (R13)
+	VEXTRACTPS    $0x01, X16, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X16, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X16, (R13)(R14*1)
+	ADDQ          R11, R10
 	VEXTRACTF32X4 $0x02, Z18, X16
-	VMOVUPS       X16, (AX)(R8*1)
+	MOVQ          R10, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        X16, (R13)
+	VEXTRACTPS    $0x01, X16, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X16, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X16, (R13)(R14*1)
 	VEXTRACTF32X4 $0x03, Z18, X16
-	VMOVUPS       X16, 16(AX)(R8*1)
+	MOVQ          R10, R13
+	ADDQ          R12, R13
+	LEAQ          (R9)(R9*2), R12
+	VMOVSS        X16, (R13)
+	VEXTRACTPS    $0x01, X16, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X16, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X16, (R13)(R12*1)
+	ADDQ          R11, R10
 
 next:
-	ADDQ $0x00000020, AX
-	MOVQ k+48(FP), R8
-	ANDQ $-16, R8
-	MOVQ wStride+40(FP), R9
-	SHLQ $0x03, R9
-	ADDQ R9, CX
-	SHLQ $0x01, R8
-	SUBQ R8, CX
-	DECQ groups+56(FP)
+	ADDQ $0x04, AX
+	MOVQ k+48(FP), R9
+	ANDQ $-16, R9
+	SHLQ $0x01, R9
+	SUBQ R9, CX
+	ADDQ wStride+40(FP), CX
+	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
 // func dots8x3F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, MMX+
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
 TEXT ·dots8x3F16AVX512(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
-	LEAQ (BX)(DX*2), SI
-	LEAQ (SI)(DX*2), DI
+	MOVQ  y+0(FP), AX
+	MOVQ  w+16(FP), CX
+	MOVQ  groups+56(FP), DX
+	MOVQ  wStride+40(FP), BX
+	IMULQ DX, BX
+	LEAQ  (BX)(BX*2), SI
+	LEAQ  (SI)(BX*2), DI
+	LEAQ  (DI)(BX*2), R8
 
 group:
-	MOVQ   x+8(FP), R8
-	MOVQ   xStride+32(FP), R9
-	MOVQ   k+48(FP), R10
-	SHRQ   $0x04, R10
+	MOVQ   x+8(FP), R9
+	MOVQ   xStride+32(FP), R10
+	MOVQ   k+48(FP), R11
+	SHRQ   $0x04, R11
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -4441,102 +5149,96 @@ group:
 	VPXORD Z21, Z21, Z21
 	VPXORD Z22, Z22, Z22
 	VPXORD Z23, Z23, Z23
-	LEAQ   (CX)(DX*8), R11
-	TESTQ  R10, R10
+	TESTQ  R11, R11
 	JZ     tail
 
 step:
-	VMOVUPS     (R8), Z24
-	VMOVUPS     (R8)(R9*1), Z25
-	VMOVUPS     (R8)(R9*2), Z26
+	VMOVUPS     (R9), Z24
+	VMOVUPS     (R9)(R10*1), Z25
+	VMOVUPS     (R9)(R10*2), Z26
 	VCVTPH2PS   (CX), Z27
 	VFMADD231PS Z24, Z27, Z0
 	VFMADD231PS Z25, Z27, Z1
 	VFMADD231PS Z26, Z27, Z2
-	VCVTPH2PS   (CX)(DX*1), Z27
+	VCVTPH2PS   (CX)(BX*1), Z27
 	VFMADD231PS Z24, Z27, Z3
 	VFMADD231PS Z25, Z27, Z4
 	VFMADD231PS Z26, Z27, Z5
-	VCVTPH2PS   (CX)(DX*2), Z27
+	VCVTPH2PS   (CX)(BX*2), Z27
 	VFMADD231PS Z24, Z27, Z6
 	VFMADD231PS Z25, Z27, Z7
 	VFMADD231PS Z26, Z27, Z8
-	VCVTPH2PS   (CX)(BX*1), Z27
+	VCVTPH2PS   (CX)(SI*1), Z27
 	VFMADD231PS Z24, Z27, Z9
 	VFMADD231PS Z25, Z27, Z10
 	VFMADD231PS Z26, Z27, Z11
-	VCVTPH2PS   (CX)(DX*4), Z27
+	VCVTPH2PS   (CX)(BX*4), Z27
 	VFMADD231PS Z24, Z27, Z12
 	VFMADD231PS Z25, Z27, Z13
 	VFMADD231PS Z26, Z27, Z14
-	VCVTPH2PS   (CX)(SI*1), Z27
+	VCVTPH2PS   (CX)(DI*1), Z27
 	VFMADD231PS Z24, Z27, Z15
 	VFMADD231PS Z25, Z27, Z16
 	VFMADD231PS Z26, Z27, Z17
-	VCVTPH2PS   (CX)(BX*2), Z27
+	VCVTPH2PS   (CX)(SI*2), Z27
 	VFMADD231PS Z24, Z27, Z18
 	VFMADD231PS Z25, Z27, Z19
 	VFMADD231PS Z26, Z27, Z20
-	VCVTPH2PS   (CX)(DI*1), Z27
+	VCVTPH2PS   (CX)(R8*1), Z27
 	VFMADD231PS Z24, Z27, Z21
 	VFMADD231PS Z25, Z27, Z22
 	VFMADD231PS Z26, Z27, Z23
-	PREFETCHT1  (R11)
-	PREFETCHT1  64(R11)
-	PREFETCHT1  128(R11)
-	PREFETCHT1  192(R11)
-	ADDQ        $0x00000100, R11
-	ADDQ        $0x00000040, R8
+	ADDQ        $0x00000040, R9
 	ADDQ        $0x00000020, CX
-	DECQ        R10
+	DECQ        R11
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R10
-	ANDQ        $0x0000000f, R10
+	MOVQ        k+48(FP), R11
+	ANDQ        $0x0000000f, R11
 	JZ          reduce
-	MOVL        $-1, R11
-	BZHIL       R10, R11, R11
-	KMOVW       R11, K1
-	VMOVUPS.Z   (R8), K1, Z24
-	VMOVUPS.Z   (R8)(R9*1), K1, Z25
-	VMOVUPS.Z   (R8)(R9*2), K1, Z26
+	MOVL        $-1, R12
+	BZHIL       R11, R12, R12
+	KMOVW       R12, K1
+	VMOVUPS.Z   (R9), K1, Z24
+	VMOVUPS.Z   (R9)(R10*1), K1, Z25
+	VMOVUPS.Z   (R9)(R10*2), K1, Z26
 	VMOVDQU16.Z (CX), K1, Y27
 	VCVTPH2PS   Y27, Z27
 	VFMADD231PS Z24, Z27, Z0
 	VFMADD231PS Z25, Z27, Z1
 	VFMADD231PS Z26, Z27, Z2
-	VMOVDQU16.Z (CX)(DX*1), K1, Y27
+	VMOVDQU16.Z (CX)(BX*1), K1, Y27
 	VCVTPH2PS   Y27, Z27
 	VFMADD231PS Z24, Z27, Z3
 	VFMADD231PS Z25, Z27, Z4
 	VFMADD231PS Z26, Z27, Z5
-	VMOVDQU16.Z (CX)(DX*2), K1, Y27
+	VMOVDQU16.Z (CX)(BX*2), K1, Y27
 	VCVTPH2PS   Y27, Z27
 	VFMADD231PS Z24, Z27, Z6
 	VFMADD231PS Z25, Z27, Z7
 	VFMADD231PS Z26, Z27, Z8
-	VMOVDQU16.Z (CX)(BX*1), K1, Y27
+	VMOVDQU16.Z (CX)(SI*1), K1, Y27
 	VCVTPH2PS   Y27, Z27
 	VFMADD231PS Z24, Z27, Z9
 	VFMADD231PS Z25, Z27, Z10
 	VFMADD231PS Z26, Z27, Z11
-	VMOVDQU16.Z (CX)(DX*4), K1, Y27
+	VMOVDQU16.Z (CX)(BX*4), K1, Y27
 	VCVTPH2PS   Y27, Z27
 	VFMADD231PS Z24, Z27, Z12
 	VFMADD231PS Z25, Z27, Z13
 	VFMADD231PS Z26, Z27, Z14
-	VMOVDQU16.Z (CX)(SI*1), K1, Y27
+	VMOVDQU16.Z (CX)(DI*1), K1, Y27
 	VCVTPH2PS   Y27, Z27
 	VFMADD231PS Z24, Z27, Z15
 	VFMADD231PS Z25, Z27, Z16
 	VFMADD231PS Z26, Z27, Z17
-	VMOVDQU16.Z (CX)(BX*2), K1, Y27
+	VMOVDQU16.Z (CX)(SI*2), K1, Y27
 	VCVTPH2PS   Y27, Z27
 	VFMADD231PS Z24, Z27, Z18
 	VFMADD231PS Z25, Z27, Z19
 	VFMADD231PS Z26, Z27, Z20
-	VMOVDQU16.Z (CX)(DI*1), K1, Y27
+	VMOVDQU16.Z (CX)(R8*1), K1, Y27
 	VCVTPH2PS   Y27, Z27
 	VFMADD231PS Z24, Z27, Z21
 	VFMADD231PS Z25, Z27, Z22
@@ -4621,119 +5323,216 @@ reduce:
 	VUNPCKLPD     Z25, Z24, Z27
 	VUNPCKHPD     Z25, Z24, Z24
 	VADDPS        Z24, Z27, Z27
-	MOVQ          yStride+24(FP), R8
-	MOVB          add+64(FP), R9
-	TESTB         R9, R9
+	MOVQ          groups+56(FP), R9
+	SHLQ          $0x02, R9
+	MOVB          add+64(FP), R10
+	TESTB         R10, R10
 	JZ            set
+	MOVQ          AX, R10
+	MOVQ          yStride+24(FP), R11
+	LEAQ          (R9)(R9*1), R12
+	ADDQ          R12, R12
 	VMOVAPS       X26, X24
-	VADDPS        (AX), X24, X24
-	VMOVUPS       X24, (AX)
+	MOVQ          R10, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        (R13), X25
+	VINSERTPS     $0x10, (R13)(R9*1), X25, X25
+	VINSERTPS     $0x20, (R13)(R9*2), X25, X25
+	VINSERTPS     $0x30, (R13)(R14*1), X25, X25
+	VADDPS        X25, X24, X24
+	VMOVSS        X24, (R13)
+	VEXTRACTPS    $0x01, X24, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X24, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X24, (R13)(R14*1)
 	VEXTRACTF32X4 $0x01, Z26, X24
-	VADDPS        16(AX), X24, X24
-	VMOVUPS       X24, 16(AX)
+	MOVQ          R10, R13
+	ADDQ          R12, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        (R13), X25
+	VINSERTPS     $0x10, (R13)(R9*1), X25, X25
+	VINSERTPS     $0x20, (R13)(R9*2), X25, X25
+	VINSERTPS     $0x30, (R13)(R14*1), X25, X25
+	VADDPS        X25, X24, X24
+	VMOVSS        X24, (R13)
+	VEXTRACTPS    $0x01, X24, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X24, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X24, (R13)(R14*1)
+	ADDQ          R11, R10
 	VEXTRACTF32X4 $0x02, Z26, X24
-	VADDPS        (AX)(R8*1), X24, X24
-	VMOVUPS       X24, (AX)(R8*1)
+	MOVQ          R10, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        (R13), X25
+	VINSERTPS     $0x10, (R13)(R9*1), X25, X25
+	VINSERTPS     $0x20, (R13)(R9*2), X25, X25
+	VINSERTPS     $0x30, (R13)(R14*1), X25, X25
+	VADDPS        X25, X24, X24
+	VMOVSS        X24, (R13)
+	VEXTRACTPS    $0x01, X24, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X24, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X24, (R13)(R14*1)
 	VEXTRACTF32X4 $0x03, Z26, X24
-	VADDPS        16(AX)(R8*1), X24, X24
-	VMOVUPS       X24, 16(AX)(R8*1)
+	MOVQ          R10, R13
+	ADDQ          R12, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        (R13), X25
+	VINSERTPS     $0x10, (R13)(R9*1), X25, X25
+	VINSERTPS     $0x20, (R13)(R9*2), X25, X25
+	VINSERTPS     $0x30, (R13)(R14*1), X25, X25
+	VADDPS        X25, X24, X24
+	VMOVSS        X24, (R13)
+	VEXTRACTPS    $0x01, X24, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X24, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X24, (R13)(R14*1)
+	ADDQ          R11, R10
 	VMOVAPS       X27, X24
-	VADDPS        (AX)(R8*2), X24, X24
-	VMOVUPS       X24, (AX)(R8*2)
+	MOVQ          R10, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        (R13), X25
+	VINSERTPS     $0x10, (R13)(R9*1), X25, X25
+	VINSERTPS     $0x20, (R13)(R9*2), X25, X25
+	VINSERTPS     $0x30, (R13)(R14*1), X25, X25
+	VADDPS        X25, X24, X24
+	VMOVSS        X24, (R13)
+	VEXTRACTPS    $0x01, X24, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X24, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X24, (R13)(R14*1)
 	VEXTRACTF32X4 $0x01, Z27, X24
-	VADDPS        16(AX)(R8*2), X24, X24
-	VMOVUPS       X24, 16(AX)(R8*2)
+	MOVQ          R10, R13
+	ADDQ          R12, R13
+	LEAQ          (R9)(R9*2), R12
+	VMOVSS        (R13), X25
+	VINSERTPS     $0x10, (R13)(R9*1), X25, X25
+	VINSERTPS     $0x20, (R13)(R9*2), X25, X25
+	VINSERTPS     $0x30, (R13)(R12*1), X25, X25
+	VADDPS        X25, X24, X24
+	VMOVSS        X24, (R13)
+	VEXTRACTPS    $0x01, X24, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X24, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X24, (R13)(R12*1)
+	ADDQ          R11, R10
 	JMP           next
 
 set:
+	MOVQ          AX, R10
+	MOVQ          yStride+24(FP), R11
+	LEAQ          (R9)(R9*1), R12
+	ADDQ          R12, R12
 	VMOVAPS       X26, X24
-	VMOVUPS       X24, (AX)
+	MOVQ          R10, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        X24, (R13)
+	VEXTRACTPS    $0x01, X24, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X24, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X24, (R13)(R14*1)
 	VEXTRACTF32X4 $0x01, Z26, X24
-	VMOVUPS       X24, 16(AX)
+	MOVQ          R10, R13
+	ADDQ          R12, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        X24, (R13)
+	VEXTRACTPS    $0x01, X24, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X24, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X24, (R13)(R14*1)
+	ADDQ          R11, R10
 	VEXTRACTF32X4 $0x02, Z26, X24
-	VMOVUPS       X24, (AX)(R8*1)
+	MOVQ          R10, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        X24, (R13)
+	VEXTRACTPS    $0x01, X24, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X24, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X24, (R13)(R14*1)
 	VEXTRACTF32X4 $0x03, Z26, X24
-	VMOVUPS       X24, 16(AX)(R8*1)
+	MOVQ          R10, R13
+	ADDQ          R12, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        X24, (R13)
+	VEXTRACTPS    $0x01, X24, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X24, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X24, (R13)(R14*1)
+	ADDQ          R11, R10
 	VMOVAPS       X27, X24
-	VMOVUPS       X24, (AX)(R8*2)
+	MOVQ          R10, R13
+	LEAQ          (R9)(R9*2), R14
+	VMOVSS        X24, (R13)
+	VEXTRACTPS    $0x01, X24, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X24, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X24, (R13)(R14*1)
 	VEXTRACTF32X4 $0x01, Z27, X24
-	VMOVUPS       X24, 16(AX)(R8*2)
+	MOVQ          R10, R13
+	ADDQ          R12, R13
+	LEAQ          (R9)(R9*2), R12
+	VMOVSS        X24, (R13)
+	VEXTRACTPS    $0x01, X24, (R13)(R9*1)
+	VEXTRACTPS    $0x02, X24, (R13)(R9*2)
+	VEXTRACTPS    $0x03, X24, (R13)(R12*1)
+	ADDQ          R11, R10
 
 next:
-	ADDQ $0x00000020, AX
-	MOVQ k+48(FP), R8
-	ANDQ $-16, R8
-	MOVQ wStride+40(FP), R9
-	SHLQ $0x03, R9
-	ADDQ R9, CX
-	SHLQ $0x01, R8
-	SUBQ R8, CX
-	DECQ groups+56(FP)
+	ADDQ $0x04, AX
+	MOVQ k+48(FP), R9
+	ANDQ $-16, R9
+	SHLQ $0x01, R9
+	SUBQ R9, CX
+	ADDQ wStride+40(FP), CX
+	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
 // func dots4x1F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, MMX+
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
 TEXT ·dots4x1F16AVX512(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
+	MOVQ  y+0(FP), AX
+	MOVQ  w+16(FP), CX
+	MOVQ  groups+56(FP), DX
+	MOVQ  wStride+40(FP), BX
+	IMULQ DX, BX
+	LEAQ  (BX)(BX*2), SI
 
 group:
-	MOVQ   x+8(FP), SI
-	MOVQ   xStride+32(FP), DI
-	MOVQ   k+48(FP), DI
-	SHRQ   $0x04, DI
+	MOVQ   x+8(FP), DI
+	MOVQ   xStride+32(FP), R8
+	MOVQ   k+48(FP), R8
+	SHRQ   $0x04, R8
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
-	LEAQ   (CX)(DX*4), R8
-	TESTQ  DI, DI
+	TESTQ  R8, R8
 	JZ     tail
 
 step:
-	VMOVUPS     (SI), Z4
+	VMOVUPS     (DI), Z4
 	VCVTPH2PS   (CX), Z5
 	VFMADD231PS Z4, Z5, Z0
-	VCVTPH2PS   (CX)(DX*1), Z5
-	VFMADD231PS Z4, Z5, Z1
-	VCVTPH2PS   (CX)(DX*2), Z5
-	VFMADD231PS Z4, Z5, Z2
 	VCVTPH2PS   (CX)(BX*1), Z5
+	VFMADD231PS Z4, Z5, Z1
+	VCVTPH2PS   (CX)(BX*2), Z5
+	VFMADD231PS Z4, Z5, Z2
+	VCVTPH2PS   (CX)(SI*1), Z5
 	VFMADD231PS Z4, Z5, Z3
-	PREFETCHT1  (R8)
-	PREFETCHT1  64(R8)
-	PREFETCHT0  384(CX)
-	PREFETCHT0  384(CX)(DX*1)
-	PREFETCHT0  384(CX)(DX*2)
-	PREFETCHT0  384(CX)(BX*1)
-	ADDQ        $0x00000080, R8
-	ADDQ        $0x00000040, SI
+	ADDQ        $0x00000040, DI
 	ADDQ        $0x00000020, CX
-	DECQ        DI
+	DECQ        R8
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), DI
-	ANDQ        $0x0000000f, DI
+	MOVQ        k+48(FP), R8
+	ANDQ        $0x0000000f, R8
 	JZ          reduce
-	MOVL        $-1, R8
-	BZHIL       DI, R8, R8
-	KMOVW       R8, K1
-	VMOVUPS.Z   (SI), K1, Z4
+	MOVL        $-1, R9
+	BZHIL       R8, R9, R9
+	KMOVW       R9, K1
+	VMOVUPS.Z   (DI), K1, Z4
 	VMOVDQU16.Z (CX), K1, Y5
 	VCVTPH2PS   Y5, Z5
 	VFMADD231PS Z4, Z5, Z0
-	VMOVDQU16.Z (CX)(DX*1), K1, Y5
+	VMOVDQU16.Z (CX)(BX*1), K1, Y5
 	VCVTPH2PS   Y5, Z5
 	VFMADD231PS Z4, Z5, Z1
-	VMOVDQU16.Z (CX)(DX*2), K1, Y5
+	VMOVDQU16.Z (CX)(BX*2), K1, Y5
 	VCVTPH2PS   Y5, Z5
 	VFMADD231PS Z4, Z5, Z2
-	VMOVDQU16.Z (CX)(BX*1), K1, Y5
+	VMOVDQU16.Z (CX)(SI*1), K1, Y5
 	VCVTPH2PS   Y5, Z5
 	VFMADD231PS Z4, Z5, Z3
 
@@ -4771,46 +5570,71 @@ reduce:
 	VUNPCKLPD  Z5, Z4, Z6
 	VUNPCKHPD  Z5, Z4, Z4
 	VADDPS     Z4, Z6, Z6
-	MOVQ       yStride+24(FP), SI
-	MOVB       add+64(FP), SI
-	TESTB      SI, SI
+	MOVQ       groups+56(FP), DI
+	SHLQ       $0x02, DI
+	MOVB       add+64(FP), R8
+	TESTB      R8, R8
 	JZ         set
+	MOVQ       AX, R8
+	MOVQ       yStride+24(FP), R9
+	LEAQ       (DI)(DI*1), R10
+	ADDQ       R10, R10
 	VMOVAPS    X6, X4
-	VADDPS     (AX), X4, X4
-	VMOVUPS    X4, (AX)
+	MOVQ       R8, R10
+	LEAQ       (DI)(DI*2), R11
+	VMOVSS     (R10), X5
+	VINSERTPS  $0x10, (R10)(DI*1), X5, X5
+	VINSERTPS  $0x20, (R10)(DI*2), X5, X5
+	VINSERTPS  $0x30, (R10)(R11*1), X5, X5
+	VADDPS     X5, X4, X4
+	VMOVSS     X4, (R10)
+	VEXTRACTPS $0x01, X4, (R10)(DI*1)
+	VEXTRACTPS $0x02, X4, (R10)(DI*2)
+	VEXTRACTPS $0x03, X4, (R10)(R11*1)
+	ADDQ       R9, R8
 	JMP        next
 
 set:
-	VMOVAPS X6, X4
-	VMOVUPS X4, (AX)
+	MOVQ       AX, R8
+	MOVQ       yStride+24(FP), R9
+	LEAQ       (DI)(DI*1), R10
+	ADDQ       R10, R10
+	VMOVAPS    X6, X4
+	MOVQ       R8, R10
+	LEAQ       (DI)(DI*2), R11
+	VMOVSS     X4, (R10)
+	VEXTRACTPS $0x01, X4, (R10)(DI*1)
+	VEXTRACTPS $0x02, X4, (R10)(DI*2)
+	VEXTRACTPS $0x03, X4, (R10)(R11*1)
+	ADDQ       R9, R8
 
 next:
-	ADDQ $0x00000010, AX
-	MOVQ k+48(FP), SI
-	ANDQ $-16, SI
-	MOVQ wStride+40(FP), DI
-	SHLQ $0x02, DI
-	ADDQ DI, CX
-	SHLQ $0x01, SI
-	SUBQ SI, CX
-	DECQ groups+56(FP)
+	ADDQ $0x04, AX
+	MOVQ k+48(FP), DI
+	ANDQ $-16, DI
+	SHLQ $0x01, DI
+	SUBQ DI, CX
+	ADDQ wStride+40(FP), CX
+	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
 // func dots4x2F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, MMX+
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
 TEXT ·dots4x2F16AVX512(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
+	MOVQ  y+0(FP), AX
+	MOVQ  w+16(FP), CX
+	MOVQ  groups+56(FP), DX
+	MOVQ  wStride+40(FP), BX
+	IMULQ DX, BX
+	LEAQ  (BX)(BX*2), SI
 
 group:
-	MOVQ   x+8(FP), SI
-	MOVQ   xStride+32(FP), DI
-	MOVQ   k+48(FP), R8
-	SHRQ   $0x04, R8
+	MOVQ   x+8(FP), DI
+	MOVQ   xStride+32(FP), R8
+	MOVQ   k+48(FP), R9
+	SHRQ   $0x04, R9
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -4819,55 +5643,51 @@ group:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
-	LEAQ   (CX)(DX*4), R9
-	TESTQ  R8, R8
+	TESTQ  R9, R9
 	JZ     tail
 
 step:
-	VMOVUPS     (SI), Z8
-	VMOVUPS     (SI)(DI*1), Z9
+	VMOVUPS     (DI), Z8
+	VMOVUPS     (DI)(R8*1), Z9
 	VCVTPH2PS   (CX), Z10
 	VFMADD231PS Z8, Z10, Z0
 	VFMADD231PS Z9, Z10, Z1
-	VCVTPH2PS   (CX)(DX*1), Z10
+	VCVTPH2PS   (CX)(BX*1), Z10
 	VFMADD231PS Z8, Z10, Z2
 	VFMADD231PS Z9, Z10, Z3
-	VCVTPH2PS   (CX)(DX*2), Z10
+	VCVTPH2PS   (CX)(BX*2), Z10
 	VFMADD231PS Z8, Z10, Z4
 	VFMADD231PS Z9, Z10, Z5
-	VCVTPH2PS   (CX)(BX*1), Z10
+	VCVTPH2PS   (CX)(SI*1), Z10
 	VFMADD231PS Z8, Z10, Z6
 	VFMADD231PS Z9, Z10, Z7
-	PREFETCHT1  (R9)
-	PREFETCHT1  64(R9)
-	ADDQ        $0x00000080, R9
-	ADDQ        $0x00000040, SI
+	ADDQ        $0x00000040, DI
 	ADDQ        $0x00000020, CX
-	DECQ        R8
+	DECQ        R9
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R8
-	ANDQ        $0x0000000f, R8
+	MOVQ        k+48(FP), R9
+	ANDQ        $0x0000000f, R9
 	JZ          reduce
-	MOVL        $-1, R9
-	BZHIL       R8, R9, R9
-	KMOVW       R9, K1
-	VMOVUPS.Z   (SI), K1, Z8
-	VMOVUPS.Z   (SI)(DI*1), K1, Z9
+	MOVL        $-1, R10
+	BZHIL       R9, R10, R10
+	KMOVW       R10, K1
+	VMOVUPS.Z   (DI), K1, Z8
+	VMOVUPS.Z   (DI)(R8*1), K1, Z9
 	VMOVDQU16.Z (CX), K1, Y10
 	VCVTPH2PS   Y10, Z10
 	VFMADD231PS Z8, Z10, Z0
 	VFMADD231PS Z9, Z10, Z1
-	VMOVDQU16.Z (CX)(DX*1), K1, Y10
+	VMOVDQU16.Z (CX)(BX*1), K1, Y10
 	VCVTPH2PS   Y10, Z10
 	VFMADD231PS Z8, Z10, Z2
 	VFMADD231PS Z9, Z10, Z3
-	VMOVDQU16.Z (CX)(DX*2), K1, Y10
+	VMOVDQU16.Z (CX)(BX*2), K1, Y10
 	VCVTPH2PS   Y10, Z10
 	VFMADD231PS Z8, Z10, Z4
 	VFMADD231PS Z9, Z10, Z5
-	VMOVDQU16.Z (CX)(BX*1), K1, Y10
+	VMOVDQU16.Z (CX)(SI*1), K1, Y10
 	VCVTPH2PS   Y10, Z10
 	VFMADD231PS Z8, Z10, Z6
 	VFMADD231PS Z9, Z10, Z7
@@ -4906,51 +5726,92 @@ reduce:
 	VUNPCKLPD     Z9, Z8, Z10
 	VUNPCKHPD     Z9, Z8, Z8
 	VADDPS        Z8, Z10, Z10
-	MOVQ          yStride+24(FP), SI
-	MOVB          add+64(FP), DI
-	TESTB         DI, DI
+	MOVQ          groups+56(FP), DI
+	SHLQ          $0x02, DI
+	MOVB          add+64(FP), R8
+	TESTB         R8, R8
 	JZ            set
+	MOVQ          AX, R8
+	MOVQ          yStride+24(FP), R9
+	LEAQ          (DI)(DI*1), R10
+	ADDQ          R10, R10
 	VMOVAPS       X10, X8
-	VADDPS        (AX), X8, X8
-	VMOVUPS       X8, (AX)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X9
+	VINSERTPS     $0x10, (R10)(DI*1), X9, X9
+	VINSERTPS     $0x20, (R10)(DI*2), X9, X9
+	VINSERTPS     $0x30, (R10)(R11*1), X9, X9
+	VADDPS        X9, X8, X8
+	VMOVSS        X8, (R10)
+	VEXTRACTPS    $0x01, X8, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X8, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X8, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x01, Z10, X8
-	VADDPS        (AX)(SI*1), X8, X8
-	VMOVUPS       X8, (AX)(SI*1)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X9
+	VINSERTPS     $0x10, (R10)(DI*1), X9, X9
+	VINSERTPS     $0x20, (R10)(DI*2), X9, X9
+	VINSERTPS     $0x30, (R10)(R11*1), X9, X9
+	VADDPS        X9, X8, X8
+	VMOVSS        X8, (R10)
+	VEXTRACTPS    $0x01, X8, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X8, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X8, (R10)(R11*1)
+	ADDQ          R9, R8
 	JMP           next
 
 set:
+	MOVQ          AX, R8
+	MOVQ          yStride+24(FP), R9
+	LEAQ          (DI)(DI*1), R10
+	ADDQ          R10, R10
 	VMOVAPS       X10, X8
-	VMOVUPS       X8, (AX)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X8, (R10)
+	VEXTRACTPS    $0x01, X8, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X8, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X8, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x01, Z10, X8
-	VMOVUPS       X8, (AX)(SI*1)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X8, (R10)
+	VEXTRACTPS    $0x01, X8, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X8, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X8, (R10)(R11*1)
+	ADDQ          R9, R8
 
 next:
-	ADDQ $0x00000010, AX
-	MOVQ k+48(FP), SI
-	ANDQ $-16, SI
-	MOVQ wStride+40(FP), DI
-	SHLQ $0x02, DI
-	ADDQ DI, CX
-	SHLQ $0x01, SI
-	SUBQ SI, CX
-	DECQ groups+56(FP)
+	ADDQ $0x04, AX
+	MOVQ k+48(FP), DI
+	ANDQ $-16, DI
+	SHLQ $0x01, DI
+	SUBQ DI, CX
+	ADDQ wStride+40(FP), CX
+	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
 // func dots4x3F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, MMX+
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
 TEXT ·dots4x3F16AVX512(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
+	MOVQ  y+0(FP), AX
+	MOVQ  w+16(FP), CX
+	MOVQ  groups+56(FP), DX
+	MOVQ  wStride+40(FP), BX
+	IMULQ DX, BX
+	LEAQ  (BX)(BX*2), SI
 
 group:
-	MOVQ   x+8(FP), SI
-	MOVQ   xStride+32(FP), DI
-	MOVQ   k+48(FP), R8
-	SHRQ   $0x04, R8
+	MOVQ   x+8(FP), DI
+	MOVQ   xStride+32(FP), R8
+	MOVQ   k+48(FP), R9
+	SHRQ   $0x04, R9
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -4963,64 +5824,60 @@ group:
 	VPXORD Z9, Z9, Z9
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
-	LEAQ   (CX)(DX*4), R9
-	TESTQ  R8, R8
+	TESTQ  R9, R9
 	JZ     tail
 
 step:
-	VMOVUPS     (SI), Z12
-	VMOVUPS     (SI)(DI*1), Z13
-	VMOVUPS     (SI)(DI*2), Z14
+	VMOVUPS     (DI), Z12
+	VMOVUPS     (DI)(R8*1), Z13
+	VMOVUPS     (DI)(R8*2), Z14
 	VCVTPH2PS   (CX), Z15
 	VFMADD231PS Z12, Z15, Z0
 	VFMADD231PS Z13, Z15, Z1
 	VFMADD231PS Z14, Z15, Z2
-	VCVTPH2PS   (CX)(DX*1), Z15
+	VCVTPH2PS   (CX)(BX*1), Z15
 	VFMADD231PS Z12, Z15, Z3
 	VFMADD231PS Z13, Z15, Z4
 	VFMADD231PS Z14, Z15, Z5
-	VCVTPH2PS   (CX)(DX*2), Z15
+	VCVTPH2PS   (CX)(BX*2), Z15
 	VFMADD231PS Z12, Z15, Z6
 	VFMADD231PS Z13, Z15, Z7
 	VFMADD231PS Z14, Z15, Z8
-	VCVTPH2PS   (CX)(BX*1), Z15
+	VCVTPH2PS   (CX)(SI*1), Z15
 	VFMADD231PS Z12, Z15, Z9
 	VFMADD231PS Z13, Z15, Z10
 	VFMADD231PS Z14, Z15, Z11
-	PREFETCHT1  (R9)
-	PREFETCHT1  64(R9)
-	ADDQ        $0x00000080, R9
-	ADDQ        $0x00000040, SI
+	ADDQ        $0x00000040, DI
 	ADDQ        $0x00000020, CX
-	DECQ        R8
+	DECQ        R9
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R8
-	ANDQ        $0x0000000f, R8
+	MOVQ        k+48(FP), R9
+	ANDQ        $0x0000000f, R9
 	JZ          reduce
-	MOVL        $-1, R9
-	BZHIL       R8, R9, R9
-	KMOVW       R9, K1
-	VMOVUPS.Z   (SI), K1, Z12
-	VMOVUPS.Z   (SI)(DI*1), K1, Z13
-	VMOVUPS.Z   (SI)(DI*2), K1, Z14
+	MOVL        $-1, R10
+	BZHIL       R9, R10, R10
+	KMOVW       R10, K1
+	VMOVUPS.Z   (DI), K1, Z12
+	VMOVUPS.Z   (DI)(R8*1), K1, Z13
+	VMOVUPS.Z   (DI)(R8*2), K1, Z14
 	VMOVDQU16.Z (CX), K1, Y15
 	VCVTPH2PS   Y15, Z15
 	VFMADD231PS Z12, Z15, Z0
 	VFMADD231PS Z13, Z15, Z1
 	VFMADD231PS Z14, Z15, Z2
-	VMOVDQU16.Z (CX)(DX*1), K1, Y15
+	VMOVDQU16.Z (CX)(BX*1), K1, Y15
 	VCVTPH2PS   Y15, Z15
 	VFMADD231PS Z12, Z15, Z3
 	VFMADD231PS Z13, Z15, Z4
 	VFMADD231PS Z14, Z15, Z5
-	VMOVDQU16.Z (CX)(DX*2), K1, Y15
+	VMOVDQU16.Z (CX)(BX*2), K1, Y15
 	VCVTPH2PS   Y15, Z15
 	VFMADD231PS Z12, Z15, Z6
 	VFMADD231PS Z13, Z15, Z7
 	VFMADD231PS Z14, Z15, Z8
-	VMOVDQU16.Z (CX)(BX*1), K1, Y15
+	VMOVDQU16.Z (CX)(SI*1), K1, Y15
 	VCVTPH2PS   Y15, Z15
 	VFMADD231PS Z12, Z15, Z9
 	VFMADD231PS Z13, Z15, Z10
@@ -5072,57 +5929,114 @@ reduce:
 	VUNPCKLPD     Z13, Z12, Z14
 	VUNPCKHPD     Z13, Z12, Z12
 	VADDPS        Z12, Z14, Z14
-	MOVQ          yStride+24(FP), SI
-	MOVB          add+64(FP), DI
-	TESTB         DI, DI
+	MOVQ          groups+56(FP), DI
+	SHLQ          $0x02, DI
+	MOVB          add+64(FP), R8
+	TESTB         R8, R8
 	JZ            set
+	MOVQ          AX, R8
+	MOVQ          yStride+24(FP), R9
+	LEAQ          (DI)(DI*1), R10
+	ADDQ          R10, R10
 	VMOVAPS       X14, X12
-	VADDPS        (AX), X12, X12
-	VMOVUPS       X12, (AX)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X13
+	VINSERTPS     $0x10, (R10)(DI*1), X13, X13
+	VINSERTPS     $0x20, (R10)(DI*2), X13, X13
+	VINSERTPS     $0x30, (R10)(R11*1), X13, X13
+	VADDPS        X13, X12, X12
+	VMOVSS        X12, (R10)
+	VEXTRACTPS    $0x01, X12, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X12, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X12, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x01, Z14, X12
-	VADDPS        (AX)(SI*1), X12, X12
-	VMOVUPS       X12, (AX)(SI*1)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X13
+	VINSERTPS     $0x10, (R10)(DI*1), X13, X13
+	VINSERTPS     $0x20, (R10)(DI*2), X13, X13
+	VINSERTPS     $0x30, (R10)(R11*1), X13, X13
+	VADDPS        X13, X12, X12
+	VMOVSS        X12, (R10)
+	VEXTRACTPS    $0x01, X12, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X12, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X12, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x02, Z14, X12
-	VADDPS        (AX)(SI*2), X12, X12
-	VMOVUPS       X12, (AX)(SI*2)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X13
+	VINSERTPS     $0x10, (R10)(DI*1), X13, X13
+	VINSERTPS     $0x20, (R10)(DI*2), X13, X13
+	VINSERTPS     $0x30, (R10)(R11*1), X13, X13
+	VADDPS        X13, X12, X12
+	VMOVSS        X12, (R10)
+	VEXTRACTPS    $0x01, X12, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X12, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X12, (R10)(R11*1)
+	ADDQ          R9, R8
 	JMP           next
 
 set:
+	MOVQ          AX, R8
+	MOVQ          yStride+24(FP), R9
+	LEAQ          (DI)(DI*1), R10
+	ADDQ          R10, R10
 	VMOVAPS       X14, X12
-	VMOVUPS       X12, (AX)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X12, (R10)
+	VEXTRACTPS    $0x01, X12, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X12, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X12, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x01, Z14, X12
-	VMOVUPS       X12, (AX)(SI*1)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X12, (R10)
+	VEXTRACTPS    $0x01, X12, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X12, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X12, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x02, Z14, X12
-	VMOVUPS       X12, (AX)(SI*2)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X12, (R10)
+	VEXTRACTPS    $0x01, X12, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X12, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X12, (R10)(R11*1)
+	ADDQ          R9, R8
 
 next:
-	ADDQ $0x00000010, AX
-	MOVQ k+48(FP), SI
-	ANDQ $-16, SI
-	MOVQ wStride+40(FP), DI
-	SHLQ $0x02, DI
-	ADDQ DI, CX
-	SHLQ $0x01, SI
-	SUBQ SI, CX
-	DECQ groups+56(FP)
+	ADDQ $0x04, AX
+	MOVQ k+48(FP), DI
+	ANDQ $-16, DI
+	SHLQ $0x01, DI
+	SUBQ DI, CX
+	ADDQ wStride+40(FP), CX
+	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
 // func dots4x4F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, MMX+
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
 TEXT ·dots4x4F16AVX512(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
+	MOVQ  y+0(FP), AX
+	MOVQ  w+16(FP), CX
+	MOVQ  groups+56(FP), DX
+	MOVQ  wStride+40(FP), BX
+	IMULQ DX, BX
+	LEAQ  (BX)(BX*2), SI
 
 group:
-	MOVQ   x+8(FP), SI
-	MOVQ   xStride+32(FP), DI
-	LEAQ   (DI)(DI*2), R8
-	MOVQ   k+48(FP), R9
-	SHRQ   $0x04, R9
+	MOVQ   x+8(FP), DI
+	MOVQ   xStride+32(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   k+48(FP), R10
+	SHRQ   $0x04, R10
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -5139,73 +6053,69 @@ group:
 	VPXORD Z13, Z13, Z13
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
-	LEAQ   (CX)(DX*4), R10
-	TESTQ  R9, R9
+	TESTQ  R10, R10
 	JZ     tail
 
 step:
-	VMOVUPS     (SI), Z16
-	VMOVUPS     (SI)(DI*1), Z17
-	VMOVUPS     (SI)(DI*2), Z18
-	VMOVUPS     (SI)(R8*1), Z19
+	VMOVUPS     (DI), Z16
+	VMOVUPS     (DI)(R8*1), Z17
+	VMOVUPS     (DI)(R8*2), Z18
+	VMOVUPS     (DI)(R9*1), Z19
 	VCVTPH2PS   (CX), Z20
 	VFMADD231PS Z16, Z20, Z0
 	VFMADD231PS Z17, Z20, Z1
 	VFMADD231PS Z18, Z20, Z2
 	VFMADD231PS Z19, Z20, Z3
-	VCVTPH2PS   (CX)(DX*1), Z20
+	VCVTPH2PS   (CX)(BX*1), Z20
 	VFMADD231PS Z16, Z20, Z4
 	VFMADD231PS Z17, Z20, Z5
 	VFMADD231PS Z18, Z20, Z6
 	VFMADD231PS Z19, Z20, Z7
-	VCVTPH2PS   (CX)(DX*2), Z20
+	VCVTPH2PS   (CX)(BX*2), Z20
 	VFMADD231PS Z16, Z20, Z8
 	VFMADD231PS Z17, Z20, Z9
 	VFMADD231PS Z18, Z20, Z10
 	VFMADD231PS Z19, Z20, Z11
-	VCVTPH2PS   (CX)(BX*1), Z20
+	VCVTPH2PS   (CX)(SI*1), Z20
 	VFMADD231PS Z16, Z20, Z12
 	VFMADD231PS Z17, Z20, Z13
 	VFMADD231PS Z18, Z20, Z14
 	VFMADD231PS Z19, Z20, Z15
-	PREFETCHT1  (R10)
-	PREFETCHT1  64(R10)
-	ADDQ        $0x00000080, R10
-	ADDQ        $0x00000040, SI
+	ADDQ        $0x00000040, DI
 	ADDQ        $0x00000020, CX
-	DECQ        R9
+	DECQ        R10
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R9
-	ANDQ        $0x0000000f, R9
+	MOVQ        k+48(FP), R10
+	ANDQ        $0x0000000f, R10
 	JZ          reduce
-	MOVL        $-1, R10
-	BZHIL       R9, R10, R10
-	KMOVW       R10, K1
-	VMOVUPS.Z   (SI), K1, Z16
-	VMOVUPS.Z   (SI)(DI*1), K1, Z17
-	VMOVUPS.Z   (SI)(DI*2), K1, Z18
-	VMOVUPS.Z   (SI)(R8*1), K1, Z19
+	MOVL        $-1, R11
+	BZHIL       R10, R11, R11
+	KMOVW       R11, K1
+	VMOVUPS.Z   (DI), K1, Z16
+	VMOVUPS.Z   (DI)(R8*1), K1, Z17
+	VMOVUPS.Z   (DI)(R8*2), K1, Z18
+	VMOVUPS.Z   (DI)(R9*1), K1, Z19
 	VMOVDQU16.Z (CX), K1, Y20
 	VCVTPH2PS   Y20, Z20
 	VFMADD231PS Z16, Z20, Z0
 	VFMADD231PS Z17, Z20, Z1
 	VFMADD231PS Z18, Z20, Z2
 	VFMADD231PS Z19, Z20, Z3
-	VMOVDQU16.Z (CX)(DX*1), K1, Y20
+	VMOVDQU16.Z (CX)(BX*1), K1, Y20
 	VCVTPH2PS   Y20, Z20
 	VFMADD231PS Z16, Z20, Z4
 	VFMADD231PS Z17, Z20, Z5
 	VFMADD231PS Z18, Z20, Z6
 	VFMADD231PS Z19, Z20, Z7
-	VMOVDQU16.Z (CX)(DX*2), K1, Y20
+	VMOVDQU16.Z (CX)(BX*2), K1, Y20
 	VCVTPH2PS   Y20, Z20
 	VFMADD231PS Z16, Z20, Z8
 	VFMADD231PS Z17, Z20, Z9
 	VFMADD231PS Z18, Z20, Z10
 	VFMADD231PS Z19, Z20, Z11
-	VMOVDQU16.Z (CX)(BX*1), K1, Y20
+	VMOVDQU16.Z (CX)(SI*1), K1, Y20
 	VCVTPH2PS   Y20, Z20
 	VFMADD231PS Z16, Z20, Z12
 	VFMADD231PS Z17, Z20, Z13
@@ -5258,63 +6168,135 @@ reduce:
 	VUNPCKLPD     Z17, Z16, Z18
 	VUNPCKHPD     Z17, Z16, Z16
 	VADDPS        Z16, Z18, Z18
-	MOVQ          yStride+24(FP), SI
-	LEAQ          (SI)(SI*2), DI
+	MOVQ          groups+56(FP), DI
+	SHLQ          $0x02, DI
 	MOVB          add+64(FP), R8
 	TESTB         R8, R8
 	JZ            set
+	MOVQ          AX, R8
+	MOVQ          yStride+24(FP), R9
+	LEAQ          (DI)(DI*1), R10
+	ADDQ          R10, R10
 	VMOVAPS       X18, X16
-	VADDPS        (AX), X16, X16
-	VMOVUPS       X16, (AX)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X17
+	VINSERTPS     $0x10, (R10)(DI*1), X17, X17
+	VINSERTPS     $0x20, (R10)(DI*2), X17, X17
+	VINSERTPS     $0x30, (R10)(R11*1), X17, X17
+	VADDPS        X17, X16, X16
+	VMOVSS        X16, (R10)
+	VEXTRACTPS    $0x01, X16, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X16, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X16, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x01, Z18, X16
-	VADDPS        (AX)(SI*1), X16, X16
-	VMOVUPS       X16, (AX)(SI*1)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X17
+	VINSERTPS     $0x10, (R10)(DI*1), X17, X17
+	VINSERTPS     $0x20, (R10)(DI*2), X17, X17
+	VINSERTPS     $0x30, (R10)(R11*1), X17, X17
+	VADDPS        X17, X16, X16
+	VMOVSS        X16, (R10)
+	VEXTRACTPS    $0x01, X16, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X16, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X16, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x02, Z18, X16
-	VADDPS        (AX)(SI*2), X16, X16
-	VMOVUPS       X16, (AX)(SI*2)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X17
+	VINSERTPS     $0x10, (R10)(DI*1), X17, X17
+	VINSERTPS     $0x20, (R10)(DI*2), X17, X17
+	VINSERTPS     $0x30, (R10)(R11*1), X17, X17
+	VADDPS        X17, X16, X16
+	VMOVSS        X16, (R10)
+	VEXTRACTPS    $0x01, X16, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X16, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X16, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x03, Z18, X16
-	VADDPS        (AX)(DI*1), X16, X16
-	VMOVUPS       X16, (AX)(DI*1)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X17
+	VINSERTPS     $0x10, (R10)(DI*1), X17, X17
+	VINSERTPS     $0x20, (R10)(DI*2), X17, X17
+	VINSERTPS     $0x30, (R10)(R11*1), X17, X17
+	VADDPS        X17, X16, X16
+	VMOVSS        X16, (R10)
+	VEXTRACTPS    $0x01, X16, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X16, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X16, (R10)(R11*1)
+	ADDQ          R9, R8
 	JMP           next
 
 set:
+	MOVQ          AX, R8
+	MOVQ          yStride+24(FP), R9
+	LEAQ          (DI)(DI*1), R10
+	ADDQ          R10, R10
 	VMOVAPS       X18, X16
-	VMOVUPS       X16, (AX)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X16, (R10)
+	VEXTRACTPS    $0x01, X16, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X16, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X16, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x01, Z18, X16
-	VMOVUPS       X16, (AX)(SI*1)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X16, (R10)
+	VEXTRACTPS    $0x01, X16, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X16, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X16, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x02, Z18, X16
-	VMOVUPS       X16, (AX)(SI*2)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X16, (R10)
+	VEXTRACTPS    $0x01, X16, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X16, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X16, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x03, Z18, X16
-	VMOVUPS       X16, (AX)(DI*1)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X16, (R10)
+	VEXTRACTPS    $0x01, X16, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X16, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X16, (R10)(R11*1)
+	ADDQ          R9, R8
 
 next:
-	ADDQ $0x00000010, AX
-	MOVQ k+48(FP), SI
-	ANDQ $-16, SI
-	MOVQ wStride+40(FP), DI
-	SHLQ $0x02, DI
-	ADDQ DI, CX
-	SHLQ $0x01, SI
-	SUBQ SI, CX
-	DECQ groups+56(FP)
+	ADDQ $0x04, AX
+	MOVQ k+48(FP), DI
+	ANDQ $-16, DI
+	SHLQ $0x01, DI
+	SUBQ DI, CX
+	ADDQ wStride+40(FP), CX
+	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
 // func dots4x5F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, MMX+
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
 TEXT ·dots4x5F16AVX512(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
+	MOVQ  y+0(FP), AX
+	MOVQ  w+16(FP), CX
+	MOVQ  groups+56(FP), DX
+	MOVQ  wStride+40(FP), BX
+	IMULQ DX, BX
+	LEAQ  (BX)(BX*2), SI
 
 group:
-	MOVQ   x+8(FP), SI
-	MOVQ   xStride+32(FP), DI
-	LEAQ   (DI)(DI*2), R8
-	MOVQ   k+48(FP), R9
-	SHRQ   $0x04, R9
+	MOVQ   x+8(FP), DI
+	MOVQ   xStride+32(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	MOVQ   k+48(FP), R10
+	SHRQ   $0x04, R10
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -5335,60 +6317,56 @@ group:
 	VPXORD Z17, Z17, Z17
 	VPXORD Z18, Z18, Z18
 	VPXORD Z19, Z19, Z19
-	LEAQ   (CX)(DX*4), R10
-	TESTQ  R9, R9
+	TESTQ  R10, R10
 	JZ     tail
 
 step:
-	VMOVUPS     (SI), Z20
-	VMOVUPS     (SI)(DI*1), Z21
-	VMOVUPS     (SI)(DI*2), Z22
-	VMOVUPS     (SI)(R8*1), Z23
-	VMOVUPS     (SI)(DI*4), Z24
+	VMOVUPS     (DI), Z20
+	VMOVUPS     (DI)(R8*1), Z21
+	VMOVUPS     (DI)(R8*2), Z22
+	VMOVUPS     (DI)(R9*1), Z23
+	VMOVUPS     (DI)(R8*4), Z24
 	VCVTPH2PS   (CX), Z25
 	VFMADD231PS Z20, Z25, Z0
 	VFMADD231PS Z21, Z25, Z1
 	VFMADD231PS Z22, Z25, Z2
 	VFMADD231PS Z23, Z25, Z3
 	VFMADD231PS Z24, Z25, Z4
-	VCVTPH2PS   (CX)(DX*1), Z25
+	VCVTPH2PS   (CX)(BX*1), Z25
 	VFMADD231PS Z20, Z25, Z5
 	VFMADD231PS Z21, Z25, Z6
 	VFMADD231PS Z22, Z25, Z7
 	VFMADD231PS Z23, Z25, Z8
 	VFMADD231PS Z24, Z25, Z9
-	VCVTPH2PS   (CX)(DX*2), Z25
+	VCVTPH2PS   (CX)(BX*2), Z25
 	VFMADD231PS Z20, Z25, Z10
 	VFMADD231PS Z21, Z25, Z11
 	VFMADD231PS Z22, Z25, Z12
 	VFMADD231PS Z23, Z25, Z13
 	VFMADD231PS Z24, Z25, Z14
-	VCVTPH2PS   (CX)(BX*1), Z25
+	VCVTPH2PS   (CX)(SI*1), Z25
 	VFMADD231PS Z20, Z25, Z15
 	VFMADD231PS Z21, Z25, Z16
 	VFMADD231PS Z22, Z25, Z17
 	VFMADD231PS Z23, Z25, Z18
 	VFMADD231PS Z24, Z25, Z19
-	PREFETCHT1  (R10)
-	PREFETCHT1  64(R10)
-	ADDQ        $0x00000080, R10
-	ADDQ        $0x00000040, SI
+	ADDQ        $0x00000040, DI
 	ADDQ        $0x00000020, CX
-	DECQ        R9
+	DECQ        R10
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R9
-	ANDQ        $0x0000000f, R9
+	MOVQ        k+48(FP), R10
+	ANDQ        $0x0000000f, R10
 	JZ          reduce
-	MOVL        $-1, R10
-	BZHIL       R9, R10, R10
-	KMOVW       R10, K1
-	VMOVUPS.Z   (SI), K1, Z20
-	VMOVUPS.Z   (SI)(DI*1), K1, Z21
-	VMOVUPS.Z   (SI)(DI*2), K1, Z22
-	VMOVUPS.Z   (SI)(R8*1), K1, Z23
-	VMOVUPS.Z   (SI)(DI*4), K1, Z24
+	MOVL        $-1, R11
+	BZHIL       R10, R11, R11
+	KMOVW       R11, K1
+	VMOVUPS.Z   (DI), K1, Z20
+	VMOVUPS.Z   (DI)(R8*1), K1, Z21
+	VMOVUPS.Z   (DI)(R8*2), K1, Z22
+	VMOVUPS.Z   (DI)(R9*1), K1, Z23
+	VMOVUPS.Z   (DI)(R8*4), K1, Z24
 	VMOVDQU16.Z (CX), K1, Y25
 	VCVTPH2PS   Y25, Z25
 	VFMADD231PS Z20, Z25, Z0
@@ -5396,21 +6374,21 @@ tail:
 	VFMADD231PS Z22, Z25, Z2
 	VFMADD231PS Z23, Z25, Z3
 	VFMADD231PS Z24, Z25, Z4
-	VMOVDQU16.Z (CX)(DX*1), K1, Y25
+	VMOVDQU16.Z (CX)(BX*1), K1, Y25
 	VCVTPH2PS   Y25, Z25
 	VFMADD231PS Z20, Z25, Z5
 	VFMADD231PS Z21, Z25, Z6
 	VFMADD231PS Z22, Z25, Z7
 	VFMADD231PS Z23, Z25, Z8
 	VFMADD231PS Z24, Z25, Z9
-	VMOVDQU16.Z (CX)(DX*2), K1, Y25
+	VMOVDQU16.Z (CX)(BX*2), K1, Y25
 	VCVTPH2PS   Y25, Z25
 	VFMADD231PS Z20, Z25, Z10
 	VFMADD231PS Z21, Z25, Z11
 	VFMADD231PS Z22, Z25, Z12
 	VFMADD231PS Z23, Z25, Z13
 	VFMADD231PS Z24, Z25, Z14
-	VMOVDQU16.Z (CX)(BX*1), K1, Y25
+	VMOVDQU16.Z (CX)(SI*1), K1, Y25
 	VCVTPH2PS   Y25, Z25
 	VFMADD231PS Z20, Z25, Z15
 	VFMADD231PS Z21, Z25, Z16
@@ -5497,69 +6475,157 @@ reduce:
 	VUNPCKLPD     Z21, Z20, Z23
 	VUNPCKHPD     Z21, Z20, Z20
 	VADDPS        Z20, Z23, Z23
-	MOVQ          yStride+24(FP), SI
-	LEAQ          (SI)(SI*2), DI
+	MOVQ          groups+56(FP), DI
+	SHLQ          $0x02, DI
 	MOVB          add+64(FP), R8
 	TESTB         R8, R8
 	JZ            set
+	MOVQ          AX, R8
+	MOVQ          yStride+24(FP), R9
+	LEAQ          (DI)(DI*1), R10
+	ADDQ          R10, R10
 	VMOVAPS       X22, X20
-	VADDPS        (AX), X20, X20
-	VMOVUPS       X20, (AX)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X21
+	VINSERTPS     $0x10, (R10)(DI*1), X21, X21
+	VINSERTPS     $0x20, (R10)(DI*2), X21, X21
+	VINSERTPS     $0x30, (R10)(R11*1), X21, X21
+	VADDPS        X21, X20, X20
+	VMOVSS        X20, (R10)
+	VEXTRACTPS    $0x01, X20, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X20, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X20, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x01, Z22, X20
-	VADDPS        (AX)(SI*1), X20, X20
-	VMOVUPS       X20, (AX)(SI*1)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X21
+	VINSERTPS     $0x10, (R10)(DI*1), X21, X21
+	VINSERTPS     $0x20, (R10)(DI*2), X21, X21
+	VINSERTPS     $0x30, (R10)(R11*1), X21, X21
+	VADDPS        X21, X20, X20
+	VMOVSS        X20, (R10)
+	VEXTRACTPS    $0x01, X20, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X20, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X20, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x02, Z22, X20
-	VADDPS        (AX)(SI*2), X20, X20
-	VMOVUPS       X20, (AX)(SI*2)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X21
+	VINSERTPS     $0x10, (R10)(DI*1), X21, X21
+	VINSERTPS     $0x20, (R10)(DI*2), X21, X21
+	VINSERTPS     $0x30, (R10)(R11*1), X21, X21
+	VADDPS        X21, X20, X20
+	VMOVSS        X20, (R10)
+	VEXTRACTPS    $0x01, X20, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X20, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X20, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x03, Z22, X20
-	VADDPS        (AX)(DI*1), X20, X20
-	VMOVUPS       X20, (AX)(DI*1)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X21
+	VINSERTPS     $0x10, (R10)(DI*1), X21, X21
+	VINSERTPS     $0x20, (R10)(DI*2), X21, X21
+	VINSERTPS     $0x30, (R10)(R11*1), X21, X21
+	VADDPS        X21, X20, X20
+	VMOVSS        X20, (R10)
+	VEXTRACTPS    $0x01, X20, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X20, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X20, (R10)(R11*1)
+	ADDQ          R9, R8
 	VMOVAPS       X23, X20
-	VADDPS        (AX)(SI*4), X20, X20
-	VMOVUPS       X20, (AX)(SI*4)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X21
+	VINSERTPS     $0x10, (R10)(DI*1), X21, X21
+	VINSERTPS     $0x20, (R10)(DI*2), X21, X21
+	VINSERTPS     $0x30, (R10)(R11*1), X21, X21
+	VADDPS        X21, X20, X20
+	VMOVSS        X20, (R10)
+	VEXTRACTPS    $0x01, X20, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X20, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X20, (R10)(R11*1)
+	ADDQ          R9, R8
 	JMP           next
 
 set:
+	MOVQ          AX, R8
+	MOVQ          yStride+24(FP), R9
+	LEAQ          (DI)(DI*1), R10
+	ADDQ          R10, R10
 	VMOVAPS       X22, X20
-	VMOVUPS       X20, (AX)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X20, (R10)
+	VEXTRACTPS    $0x01, X20, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X20, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X20, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x01, Z22, X20
-	VMOVUPS       X20, (AX)(SI*1)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X20, (R10)
+	VEXTRACTPS    $0x01, X20, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X20, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X20, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x02, Z22, X20
-	VMOVUPS       X20, (AX)(SI*2)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X20, (R10)
+	VEXTRACTPS    $0x01, X20, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X20, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X20, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x03, Z22, X20
-	VMOVUPS       X20, (AX)(DI*1)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X20, (R10)
+	VEXTRACTPS    $0x01, X20, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X20, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X20, (R10)(R11*1)
+	ADDQ          R9, R8
 	VMOVAPS       X23, X20
-	VMOVUPS       X20, (AX)(SI*4)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X20, (R10)
+	VEXTRACTPS    $0x01, X20, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X20, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X20, (R10)(R11*1)
+	ADDQ          R9, R8
 
 next:
-	ADDQ $0x00000010, AX
-	MOVQ k+48(FP), SI
-	ANDQ $-16, SI
-	MOVQ wStride+40(FP), DI
-	SHLQ $0x02, DI
-	ADDQ DI, CX
-	SHLQ $0x01, SI
-	SUBQ SI, CX
-	DECQ groups+56(FP)
+	ADDQ $0x04, AX
+	MOVQ k+48(FP), DI
+	ANDQ $-16, DI
+	SHLQ $0x01, DI
+	SUBQ DI, CX
+	ADDQ wStride+40(FP), CX
+	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
 // func dots4x6F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2, MMX+
+// Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
 TEXT ·dots4x6F16AVX512(SB), NOSPLIT, $0-65
-	MOVQ y+0(FP), AX
-	MOVQ w+16(FP), CX
-	MOVQ wStride+40(FP), DX
-	LEAQ (DX)(DX*2), BX
+	MOVQ  y+0(FP), AX
+	MOVQ  w+16(FP), CX
+	MOVQ  groups+56(FP), DX
+	MOVQ  wStride+40(FP), BX
+	IMULQ DX, BX
+	LEAQ  (BX)(BX*2), SI
 
 group:
-	MOVQ   x+8(FP), SI
-	MOVQ   xStride+32(FP), DI
-	LEAQ   (DI)(DI*2), R8
-	LEAQ   (R8)(DI*2), R9
-	MOVQ   k+48(FP), R10
-	SHRQ   $0x04, R10
+	MOVQ   x+8(FP), DI
+	MOVQ   xStride+32(FP), R8
+	LEAQ   (R8)(R8*2), R9
+	LEAQ   (R9)(R8*2), R10
+	MOVQ   k+48(FP), R11
+	SHRQ   $0x04, R11
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -5584,17 +6650,16 @@ group:
 	VPXORD Z21, Z21, Z21
 	VPXORD Z22, Z22, Z22
 	VPXORD Z23, Z23, Z23
-	LEAQ   (CX)(DX*4), R11
-	TESTQ  R10, R10
+	TESTQ  R11, R11
 	JZ     tail
 
 step:
-	VMOVUPS     (SI), Z24
-	VMOVUPS     (SI)(DI*1), Z25
-	VMOVUPS     (SI)(DI*2), Z26
-	VMOVUPS     (SI)(R8*1), Z27
-	VMOVUPS     (SI)(DI*4), Z28
-	VMOVUPS     (SI)(R9*1), Z29
+	VMOVUPS     (DI), Z24
+	VMOVUPS     (DI)(R8*1), Z25
+	VMOVUPS     (DI)(R8*2), Z26
+	VMOVUPS     (DI)(R9*1), Z27
+	VMOVUPS     (DI)(R8*4), Z28
+	VMOVUPS     (DI)(R10*1), Z29
 	VCVTPH2PS   (CX), Z30
 	VFMADD231PS Z24, Z30, Z0
 	VFMADD231PS Z25, Z30, Z1
@@ -5602,48 +6667,45 @@ step:
 	VFMADD231PS Z27, Z30, Z3
 	VFMADD231PS Z28, Z30, Z4
 	VFMADD231PS Z29, Z30, Z5
-	VCVTPH2PS   (CX)(DX*1), Z30
+	VCVTPH2PS   (CX)(BX*1), Z30
 	VFMADD231PS Z24, Z30, Z6
 	VFMADD231PS Z25, Z30, Z7
 	VFMADD231PS Z26, Z30, Z8
 	VFMADD231PS Z27, Z30, Z9
 	VFMADD231PS Z28, Z30, Z10
 	VFMADD231PS Z29, Z30, Z11
-	VCVTPH2PS   (CX)(DX*2), Z30
+	VCVTPH2PS   (CX)(BX*2), Z30
 	VFMADD231PS Z24, Z30, Z12
 	VFMADD231PS Z25, Z30, Z13
 	VFMADD231PS Z26, Z30, Z14
 	VFMADD231PS Z27, Z30, Z15
 	VFMADD231PS Z28, Z30, Z16
 	VFMADD231PS Z29, Z30, Z17
-	VCVTPH2PS   (CX)(BX*1), Z30
+	VCVTPH2PS   (CX)(SI*1), Z30
 	VFMADD231PS Z24, Z30, Z18
 	VFMADD231PS Z25, Z30, Z19
 	VFMADD231PS Z26, Z30, Z20
 	VFMADD231PS Z27, Z30, Z21
 	VFMADD231PS Z28, Z30, Z22
 	VFMADD231PS Z29, Z30, Z23
-	PREFETCHT1  (R11)
-	PREFETCHT1  64(R11)
-	ADDQ        $0x00000080, R11
-	ADDQ        $0x00000040, SI
+	ADDQ        $0x00000040, DI
 	ADDQ        $0x00000020, CX
-	DECQ        R10
+	DECQ        R11
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R10
-	ANDQ        $0x0000000f, R10
+	MOVQ        k+48(FP), R11
+	ANDQ        $0x0000000f, R11
 	JZ          reduce
-	MOVL        $-1, R11
-	BZHIL       R10, R11, R11
-	KMOVW       R11, K1
-	VMOVUPS.Z   (SI), K1, Z24
-	VMOVUPS.Z   (SI)(DI*1), K1, Z25
-	VMOVUPS.Z   (SI)(DI*2), K1, Z26
-	VMOVUPS.Z   (SI)(R8*1), K1, Z27
-	VMOVUPS.Z   (SI)(DI*4), K1, Z28
-	VMOVUPS.Z   (SI)(R9*1), K1, Z29
+	MOVL        $-1, R12
+	BZHIL       R11, R12, R12
+	KMOVW       R12, K1
+	VMOVUPS.Z   (DI), K1, Z24
+	VMOVUPS.Z   (DI)(R8*1), K1, Z25
+	VMOVUPS.Z   (DI)(R8*2), K1, Z26
+	VMOVUPS.Z   (DI)(R9*1), K1, Z27
+	VMOVUPS.Z   (DI)(R8*4), K1, Z28
+	VMOVUPS.Z   (DI)(R10*1), K1, Z29
 	VMOVDQU16.Z (CX), K1, Y30
 	VCVTPH2PS   Y30, Z30
 	VFMADD231PS Z24, Z30, Z0
@@ -5652,7 +6714,7 @@ tail:
 	VFMADD231PS Z27, Z30, Z3
 	VFMADD231PS Z28, Z30, Z4
 	VFMADD231PS Z29, Z30, Z5
-	VMOVDQU16.Z (CX)(DX*1), K1, Y30
+	VMOVDQU16.Z (CX)(BX*1), K1, Y30
 	VCVTPH2PS   Y30, Z30
 	VFMADD231PS Z24, Z30, Z6
 	VFMADD231PS Z25, Z30, Z7
@@ -5660,7 +6722,7 @@ tail:
 	VFMADD231PS Z27, Z30, Z9
 	VFMADD231PS Z28, Z30, Z10
 	VFMADD231PS Z29, Z30, Z11
-	VMOVDQU16.Z (CX)(DX*2), K1, Y30
+	VMOVDQU16.Z (CX)(BX*2), K1, Y30
 	VCVTPH2PS   Y30, Z30
 	VFMADD231PS Z24, Z30, Z12
 	VFMADD231PS Z25, Z30, Z13
@@ -5668,7 +6730,7 @@ tail:
 	VFMADD231PS Z27, Z30, Z15
 	VFMADD231PS Z28, Z30, Z16
 	VFMADD231PS Z29, Z30, Z17
-	VMOVDQU16.Z (CX)(BX*1), K1, Y30
+	VMOVDQU16.Z (CX)(SI*1), K1, Y30
 	VCVTPH2PS   Y30, Z30
 	VFMADD231PS Z24, Z30, Z18
 	VFMADD231PS Z25, Z30, Z19
@@ -5756,56 +6818,157 @@ reduce:
 	VUNPCKLPD     Z25, Z24, Z27
 	VUNPCKHPD     Z25, Z24, Z24
 	VADDPS        Z24, Z27, Z27
-	MOVQ          yStride+24(FP), SI
-	LEAQ          (SI)(SI*2), DI
-	LEAQ          (DI)(SI*2), R8
-	MOVB          add+64(FP), R9
-	TESTB         R9, R9
+	MOVQ          groups+56(FP), DI
+	SHLQ          $0x02, DI
+	MOVB          add+64(FP), R8
+	TESTB         R8, R8
 	JZ            set
+	MOVQ          AX, R8
+	MOVQ          yStride+24(FP), R9
+	LEAQ          (DI)(DI*1), R10
+	ADDQ          R10, R10
 	VMOVAPS       X26, X24
-	VADDPS        (AX), X24, X24
-	VMOVUPS       X24, (AX)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X25
+	VINSERTPS     $0x10, (R10)(DI*1), X25, X25
+	VINSERTPS     $0x20, (R10)(DI*2), X25, X25
+	VINSERTPS     $0x30, (R10)(R11*1), X25, X25
+	VADDPS        X25, X24, X24
+	VMOVSS        X24, (R10)
+	VEXTRACTPS    $0x01, X24, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X24, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X24, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x01, Z26, X24
-	VADDPS        (AX)(SI*1), X24, X24
-	VMOVUPS       X24, (AX)(SI*1)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X25
+	VINSERTPS     $0x10, (R10)(DI*1), X25, X25
+	VINSERTPS     $0x20, (R10)(DI*2), X25, X25
+	VINSERTPS     $0x30, (R10)(R11*1), X25, X25
+	VADDPS        X25, X24, X24
+	VMOVSS        X24, (R10)
+	VEXTRACTPS    $0x01, X24, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X24, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X24, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x02, Z26, X24
-	VADDPS        (AX)(SI*2), X24, X24
-	VMOVUPS       X24, (AX)(SI*2)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X25
+	VINSERTPS     $0x10, (R10)(DI*1), X25, X25
+	VINSERTPS     $0x20, (R10)(DI*2), X25, X25
+	VINSERTPS     $0x30, (R10)(R11*1), X25, X25
+	VADDPS        X25, X24, X24
+	VMOVSS        X24, (R10)
+	VEXTRACTPS    $0x01, X24, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X24, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X24, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x03, Z26, X24
-	VADDPS        (AX)(DI*1), X24, X24
-	VMOVUPS       X24, (AX)(DI*1)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X25
+	VINSERTPS     $0x10, (R10)(DI*1), X25, X25
+	VINSERTPS     $0x20, (R10)(DI*2), X25, X25
+	VINSERTPS     $0x30, (R10)(R11*1), X25, X25
+	VADDPS        X25, X24, X24
+	VMOVSS        X24, (R10)
+	VEXTRACTPS    $0x01, X24, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X24, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X24, (R10)(R11*1)
+	ADDQ          R9, R8
 	VMOVAPS       X27, X24
-	VADDPS        (AX)(SI*4), X24, X24
-	VMOVUPS       X24, (AX)(SI*4)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X25
+	VINSERTPS     $0x10, (R10)(DI*1), X25, X25
+	VINSERTPS     $0x20, (R10)(DI*2), X25, X25
+	VINSERTPS     $0x30, (R10)(R11*1), X25, X25
+	VADDPS        X25, X24, X24
+	VMOVSS        X24, (R10)
+	VEXTRACTPS    $0x01, X24, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X24, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X24, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x01, Z27, X24
-	VADDPS        (AX)(R8*1), X24, X24
-	VMOVUPS       X24, (AX)(R8*1)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        (R10), X25
+	VINSERTPS     $0x10, (R10)(DI*1), X25, X25
+	VINSERTPS     $0x20, (R10)(DI*2), X25, X25
+	VINSERTPS     $0x30, (R10)(R11*1), X25, X25
+	VADDPS        X25, X24, X24
+	VMOVSS        X24, (R10)
+	VEXTRACTPS    $0x01, X24, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X24, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X24, (R10)(R11*1)
+	ADDQ          R9, R8
 	JMP           next
 
 set:
+	MOVQ          AX, R8
+	MOVQ          yStride+24(FP), R9
+	LEAQ          (DI)(DI*1), R10
+	ADDQ          R10, R10
 	VMOVAPS       X26, X24
-	VMOVUPS       X24, (AX)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X24, (R10)
+	VEXTRACTPS    $0x01, X24, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X24, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X24, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x01, Z26, X24
-	VMOVUPS       X24, (AX)(SI*1)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X24, (R10)
+	VEXTRACTPS    $0x01, X24, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X24, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X24, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x02, Z26, X24
-	VMOVUPS       X24, (AX)(SI*2)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X24, (R10)
+	VEXTRACTPS    $0x01, X24, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X24, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X24, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x03, Z26, X24
-	VMOVUPS       X24, (AX)(DI*1)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X24, (R10)
+	VEXTRACTPS    $0x01, X24, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X24, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X24, (R10)(R11*1)
+	ADDQ          R9, R8
 	VMOVAPS       X27, X24
-	VMOVUPS       X24, (AX)(SI*4)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X24, (R10)
+	VEXTRACTPS    $0x01, X24, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X24, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X24, (R10)(R11*1)
+	ADDQ          R9, R8
 	VEXTRACTF32X4 $0x01, Z27, X24
-	VMOVUPS       X24, (AX)(R8*1)
+	MOVQ          R8, R10
+	LEAQ          (DI)(DI*2), R11
+	VMOVSS        X24, (R10)
+	VEXTRACTPS    $0x01, X24, (R10)(DI*1)
+	VEXTRACTPS    $0x02, X24, (R10)(DI*2)
+	VEXTRACTPS    $0x03, X24, (R10)(R11*1)
+	ADDQ          R9, R8
 
 next:
-	ADDQ $0x00000010, AX
-	MOVQ k+48(FP), SI
-	ANDQ $-16, SI
-	MOVQ wStride+40(FP), DI
-	SHLQ $0x02, DI
-	ADDQ DI, CX
-	SHLQ $0x01, SI
-	SUBQ SI, CX
-	DECQ groups+56(FP)
+	ADDQ $0x04, AX
+	MOVQ k+48(FP), DI
+	ANDQ $-16, DI
+	SHLQ $0x01, DI
+	SUBQ DI, CX
+	ADDQ wStride+40(FP), CX
+	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET

@@ -4,11 +4,6 @@
 
 package cpu
 
-// dots8x1BF16AVX512BF16Near is a tileFunc of 8 weight rows, tokens: 1.
-//
-//go:noescape
-func dots8x1BF16AVX512BF16Near(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-
 // dots8x1BF16AVX512BF16 is a tileFunc of 8 weight rows, tokens: 1.
 //
 //go:noescape

@@ -16,7 +16,7 @@ func (avx2) types() []string              { return []string{"F32", "BF16", "F16"
 func (avx2) xBytes() int                  { return 4 }
 func (avx2) dot(a, b, dst reg.VecVirtual) { build.VFMADD231PS(a, b, dst) }
 func (avx2) shapes() []shape {
-	return []shape{{8, 1, true}, {8, 1, false}, {4, 1, false}, {4, 2, false}, {4, 3, false}}
+	return []shape{{8, 1}, {4, 1}, {4, 2}, {4, 3}}
 }
 func (avx2) vec() reg.VecVirtual   { return build.YMM() }
 func (avx2) zero(v reg.VecVirtual) { build.VXORPS(v, v, v) }

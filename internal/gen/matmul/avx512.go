@@ -16,18 +16,7 @@ func (avx512) types() []string              { return []string{"F32", "BF16", "F1
 func (avx512) xBytes() int                  { return 4 }
 func (avx512) dot(a, b, dst reg.VecVirtual) { build.VFMADD231PS(a, b, dst) }
 func (avx512) shapes() []shape {
-	return []shape{
-		{8, 1, true},
-		{8, 1, false},
-		{8, 2, false},
-		{8, 3, false},
-		{4, 1, false},
-		{4, 2, false},
-		{4, 3, false},
-		{4, 4, false},
-		{4, 5, false},
-		{4, 6, false},
-	}
+	return []shape{{8, 1}, {8, 2}, {8, 3}, {4, 1}, {4, 2}, {4, 3}, {4, 4}, {4, 5}, {4, 6}}
 }
 func (avx512) vec() reg.VecVirtual   { return build.ZMM() }
 func (avx512) zero(v reg.VecVirtual) { build.VPXORD(v, v, v) }

@@ -36,12 +36,8 @@ func main() {
 	}
 }
 
-// A shape is the extent of a tile: weight rows, a multiple of 4, by tokens. near says that the nearest cache has room
-// for two groups of weight rows beside x.
-type shape struct {
-	rows, tokens int
-	near         bool
-}
+// A shape is the extent of a tile: weight rows, a multiple of 4, by tokens.
+type shape struct{ rows, tokens int }
 
 // An isa emits what differs between vector widths.
 type isa interface {
@@ -76,12 +72,12 @@ func elementBytes(weight string) int {
 
 // dots emits one tile function. For each group of s.rows weight rows it computes their products with s.tokens rows of
 // x. Every product has one accumulator of a vector's width that runs along k and is reduced at the end by halves.
+//
+// The rows of a group lie as many rows apart as there are groups, so that the tile reads s.rows stretches of memory
+// from end to end. The processor's own prefetching follows such long streams and needs no help.
 func dots(t isa, weight string, s shape) {
 	bytes := elementBytes(weight)
 	name := fmt.Sprintf("dots%dx%d%s%s", s.rows, s.tokens, weight, t.name())
-	if s.near {
-		name += "Near"
-	}
 	build.TEXT(name, build.NOSPLIT,
 		"func(y, x *float32, w *byte, yStride, xStride, wStride, k, groups int, add bool)")
 	build.Doc(fmt.Sprintf("%s is a tileFunc of %d weight rows, tokens: %d.", name, s.rows, s.tokens))
@@ -89,7 +85,10 @@ func dots(t isa, weight string, s shape) {
 
 	y := param("y")
 	w := param("w")
-	wRow := strided(w, param("wStride"), s.rows+1)
+	left := param("groups")
+	apart := param("wStride")
+	build.IMULQ(left, apart)
+	wRow := strided(w, apart, s.rows)
 
 	build.Label("group")
 	x := param("x")
@@ -115,30 +114,10 @@ func dots(t isa, weight string, s shape) {
 			}
 		}
 	}
-	// The processor's own prefetching is lost among several short streams, so every step asks for as much of the next
-	// group as it uses up, in the order of memory. With one token there is so little else to do that even the way from
-	// the second cache to the nearest shows.
-	prefetch := build.PREFETCHT1
-	if s.near {
-		prefetch = build.PREFETCHT0
-	}
-	ahead := build.GP64()
-	build.LEAQ(wRow(s.rows), ahead)
 	build.TESTQ(steps, steps)
 	build.JZ(operand.LabelRef("tail"))
 	build.Label("step")
 	step(false)
-	for i := 0; i < s.rows*t.lanes()*bytes; i += 64 {
-		prefetch(operand.Mem{Base: ahead, Disp: i})
-	}
-	if s.tokens == 1 && !s.near {
-		for r := range s.rows {
-			m := wRow(r)
-			m.Disp = 6 * 64
-			build.PREFETCHT0(m)
-		}
-	}
-	build.ADDQ(operand.U32(s.rows*t.lanes()*bytes), ahead)
 	build.ADDQ(operand.U32(t.lanes()*t.xBytes()), x)
 	build.ADDQ(operand.U32(t.lanes()*bytes), w)
 	build.DECQ(steps)
@@ -181,16 +160,38 @@ func dots(t isa, weight string, s shape) {
 	for at := 0; at < len(all); at += t.quads() {
 		sums = append(sums, t.sums(all[at:min(at+t.quads(), len(all))]))
 	}
-	yRow := strided(y, param("yStride"), s.tokens)
+	columns := param("groups") // between the group's rows of y
+	build.SHLQ(operand.U8(2), columns)
 	store := func(add bool) {
+		at := build.GP64()
+		build.MOVQ(y, at)
+		next := param("yStride")
+		four := build.GP64() // on by four rows of the group
+		build.LEAQ(operand.Mem{Base: columns, Index: columns, Scale: 1}, four)
+		build.ADDQ(four, four)
 		for i, p := range places {
-			v := t.quad(sums[i/t.quads()], i%t.quads())
-			m := yRow(p.tokens)
-			m.Disp += p.rows * 4
-			if add {
-				build.VADDPS(m, v.AsX(), v.AsX())
+			v := t.quad(sums[i/t.quads()], i%t.quads()).AsX()
+			to := build.GP64()
+			build.MOVQ(at, to)
+			if p.rows > 0 {
+				build.ADDQ(four, to)
 			}
-			build.VMOVUPS(v.AsX(), m)
+			place := strided(to, columns, 4)
+			if add {
+				old := build.XMM()
+				build.VMOVSS(place(0), old)
+				for j := 1; j < 4; j++ {
+					build.VINSERTPS(operand.U8(j<<4), place(j), old, old)
+				}
+				build.VADDPS(old, v, v)
+			}
+			build.VMOVSS(v, place(0))
+			for j := 1; j < 4; j++ {
+				build.VEXTRACTPS(operand.U8(j), v, place(j))
+			}
+			if p.rows+4 == s.rows {
+				build.ADDQ(next, at)
+			}
 		}
 	}
 	flagged := build.Load(build.Param("add"), build.GP8())
@@ -202,17 +203,14 @@ func dots(t isa, weight string, s shape) {
 	store(false)
 
 	build.Label("next")
-	build.ADDQ(operand.U32(s.rows*4), y)
-	// w stands behind the first row's last whole vector: go back to its start and on by the group's rows.
+	build.ADDQ(operand.U8(4), y)
+	// w stands behind the first row's last whole vector: go back to its start and on to the next row.
 	whole := param("k")
 	build.ANDQ(operand.I32(-t.lanes()), whole)
-	stride := param("wStride")
-	build.SHLQ(operand.U8(log2(s.rows)), stride)
-	build.ADDQ(stride, w)
 	build.SHLQ(operand.U8(log2(bytes)), whole)
 	build.SUBQ(whole, w)
-	groups := operand.NewParamAddr("groups", 56)
-	build.DECQ(groups)
+	build.ADDQ(operand.NewParamAddr("wStride", 40), w)
+	build.DECQ(left)
 	build.JNZ(operand.LabelRef("group"))
 	t.done()
 	build.RET()

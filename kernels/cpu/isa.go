@@ -9,15 +9,18 @@ import (
 // the same bits for the same one.
 type ISA uint8
 
-// The instruction sets there are kernels for. AVX2 includes FMA and F16C, AVX512 the F, BW, DQ and VL parts.
+// The instruction sets there are kernels for. AVX2 includes FMA and F16C, AVX512 the F, BW, DQ and VL parts. NEON is
+// that of every arm64 processor; NEONDotProd adds products of four signed bytes.
 const (
 	Auto ISA = iota // the best this processor has
 	Generic
 	AVX2
 	AVX512
+	NEON
+	NEONDotProd
 )
 
-// String returns the name as flags spell it: auto, generic, avx2, avx512.
+// String returns the name as flags spell it: auto, generic, avx2, avx512, neon, neon-dotprod.
 func (i ISA) String() string {
 	switch i {
 	case Auto:
@@ -28,6 +31,10 @@ func (i ISA) String() string {
 		return "avx2"
 	case AVX512:
 		return "avx512"
+	case NEON:
+		return "neon"
+	case NEONDotProd:
+		return "neon-dotprod"
 	}
 	return fmt.Sprintf("ISA(%d)", uint8(i))
 }

@@ -1,6 +1,6 @@
-//go:build !amd64 || purego
+//go:build (!amd64 && !arm64) || purego
 
 package cpu
 
-// vectorISAs returns nothing: there are no kernels for this architecture yet, or they are left out.
+// vectorISAs returns nothing: there are no kernels for this architecture, or they are left out.
 func vectorISAs() []ISA { return nil }

@@ -1,0 +1,275 @@
+package main
+
+import (
+	"fmt"
+
+	"eckart/internal/gen/arm64"
+)
+
+const lanes = 4 // F32 of a vector
+
+func elementBytes(t string) int {
+	if t == "F32" {
+		return 4
+	}
+	return 2
+}
+
+// matMul writes the tileFuncs. 32 registers hold 24 sums, what a step loads of x, and two vectors of weights at least.
+func matMul(f *arm64.File) {
+	for _, weight := range []string{"F32", "BF16", "F16"} {
+		dots(f, weight, 8, 1, true)
+		for tokens := 1; tokens <= 3; tokens++ {
+			dots(f, weight, 8, tokens, false)
+		}
+		for tokens := 1; tokens <= 6; tokens++ {
+			dots(f, weight, 4, tokens, false)
+		}
+	}
+}
+
+// tile is a tileFunc that is being written.
+type tile struct {
+	*arm64.Func
+	weight       string
+	rows, tokens int
+	acc          [][]arm64.V // by row and token
+	x, w         []arm64.X   // rows of x and of weights
+	xs, ws       []arm64.V   // what a step loads
+}
+
+// dots writes the tileFunc of the given rows by tokens. A product has one vector of sums. near says that the nearest
+// cache has room for the next group of weight rows.
+func dots(file *arm64.File, weight string, rows, tokens int, near bool) {
+	name := fmt.Sprintf("dots%dx%d%sNEON", rows, tokens, weight)
+	level := "PLDL2KEEP"
+	if near {
+		name += "Near"
+		level = "PLDL1KEEP"
+	}
+	params := append(arm64.Params("*float32", "y", "x"), arm64.Param{Name: "w", Type: "*byte"})
+	params = append(params, arm64.Params("int", "yStride", "xStride", "wStride", "k", "groups")...)
+	params = append(params, arm64.Param{Name: "add", Type: "bool"})
+	f := file.Func(name, params, "", fmt.Sprintf("is a tileFunc of %d weight rows, tokens: %d.", rows, tokens))
+	t := tile{Func: f, weight: weight, rows: rows, tokens: tokens}
+	bytes := elementBytes(weight)
+	// With one token a step is 32 bytes of every weight row: loads are most of the work, and these are the widest. With
+	// more it is 8 columns, which need one vector of x for each token at a time.
+	cols := 8
+	if tokens == 1 {
+		cols = 32 / bytes
+	}
+
+	y, count, stride, ahead := f.Param("y"), f.X(), f.X(), f.X()
+	for range rows {
+		t.w = append(t.w, f.X())
+	}
+	for range tokens {
+		t.x = append(t.x, f.X())
+	}
+	for range rows {
+		t.acc = append(t.acc, f.Vs(tokens))
+	}
+	if tokens == 1 {
+		t.xs, t.ws = f.Vs(cols/lanes), f.Vs(4+2*rows)
+	} else {
+		t.xs = f.Vs(tokens)
+		t.ws = f.Vs(min(8, 32-rows*tokens-tokens))
+	}
+
+	f.Load("w", t.w[0])
+	f.Load("wStride", stride)
+	for r := 1; r < rows; r++ {
+		f.Go("ADD %s, %s, %s", stride, t.w[r-1], t.w[r])
+	}
+
+	f.Label("group")
+	f.Load("x", t.x[0])
+	f.Load("xStride", stride)
+	for i := 1; i < tokens; i++ {
+		f.Go("ADD %s, %s, %s", stride, t.x[i-1], t.x[i])
+	}
+	f.Load("wStride", stride)
+	f.Go("ADD %s<<%d, %s, %s", stride, arm64.Log2(rows), t.w[0], ahead)
+	for _, row := range t.acc {
+		for _, v := range row {
+			f.Zero(v)
+		}
+	}
+	f.Load("k", count)
+	f.Go("SUBS $%d, %s", cols, count)
+	f.Go("BLT few")
+
+	f.Label("step")
+	t.step(cols)
+	// Every step asks for as much of the next group as it uses up: a processor's own prefetching follows few streams.
+	for at := 0; at < rows*cols*bytes; at += 64 {
+		f.Go("PRFM %d(%s), %s", at, ahead, level)
+	}
+	f.AddBytes(rows*cols*bytes, ahead)
+	f.Go("SUBS $%d, %s", cols, count)
+	f.Go("BGE step")
+
+	f.Label("few")
+	f.Go("ADDS $%d, %s", cols-lanes, count)
+	f.Go("BLT rest")
+	f.Label("vector")
+	t.vector(lanes)
+	f.Go("SUBS $%d, %s", lanes, count)
+	f.Go("BGE vector")
+	f.Label("rest")
+	f.Go("TBZ $1, %s, one", count)
+	t.vector(2)
+	f.Label("one")
+	f.Go("TBZ $0, %s, sums", count)
+	t.vector(1)
+
+	f.Label("sums")
+	f.Load("yStride", stride)
+	f.Go("MOVBU %s, %s", f.Frame("add"), ahead)
+	f.Go("MOVD %s, %s", y, count)
+	for i := range tokens {
+		for r := 0; r < rows; r += 4 {
+			t.sum(r, i)
+		}
+	}
+	f.Go("CBZ %s, set", ahead)
+	t.store(count, stride, true)
+	f.Go("B next")
+	f.Label("set")
+	t.store(count, stride, false)
+
+	f.Label("next")
+	// The rows stand at their ends.
+	f.AddBytes(rows*4, y)
+	f.Load("wStride", stride)
+	f.Load("k", count)
+	f.Go("LSL $%d, %s", arm64.Log2(rows), stride)
+	f.Go("SUB %s<<%d, %s", count, arm64.Log2(bytes), stride)
+	for _, r := range t.w {
+		f.Go("ADD %s, %s", stride, r)
+	}
+	f.Load("groups", count)
+	f.Go("SUBS $1, %s", count)
+	f.Go("MOVD %s, %s", count, f.Frame("groups"))
+	f.Go("BNE group")
+	f.Ret()
+}
+
+// step multiplies cols columns.
+func (t *tile) step(cols int) {
+	if t.tokens > 1 {
+		for range cols / lanes {
+			t.vector(lanes)
+		}
+		return
+	}
+	for i := 0; i < len(t.xs); i += 2 {
+		t.Go("FLDPQ.P 32(%s), (%s, %s)", t.x[0], t.xs[i].F(), t.xs[i+1].F())
+	}
+	const block = 4 // rows that take turns, so that no sum waits for itself
+	raw, wide := t.ws[block:], t.ws[:block]
+	for r, w := range t.w {
+		t.Go("FLDPQ.P 32(%s), (%s, %s)", w, raw[2*r].F(), raw[2*r+1].F())
+	}
+	for first := 0; first < t.rows; first += block {
+		for i, x := range t.xs {
+			for r := range block {
+				v := raw[2*(first+r)+i*2/len(t.xs)]
+				if t.weight != "F32" {
+					t.widen(wide[r], v, i%2 == 1)
+					v = wide[r]
+				}
+				t.Go("VFMLA %s, %s, %s", x.S4(), v.S4(), t.acc[first+r][0].S4())
+			}
+		}
+	}
+}
+
+// eachRow loads and uses a vector of weights of every row. The loads run ahead as far as there are registers:
+// processors that keep the order of instructions would wait for them.
+func (t *tile) eachRow(load, use func(r int, v arm64.V)) {
+	n := len(t.ws)
+	for r := range min(n-1, t.rows) {
+		load(r, t.ws[r])
+	}
+	for r := range t.rows {
+		if next := r + n - 1; next < t.rows {
+			load(next, t.ws[next%n])
+		}
+		use(r, t.ws[r%n])
+	}
+}
+
+// vector multiplies 4, 2 or 1 columns. What is missing of a vector is zero in x and in the weights.
+func (t *tile) vector(cols int) {
+	for i, r := range t.x {
+		t.load("F32", cols, r, t.xs[i])
+	}
+	load := func(r int, v arm64.V) { t.load(t.weight, cols, t.w[r], v) }
+	t.eachRow(load, func(r int, v arm64.V) {
+		t.widen(v, v, false)
+		for i, x := range t.xs[:t.tokens] {
+			t.Go("VFMLA %s, %s, %s", x.S4(), v.S4(), t.acc[r][i].S4())
+		}
+	})
+}
+
+// load loads n elements and moves r on.
+func (t *tile) load(element string, n int, r arm64.X, v arm64.V) {
+	switch bytes := n * elementBytes(element); bytes {
+	case 16:
+		t.Go("FMOVQ.P 16(%s), %s", r, v.F())
+	case 8:
+		t.Go("FMOVD.P 8(%s), %s", r, v.F())
+	case 4:
+		t.Go("FMOVS.P 4(%s), %s", r, v.F())
+	case 2:
+		t.LoadHalf(r, v)
+	}
+}
+
+// widen makes four weights F32: the upper four of a vector of halves, or the lower.
+func (t *tile) widen(to, from arm64.V, upper bool) { widen(t.Func, t.weight, to, from, upper) }
+
+func widen(f *arm64.Func, element string, to, from arm64.V, upper bool) {
+	switch {
+	case element == "F16" && upper:
+		f.FCVTL2(to, from)
+	case element == "F16":
+		f.FCVTL(to, from)
+	case element == "BF16" && upper:
+		f.SHLL2(to, from)
+	case element == "BF16":
+		f.SHLL(to, from)
+	}
+}
+
+// sum reduces the sums of four rows with a token to one vector, the first row's: halves first, then neighbours.
+func (t *tile) sum(row, token int) {
+	a, b, c, d := t.acc[row][token], t.acc[row+1][token], t.acc[row+2][token], t.acc[row+3][token]
+	u, v := t.ws[0], t.ws[1]
+	for _, p := range [][2]arm64.V{{a, b}, {c, d}} {
+		t.Go("VZIP1 %s, %s, %s", p[1].D2(), p[0].D2(), u.D2())
+		t.Go("VZIP2 %s, %s, %s", p[1].D2(), p[0].D2(), v.D2())
+		t.FADD(p[0], u, v)
+	}
+	t.FADDP(a, a, c)
+}
+
+// store sets or adds the sums at y.
+func (t *tile) store(y, stride arm64.X, add bool) {
+	for i := range t.tokens {
+		for r := 0; r < t.rows; r += 4 {
+			v := t.acc[r][i]
+			if add {
+				t.Go("FMOVQ %d(%s), %s", r*4, y, t.ws[0].F())
+				t.FADD(v, t.ws[0], v)
+			}
+			t.Go("FMOVQ %s, %d(%s)", v.F(), r*4, y)
+		}
+		if i+1 < t.tokens {
+			t.Go("ADD %s, %s", stride, y)
+		}
+	}
+}

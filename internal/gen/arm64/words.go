@@ -51,6 +51,7 @@ func (f *Func) FCVTN2(d, n V) { f.two(0x4e216800, "fcvtn2", "8h", "4s", d, n) }
 func (f *Func) SHLL(d, n V) {
 	f.word(0x2e613800|uint32(n)<<5|uint32(d), "shll v%d.4s, v%d.4h, #16", d, n)
 }
+
 func (f *Func) SHLL2(d, n V) {
 	f.word(0x6e613800|uint32(n)<<5|uint32(d), "shll2 v%d.4s, v%d.8h, #16", d, n)
 }

@@ -40,6 +40,8 @@ func (f *Func) FMULElement(d, n, m V, i int) {
 	f.word(0x4f809000|element(m, i)|uint32(n)<<5|uint32(d), "fmul v%d.4s, v%d.4s, v%d.s[%d]", d, n, m, i)
 }
 
+// FADDP adds neighbours: of n, then of m. FMAXV sets d to the largest. FCVTNS and FRINTN round to nearest, ties to even.
+
 // Conversions between halves and F32; those that end in 2 take, or fill, the upper half of the vector of halves.
 
 func (f *Func) FCVTL(d, n V)  { f.two(0x0e217800, "fcvtl", "4s", "4h", d, n) }
@@ -60,3 +62,37 @@ func (f *Func) SHLL2(d, n V) {
 func (f *Func) LoadHalf(r X, d V) {
 	f.word(0x7c402400|uint32(r)<<5|uint32(d), "ldr h%d, [x%d], #2", d, r)
 }
+
+// Products of signed bytes.
+
+// SDOTElement adds to each word of d the four products of its bytes in n with the four bytes of element i of m. Only
+// processors with the dot products have it.
+func (f *Func) SDOTElement(d, n, m V, i int) {
+	f.word(0x4f80e000|element(m, i)|uint32(n)<<5|uint32(d), "sdot v%d.4s, v%d.16b, v%d.4b[%d]", d, n, m, i)
+}
+
+// SMULL and SMLAL take the lower halves of n and m, SMULL2 and SMLAL2 the upper ones; products have 16 bits.
+func (f *Func) SMULL(d, n, m V)  { f.long(0x0e20c000, "smull", "8b", d, n, m) }
+func (f *Func) SMULL2(d, n, m V) { f.long(0x4e20c000, "smull2", "16b", d, n, m) }
+func (f *Func) SMLAL(d, n, m V)  { f.long(0x0e208000, "smlal", "8b", d, n, m) }
+func (f *Func) SMLAL2(d, n, m V) { f.long(0x4e208000, "smlal2", "16b", d, n, m) }
+
+func (f *Func) long(word uint32, name, from string, d, n, m V) {
+	f.word(word|uint32(m)<<16|uint32(n)<<5|uint32(d), "%s v%d.8h, v%d.%s, v%d.%s", name, d, n, from, m, from)
+}
+
+// SADDLP adds neighbours of 16 bits to words; SADALP adds them to d.
+func (f *Func) SADDLP(d, n V) { f.two(0x4e602800, "saddlp", "4s", "8h", d, n) }
+func (f *Func) SADALP(d, n V) { f.two(0x4e606800, "sadalp", "4s", "8h", d, n) }
+
+// MULElement sets d to n times element i of m, in words; MLAElement adds it.
+func (f *Func) MULElement(d, n, m V, i int) {
+	f.word(0x4f808000|element(m, i)|uint32(n)<<5|uint32(d), "mul v%d.4s, v%d.4s, v%d.s[%d]", d, n, m, i)
+}
+
+func (f *Func) MLAElement(d, n, m V, i int) {
+	f.word(0x6f800000|element(m, i)|uint32(n)<<5|uint32(d), "mla v%d.4s, v%d.4s, v%d.s[%d]", d, n, m, i)
+}
+
+// UMAXV sets d to the largest word of n.
+func (f *Func) UMAXV(d, n V) { f.word(0x6eb0a800|uint32(n)<<5|uint32(d), "umaxv s%d, v%d.4s", d, n) }

@@ -11,11 +11,11 @@ import (
 )
 
 func main() {
-	subject := flag.String("subject", "", "what to write: matmul")
+	subject := flag.String("subject", "", "what to write: matmul or grouped")
 	out := flag.String("out", "", "file of the assembly")
 	stubs := flag.String("stubs", "", "file of the declarations")
 	flag.Parse()
-	write, ok := map[string]func(*arm64.File){"matmul": matMul}[*subject]
+	write, ok := map[string]func(*arm64.File){"matmul": matMul, "grouped": grouped}[*subject]
 	if !ok {
 		log.Fatalf("generate for arm64: unknown -subject %q", *subject)
 	}

@@ -11,6 +11,7 @@ import (
 // benchCommand is `eckart bench`, which measures a model, and `eckart bench load`, which measures a server.
 type benchCommand struct {
 	Model benchModel `cmd:"" name:"run" default:"withargs" help:"Measure the speed of a model; the word run may be left out."`
+	Load  benchLoad  `cmd:"" help:"Measure a server that speaks OpenAI's API, under load."`
 }
 
 // benchModel is `eckart bench [MODEL]`.

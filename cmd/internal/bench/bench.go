@@ -61,6 +61,7 @@ type Options struct {
 	Tests    []Test         // their Threads are not read
 	Threads  []int
 	Repeat   int       // repetitions that count; one more goes before them
+	Sweep    int64     // bytes over which the read rate is measured; 0 for four times the last-level cache
 	Progress io.Writer // terminal for a line on what is measured; nil for none
 }
 
@@ -121,7 +122,7 @@ func runThreads(ctx context.Context, m *launch.Model, o Options, threads int) ([
 		return nil, err
 	}
 	b := &bench{Instance: i, repeat: o.Repeat, progress: o.Progress, random: rand.New(rand.NewPCG(1, 2))}
-	if b.meter, err = newMeter(i.Device); err != nil {
+	if b.meter, err = newMeter(i.Device, o.Sweep); err != nil {
 		return nil, errors.Join(err, i.Close())
 	}
 	// The engine runs meanwhile and waits; only the paths through it give it work.
@@ -263,7 +264,10 @@ func (o *Options) Check() error {
 	usage := func(format string, args ...any) error {
 		return &command.UsageError{Err: fmt.Errorf(format, args...)}
 	}
-	const most = 1 << 24 // so that products of counts cannot overflow
+	const (
+		most           = 1 << 24 // so that products of counts cannot overflow
+		maxCacheTokens = 1 << 28 // of a test; the tables of their blocks alone would fill memory
+	)
 	if len(o.Tests) == 0 {
 		return usage("--prompt and --tokens leave nothing to measure")
 	}
@@ -279,6 +283,8 @@ func (o *Options) Check() error {
 		switch {
 		case t.Batch < 1 || t.Batch > 1<<16:
 			return usage("--batch must be from 1 to %d, got %d", 1<<16, t.Batch)
+		case t.Batch*(t.Depth+t.steps()) > maxCacheTokens:
+			return usage("--batch %d at --depth %d means %d tokens in the cache, and the limit is %d", t.Batch, t.Depth, t.Batch*(t.Depth+t.steps()), maxCacheTokens)
 		case !slices.Contains([]string{Decoder, Engine, HTTP}, t.Path):
 			return usage("--path must be decoder, engine or http, got %q", t.Path)
 		case t.Path != Decoder && t.Depth > 0:

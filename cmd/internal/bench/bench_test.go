@@ -51,7 +51,7 @@ func TestRun(t *testing.T) {
 		Tests: slices.Concat(
 			Tests([]string{Decoder}, []int{20}, []int{3}, []int{0, 2100}, []int{1, 3}),
 			Tests([]string{Engine, HTTP}, []int{20}, []int{3}, []int{0}, []int{2})),
-		Threads: []int{1, 2}, Repeat: 2,
+		Threads: []int{1, 2}, Repeat: 2, Sweep: 1 << 20,
 	}
 	if err := o.Check(); err != nil {
 		t.Fatal(err)
@@ -137,7 +137,7 @@ func TestInterrupted(t *testing.T) {
 	o := Options{
 		Launch:  launch.Options{Sizing: launch.Sizing{CacheType: kernels.F16}},
 		Tests:   Tests([]string{Decoder}, []int{4, 8}, nil, []int{0}, []int{1}),
-		Threads: []int{1}, Repeat: 1, Progress: writerFunc(func(p []byte) {
+		Threads: []int{1}, Repeat: 1, Sweep: 1 << 20, Progress: writerFunc(func(p []byte) {
 			if bytes.Contains(p, []byte("pp8")) {
 				stop()
 			}
@@ -276,6 +276,7 @@ func TestCheck(t *testing.T) {
 		{func(_ *Options, t *Test) { t.Depth = -1 }, "--depth"},
 		{func(_ *Options, t *Test) { t.Prompt = 1 << 30 }, "--prompt"},
 		{func(_ *Options, t *Test) { t.Tokens = 1 << 30 }, "--tokens"},
+		{func(_ *Options, t *Test) { t.Batch, t.Depth = 1<<16, 1<<20 }, "--batch 65536 at --depth 1048576"},
 		{func(_ *Options, t *Test) { t.Path = "air" }, "--path"},
 		{func(_ *Options, t *Test) { t.Path, t.Depth = HTTP, 5 }, "--path http measures at --depth 0"},
 	} {

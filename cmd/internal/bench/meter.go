@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -18,19 +19,18 @@ type meter struct {
 
 const (
 	unknownCache = 64 << 20 // bytes that are assumed of a last-level cache that the system does not tell of
-	sweeps       = 8        // in one measurement
+	sweeps       = 4        // in one measurement
 	cacheFactor  = 4
 )
 
-// newMeter takes the memory to sweep over: less where an eighth of free memory is less.
-func newMeter(d *cpu.Device) (*meter, error) {
-	bytes := cpu.LastLevelCache()
+// newMeter takes the memory to sweep over. Where bytes are 0 it decides how much: less than four times the cache only
+// where an eighth of free memory is less.
+func newMeter(d *cpu.Device, bytes int64) (*meter, error) {
 	if bytes == 0 {
-		bytes = unknownCache
-	}
-	bytes *= cacheFactor
-	if free, _ := d.Memory(); free > 0 {
-		bytes = min(bytes, free/8)
+		bytes = cacheFactor * cmp.Or(cpu.LastLevelCache(), unknownCache)
+		if free, _ := d.Memory(); free > 0 {
+			bytes = min(bytes, free/8)
+		}
 	}
 	const row = 64 << 10
 	a, err := d.NewArena(bytes + row)

@@ -11,9 +11,9 @@ import (
 // maxKeyFile bounds the file of API keys.
 const maxKeyFile = 1 << 20
 
-// readKeys reads a file of API keys: one a line, lines that are empty or begin with # left out. Without a file there
+// ReadKeys reads a file of API keys: one a line, lines that are empty or begin with # left out. Without a file there
 // are none; a file without a key is an error, for the server would be open to all.
-func readKeys(file string) ([]string, error) {
+func ReadKeys(file string) ([]string, error) {
 	if file == "" {
 		return nil, nil
 	}

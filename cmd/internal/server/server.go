@@ -44,7 +44,7 @@ func (c *Command) Run(ctx context.Context, env command.Env) error {
 	if err != nil {
 		return err
 	}
-	keys, err := readKeys(c.APIKeyFile)
+	keys, err := ReadKeys(c.APIKeyFile)
 	if err != nil {
 		return err
 	}

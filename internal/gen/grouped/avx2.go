@@ -15,6 +15,7 @@ type avx2 struct{}
 
 func (avx2) name() string        { return "AVX2" }
 func (avx2) rows() int           { return 8 }
+func (avx2) together() int       { return 2 }
 func (avx2) vec() reg.VecVirtual { return build.YMM() }
 
 func (avx2) constants(bits int) []uint32 { return append([]uint32{ones}, masksOf[bits]...) }
@@ -74,48 +75,74 @@ func broadcast(m operand.Mem) reg.VecVirtual {
 	return v
 }
 
-func (a avx2) dot(p *product, x reg.GPVirtual, codes func(j int) reg.VecVirtual) reg.VecVirtual {
-	at := func(disp int) operand.Mem { return operand.Mem{Base: x, Disp: disp} }
+func (a avx2) dots(p *product, x reg.GPVirtual, tokens int, codes func(j int) reg.VecVirtual) []reg.VecVirtual {
+	at := func(token, disp int) operand.Mem { return operand.Mem{Base: x, Disp: token*recordBytes + disp} }
 	wide := p.mask(ones)
 	add, widen := build.VPADDW, false
 	if p.bits == 8 {
 		add, widen = build.VPADDD, true
 	}
-	var dot reg.VecVirtual
+	partial := make([][4]reg.VecVirtual, tokens) // sums of 1, 2, 4, 8 quads
 	for _, j := range p.order() {
-		c, v := codes(j), broadcast(at(4*j))
-		if p.bits == 8 {
-			build.VPSIGNB(p.vector(j), v, v)
+		c := codes(j)
+		for t := range partial {
+			v := broadcast(at(t, 4*j))
+			if p.bits == 8 {
+				build.VPSIGNB(p.vector(j), v, v)
+			}
+			build.VPMADDUBSW(v, c, v)
+			if widen {
+				build.VPMADDWD(wide, v, v)
+			}
+			if tokens > 1 {
+				if partial[t][0] != nil {
+					add(v, partial[t][0], partial[t][0])
+				} else {
+					partial[t][0] = v
+				}
+				continue
+			}
+			// A chain of additions would keep the scheduler full.
+			level := 0
+			for ; partial[t][level] != nil; level++ {
+				add(partial[t][level], v, v)
+				partial[t][level] = nil
+			}
+			partial[t][level] = v
 		}
-		build.VPMADDUBSW(v, c, v)
-		if widen {
-			build.VPMADDWD(wide, v, v)
-		}
-		if dot == nil {
-			dot = v
+	}
+	var dots []reg.VecVirtual
+	for t := range partial {
+		if tokens > 1 {
+			dots = append(dots, partial[t][0])
 		} else {
-			add(v, dot, dot)
+			dots = append(dots, partial[t][3])
 		}
 	}
-	if !widen {
-		build.VPMADDWD(wide, dot, dot)
+	for _, dot := range dots {
+		if !widen {
+			build.VPMADDWD(wide, dot, dot)
+		}
 	}
+	label := fmt.Sprintf("corrected%d", tokens)
 	if p.bits == 8 { // symmetric codes are signed already
 		build.TESTQ(p.zeros, p.zeros)
-		build.JZ(operand.LabelRef("corrected"))
+		build.JZ(operand.LabelRef(label))
 	}
-	sum := broadcast(at(sumAt))
-	build.VPMADDWD(p.zero, sum, sum)
-	build.VPSUBD(sum, dot, dot)
+	for t, dot := range dots {
+		sum := broadcast(at(t, sumAt))
+		build.VPMADDWD(p.zero, sum, sum)
+		build.VPSUBD(sum, dot, dot)
+	}
 	if p.bits == 8 {
-		build.Label("corrected")
+		build.Label(label)
 	}
-	return dot
+	return dots
 }
 
-func (avx2) scaled(x reg.GPVirtual, scale reg.VecVirtual) reg.VecVirtual {
+func (avx2) scaled(x reg.GPVirtual, token int, scale reg.VecVirtual) reg.VecVirtual {
 	v := build.YMM()
-	build.VBROADCASTSS(operand.Mem{Base: x, Disp: scaleAt}, v)
+	build.VBROADCASTSS(operand.Mem{Base: x, Disp: token*recordBytes + scaleAt}, v)
 	build.VMULPS(scale, v, v)
 	return v
 }

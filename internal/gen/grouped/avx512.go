@@ -15,6 +15,7 @@ type avx512vnni struct{}
 
 func (avx512vnni) name() string        { return "AVX512VNNI" }
 func (avx512vnni) rows() int           { return 16 }
+func (avx512vnni) together() int       { return 4 }
 func (avx512vnni) vec() reg.VecVirtual { return build.ZMM() }
 
 func (avx512vnni) constants(bits int) []uint32 {
@@ -65,18 +66,25 @@ func (avx512vnni) codes(p *product, j int) reg.VecVirtual {
 	return v
 }
 
-func (avx512vnni) dot(p *product, x reg.GPVirtual, codes func(j int) reg.VecVirtual) reg.VecVirtual {
-	dot := build.ZMM()
-	build.VPXORD(dot, dot, dot)
-	build.VPDPWSSD_BCST(operand.Mem{Base: x, Disp: sumAt}, p.zero, dot)
-	for _, j := range p.order() {
-		build.VPDPBUSD_BCST(operand.Mem{Base: x, Disp: 4 * j}, codes(j), dot)
+func (avx512vnni) dots(p *product, x reg.GPVirtual, tokens int, codes func(j int) reg.VecVirtual) []reg.VecVirtual {
+	dots := make([]reg.VecVirtual, tokens)
+	at := func(token, disp int) operand.Mem { return operand.Mem{Base: x, Disp: token*recordBytes + disp} }
+	for t := range dots {
+		dots[t] = build.ZMM()
+		build.VPXORD(dots[t], dots[t], dots[t])
+		build.VPDPWSSD_BCST(at(t, sumAt), p.zero, dots[t])
 	}
-	return dot
+	for _, j := range p.order() {
+		c := codes(j)
+		for t, dot := range dots {
+			build.VPDPBUSD_BCST(at(t, 4*j), c, dot)
+		}
+	}
+	return dots
 }
 
-func (avx512vnni) scaled(x reg.GPVirtual, scale reg.VecVirtual) reg.VecVirtual {
+func (avx512vnni) scaled(x reg.GPVirtual, token int, scale reg.VecVirtual) reg.VecVirtual {
 	v := build.ZMM()
-	build.VMULPS_BCST(operand.Mem{Base: x, Disp: scaleAt}, scale, v)
+	build.VMULPS_BCST(operand.Mem{Base: x, Disp: token*recordBytes + scaleAt}, scale, v)
 	return v
 }

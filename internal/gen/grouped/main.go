@@ -61,10 +61,12 @@ type isa interface {
 	symmetric(bits int) uint32
 	// codes loads quad j of codes of 8 bits for dot.
 	codes(p *product, j int) reg.VecVirtual
-	// dot returns the products of a block, given its codes by quad, with the record at x.
-	dot(p *product, x reg.GPVirtual, codes func(j int) reg.VecVirtual) reg.VecVirtual
-	// scaled returns scale times the scale of the record at x.
-	scaled(x reg.GPVirtual, scale reg.VecVirtual) reg.VecVirtual
+	// together is how many tokens go side by side, so that one's sums need not wait for each other.
+	together() int
+	// dots returns the products of a block, given its codes by quad, with the records of some tokens from x on.
+	dots(p *product, x reg.GPVirtual, tokens int, codes func(j int) reg.VecVirtual) []reg.VecVirtual
+	// scaled returns scale times the scale of the record of a token from x on.
+	scaled(x reg.GPVirtual, token int, scale reg.VecVirtual) reg.VecVirtual
 	copyConstant(c operand.Op, dst reg.VecVirtual)
 }
 
@@ -206,9 +208,9 @@ func (p *product) emit() {
 		build.PREFETCHT0(operand.Mem{Base: p.w, Disp: aheadBytes + i})
 	}
 	if p.one {
-		dot := p.dot(p, x, p.unpack)
+		dot := p.dots(p, x, 1, p.unpack)[0]
 		build.VCVTDQ2PS(dot, dot)
-		build.VFMADD231PS(p.scaled(x, p.scale), dot, sum)
+		build.VFMADD231PS(p.scaled(x, 0, p.scale), dot, sum)
 		build.ADDQ(operand.U32(recordBytes), x)
 	} else {
 		var codes [quads]reg.VecVirtual
@@ -217,15 +219,31 @@ func (p *product) emit() {
 		}
 		to, tokens := build.GP64(), param("tokens")
 		build.MOVQ(sums, to)
+		step := func(n int) {
+			for t, dot := range p.dots(p, x, n, func(j int) reg.VecVirtual { return codes[j] }) {
+				sum := operand.Mem{Base: to, Disp: t * p.rows() * 4}
+				build.VCVTDQ2PS(dot, dot)
+				build.VFMADD213PS(sum, p.scaled(x, t, p.scale), dot)
+				build.VMOVUPS(dot, sum)
+			}
+			build.ADDQ(operand.U32(n*recordBytes), x)
+			build.ADDQ(operand.U32(n*p.rows()*4), to)
+		}
+		n := p.together()
+		build.SUBQ(operand.U32(n), tokens)
+		build.JLT(operand.LabelRef("few"))
+		build.Label("tokens")
+		step(n)
+		build.SUBQ(operand.U32(n), tokens)
+		build.JGE(operand.LabelRef("tokens"))
+		build.Label("few")
+		build.ADDQ(operand.U32(n), tokens)
+		build.JZ(operand.LabelRef("done"))
 		build.Label("token")
-		dot := p.dot(p, x, func(j int) reg.VecVirtual { return codes[j] })
-		build.VCVTDQ2PS(dot, dot)
-		build.VFMADD213PS(operand.Mem{Base: to}, p.scaled(x, p.scale), dot)
-		build.VMOVUPS(dot, operand.Mem{Base: to})
-		build.ADDQ(operand.U32(recordBytes), x)
-		build.ADDQ(operand.U32(p.rows()*4), to)
+		step(1)
 		build.DECQ(tokens)
 		build.JNZ(operand.LabelRef("token"))
+		build.Label("done")
 	}
 	build.ADDQ(operand.U32(p.blockBytes()), p.w)
 	build.DECQ(n)

@@ -13,7 +13,7 @@ type code struct {
 // codeFor returns the routines for isa and for what activations may be rounded to.
 func codeFor(isa ISA, a Activations) code {
 	c := code{
-		matMul: matMulFor(isa, a == ActivationsBF16), grouped: groupedFor(isa), rows: rowsFor(isa),
+		matMul: matMulFor(isa, a == ActivationsBF16), grouped: withFloats(groupedFor(isa)), rows: rowsFor(isa),
 		attention: attentionFor(isa), sweep: sweepFor(isa),
 	}
 	c.grouped.integer = a != ActivationsF32

@@ -198,8 +198,8 @@ func (t *packTask) do(_, chunk int) {
 	}
 }
 
-// unpackGroupedRow sets dst to row o of w as F32, in w's order of columns.
-func unpackGroupedRow(dst []float32, w kernels.Grouped, l *groupedLayout, o int) {
+// unpackGroupedRow sets elements of dst, stride apart, to row o of w as F32, in w's order of columns.
+func unpackGroupedRow(dst []float32, stride int, w kernels.Grouped, l *groupedLayout, o int) {
 	panel, r := w.Packed.Host[o/l.rows*l.panelBytes:][:l.panelBytes], o%l.rows
 	var codes [kernels.GroupedBlock]byte
 	for g := range w.Groups() {
@@ -209,14 +209,15 @@ func unpackGroupedRow(dst []float32, w kernels.Grouped, l *groupedLayout, o int)
 		if w.Zeros {
 			zero = int32(group[l.scaleBytes+r])
 		}
-		to, blocks := dst[g*w.Group:min((g+1)*w.Group, w.Cols)], group[l.scaleBytes+l.zerosBytes:]
-		for len(to) > 0 {
+		blocks := group[l.scaleBytes+l.zerosBytes:]
+		for from, to := g*w.Group, min((g+1)*w.Group, w.Cols); from < to; from += kernels.GroupedBlock {
 			l.unfold(&codes, blocks, r)
-			n := min(len(to), kernels.GroupedBlock)
-			for c, code := range codes[:n] {
-				to[c] = scale * float32(int32(code)-zero)
+			at := from * stride
+			for _, code := range codes[:min(to-from, kernels.GroupedBlock)] {
+				dst[at] = scale * float32(int32(code)-zero)
+				at += stride
 			}
-			to, blocks = to[n:], blocks[l.blockBytes:]
+			blocks = blocks[l.blockBytes:]
 		}
 	}
 }
@@ -240,6 +241,6 @@ func (s *Stream) GroupedEmbed(y kernels.Mat, table kernels.Grouped, ids kernels.
 
 func (t *groupedEmbedTask) do(_, chunk int) {
 	for i := chunk * t.rows; i < min((chunk+1)*t.rows, t.y.Rows); i++ {
-		unpackGroupedRow(t.y.Float32s(i), t.table, &t.layout, int(t.ids.Int32s(i)[0]))
+		unpackGroupedRow(t.y.Float32s(i), 1, t.table, &t.layout, int(t.ids.Int32s(i)[0]))
 	}
 }

@@ -44,6 +44,31 @@ func product2AVX2(sums *float32, x *byte, w *byte, tokens int, blocks int, group
 //go:noescape
 func products2AVX2(sums *float32, x *byte, w *byte, tokens int, blocks int, groupBlocks int, scaleType int, zeros bool)
 
+// unpack8AVX2 is an unpackFunc for codes of 8 bits.
+//
+//go:noescape
+func unpack8AVX2(dst *float32, w *byte, blocks int, groupBlocks int, scaleType int, zeros bool)
+
+// unpack4AVX2 is an unpackFunc for codes of 4 bits.
+//
+//go:noescape
+func unpack4AVX2(dst *float32, w *byte, blocks int, groupBlocks int, scaleType int, zeros bool)
+
+// unpack3AVX2 is an unpackFunc for codes of 3 bits.
+//
+//go:noescape
+func unpack3AVX2(dst *float32, w *byte, blocks int, groupBlocks int, scaleType int, zeros bool)
+
+// unpack2AVX2 is an unpackFunc for codes of 2 bits.
+//
+//go:noescape
+func unpack2AVX2(dst *float32, w *byte, blocks int, groupBlocks int, scaleType int, zeros bool)
+
+// floatsAVX2 is a floatsFunc.
+//
+//go:noescape
+func floatsAVX2(sums *float32, x *float32, w *float32, tokens int, xStride int, cols int)
+
 // recordAVX2 rounds blocks of activations to records, as recordGeneric does.
 //
 //go:noescape

@@ -1446,6 +1446,1200 @@ done:
 	VZEROUPPER
 	RET
 
+// func unpack8AVX2(dst *float32, w *byte, blocks int, groupBlocks int, scaleType int, zeros bool)
+// Requires: AVX, AVX2, CMOV, F16C
+TEXT ·unpack8AVX2(SB), NOSPLIT, $0-41
+	MOVQ    dst+0(FP), AX
+	MOVQ    blocks+16(FP), CX
+	MOVQ    w+8(FP), DX
+	MOVB    zeros+40(FP), BL
+	MOVBQZX BL, BX
+
+group:
+	MOVQ    scaleType+32(FP), SI
+	CMPQ    SI, $0x01
+	JEQ     f16
+	JGT     bf16
+	VMOVUPS (DX), Y0
+	ADDQ    $0x00000020, DX
+	JMP     points
+
+bf16:
+	VPMOVZXWD (DX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	ADDQ      $0x00000010, DX
+	JMP       points
+
+f16:
+	VCVTPH2PS (DX), Y0
+	ADDQ      $0x00000010, DX
+
+points:
+	TESTQ     BX, BX
+	JZ        symmetric
+	VPMOVZXBD (DX), Y1
+	ADDQ      $0x00000008, DX
+	JMP       scaled
+
+symmetric:
+	VMOVUPS grouped00000080<>+0(SB), Y1
+
+scaled:
+	MOVQ    groupBlocks+24(FP), SI
+	CMPQ    CX, SI
+	CMOVQLT CX, SI
+	SUBQ    SI, CX
+
+block:
+	VMOVUPS   (DX), Y2
+	VPXOR     grouped80808080<>+0(SB), Y2, Y2
+	VPAND     grouped000000ff<>+0(SB), Y2, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, (AX)
+	VPSRLD    $0x08, Y2, Y3
+	VPAND     grouped000000ff<>+0(SB), Y3, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 32(AX)
+	VPSRLD    $0x10, Y2, Y3
+	VPAND     grouped000000ff<>+0(SB), Y3, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 64(AX)
+	VPSRLD    $0x18, Y2, Y2
+	VPSUBD    Y1, Y2, Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y0, Y2, Y2
+	VMOVUPS   Y2, 96(AX)
+	VMOVUPS   32(DX), Y2
+	VPXOR     grouped80808080<>+0(SB), Y2, Y2
+	VPAND     grouped000000ff<>+0(SB), Y2, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 128(AX)
+	VPSRLD    $0x08, Y2, Y3
+	VPAND     grouped000000ff<>+0(SB), Y3, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 160(AX)
+	VPSRLD    $0x10, Y2, Y3
+	VPAND     grouped000000ff<>+0(SB), Y3, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 192(AX)
+	VPSRLD    $0x18, Y2, Y2
+	VPSUBD    Y1, Y2, Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y0, Y2, Y2
+	VMOVUPS   Y2, 224(AX)
+	VMOVUPS   64(DX), Y2
+	VPXOR     grouped80808080<>+0(SB), Y2, Y2
+	VPAND     grouped000000ff<>+0(SB), Y2, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 256(AX)
+	VPSRLD    $0x08, Y2, Y3
+	VPAND     grouped000000ff<>+0(SB), Y3, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 288(AX)
+	VPSRLD    $0x10, Y2, Y3
+	VPAND     grouped000000ff<>+0(SB), Y3, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 320(AX)
+	VPSRLD    $0x18, Y2, Y2
+	VPSUBD    Y1, Y2, Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y0, Y2, Y2
+	VMOVUPS   Y2, 352(AX)
+	VMOVUPS   96(DX), Y2
+	VPXOR     grouped80808080<>+0(SB), Y2, Y2
+	VPAND     grouped000000ff<>+0(SB), Y2, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 384(AX)
+	VPSRLD    $0x08, Y2, Y3
+	VPAND     grouped000000ff<>+0(SB), Y3, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 416(AX)
+	VPSRLD    $0x10, Y2, Y3
+	VPAND     grouped000000ff<>+0(SB), Y3, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 448(AX)
+	VPSRLD    $0x18, Y2, Y2
+	VPSUBD    Y1, Y2, Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y0, Y2, Y2
+	VMOVUPS   Y2, 480(AX)
+	VMOVUPS   128(DX), Y2
+	VPXOR     grouped80808080<>+0(SB), Y2, Y2
+	VPAND     grouped000000ff<>+0(SB), Y2, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 512(AX)
+	VPSRLD    $0x08, Y2, Y3
+	VPAND     grouped000000ff<>+0(SB), Y3, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 544(AX)
+	VPSRLD    $0x10, Y2, Y3
+	VPAND     grouped000000ff<>+0(SB), Y3, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 576(AX)
+	VPSRLD    $0x18, Y2, Y2
+	VPSUBD    Y1, Y2, Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y0, Y2, Y2
+	VMOVUPS   Y2, 608(AX)
+	VMOVUPS   160(DX), Y2
+	VPXOR     grouped80808080<>+0(SB), Y2, Y2
+	VPAND     grouped000000ff<>+0(SB), Y2, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 640(AX)
+	VPSRLD    $0x08, Y2, Y3
+	VPAND     grouped000000ff<>+0(SB), Y3, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 672(AX)
+	VPSRLD    $0x10, Y2, Y3
+	VPAND     grouped000000ff<>+0(SB), Y3, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 704(AX)
+	VPSRLD    $0x18, Y2, Y2
+	VPSUBD    Y1, Y2, Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y0, Y2, Y2
+	VMOVUPS   Y2, 736(AX)
+	VMOVUPS   192(DX), Y2
+	VPXOR     grouped80808080<>+0(SB), Y2, Y2
+	VPAND     grouped000000ff<>+0(SB), Y2, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 768(AX)
+	VPSRLD    $0x08, Y2, Y3
+	VPAND     grouped000000ff<>+0(SB), Y3, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 800(AX)
+	VPSRLD    $0x10, Y2, Y3
+	VPAND     grouped000000ff<>+0(SB), Y3, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 832(AX)
+	VPSRLD    $0x18, Y2, Y2
+	VPSUBD    Y1, Y2, Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y0, Y2, Y2
+	VMOVUPS   Y2, 864(AX)
+	VMOVUPS   224(DX), Y2
+	VPXOR     grouped80808080<>+0(SB), Y2, Y2
+	VPAND     grouped000000ff<>+0(SB), Y2, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 896(AX)
+	VPSRLD    $0x08, Y2, Y3
+	VPAND     grouped000000ff<>+0(SB), Y3, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 928(AX)
+	VPSRLD    $0x10, Y2, Y3
+	VPAND     grouped000000ff<>+0(SB), Y3, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 960(AX)
+	VPSRLD    $0x18, Y2, Y2
+	VPSUBD    Y1, Y2, Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y0, Y2, Y2
+	VMOVUPS   Y2, 992(AX)
+	ADDQ      $0x00000400, AX
+	ADDQ      $0x00000100, DX
+	DECQ      SI
+	JNZ       block
+	TESTQ     CX, CX
+	JNZ       group
+	VZEROUPPER
+	RET
+
+DATA grouped000000ff<>+0(SB)/4, $0x000000ff
+DATA grouped000000ff<>+4(SB)/4, $0x000000ff
+DATA grouped000000ff<>+8(SB)/4, $0x000000ff
+DATA grouped000000ff<>+12(SB)/4, $0x000000ff
+DATA grouped000000ff<>+16(SB)/4, $0x000000ff
+DATA grouped000000ff<>+20(SB)/4, $0x000000ff
+DATA grouped000000ff<>+24(SB)/4, $0x000000ff
+DATA grouped000000ff<>+28(SB)/4, $0x000000ff
+GLOBL grouped000000ff<>(SB), RODATA|NOPTR, $32
+
+DATA grouped80808080<>+0(SB)/4, $0x80808080
+DATA grouped80808080<>+4(SB)/4, $0x80808080
+DATA grouped80808080<>+8(SB)/4, $0x80808080
+DATA grouped80808080<>+12(SB)/4, $0x80808080
+DATA grouped80808080<>+16(SB)/4, $0x80808080
+DATA grouped80808080<>+20(SB)/4, $0x80808080
+DATA grouped80808080<>+24(SB)/4, $0x80808080
+DATA grouped80808080<>+28(SB)/4, $0x80808080
+GLOBL grouped80808080<>(SB), RODATA|NOPTR, $32
+
+// func unpack4AVX2(dst *float32, w *byte, blocks int, groupBlocks int, scaleType int, zeros bool)
+// Requires: AVX, AVX2, CMOV, F16C
+TEXT ·unpack4AVX2(SB), NOSPLIT, $0-41
+	MOVQ    dst+0(FP), AX
+	MOVQ    blocks+16(FP), CX
+	MOVQ    w+8(FP), DX
+	MOVB    zeros+40(FP), BL
+	MOVBQZX BL, BX
+
+group:
+	MOVQ    scaleType+32(FP), SI
+	CMPQ    SI, $0x01
+	JEQ     f16
+	JGT     bf16
+	VMOVUPS (DX), Y0
+	ADDQ    $0x00000020, DX
+	JMP     points
+
+bf16:
+	VPMOVZXWD (DX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	ADDQ      $0x00000010, DX
+	JMP       points
+
+f16:
+	VCVTPH2PS (DX), Y0
+	ADDQ      $0x00000010, DX
+
+points:
+	TESTQ     BX, BX
+	JZ        symmetric
+	VPMOVZXBD (DX), Y1
+	ADDQ      $0x00000008, DX
+	JMP       scaled
+
+symmetric:
+	VMOVUPS grouped00000008<>+0(SB), Y1
+
+scaled:
+	MOVQ    groupBlocks+24(FP), SI
+	CMPQ    CX, SI
+	CMOVQLT CX, SI
+	SUBQ    SI, CX
+
+block:
+	VMOVUPS   (DX), Y3
+	VPAND     grouped0f0f0f0f<>+0(SB), Y3, Y2
+	VPAND     grouped000000ff<>+0(SB), Y2, Y4
+	VPSUBD    Y1, Y4, Y4
+	VCVTDQ2PS Y4, Y4
+	VMULPS    Y0, Y4, Y4
+	VMOVUPS   Y4, (AX)
+	VPSRLD    $0x08, Y2, Y4
+	VPAND     grouped000000ff<>+0(SB), Y4, Y4
+	VPSUBD    Y1, Y4, Y4
+	VCVTDQ2PS Y4, Y4
+	VMULPS    Y0, Y4, Y4
+	VMOVUPS   Y4, 32(AX)
+	VPSRLD    $0x10, Y2, Y4
+	VPAND     grouped000000ff<>+0(SB), Y4, Y4
+	VPSUBD    Y1, Y4, Y4
+	VCVTDQ2PS Y4, Y4
+	VMULPS    Y0, Y4, Y4
+	VMOVUPS   Y4, 64(AX)
+	VPSRLD    $0x18, Y2, Y2
+	VPSUBD    Y1, Y2, Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y0, Y2, Y2
+	VMOVUPS   Y2, 96(AX)
+	VPSRLW    $0x04, Y3, Y2
+	VPAND     grouped0f0f0f0f<>+0(SB), Y2, Y2
+	VPAND     grouped000000ff<>+0(SB), Y2, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 512(AX)
+	VPSRLD    $0x08, Y2, Y3
+	VPAND     grouped000000ff<>+0(SB), Y3, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 544(AX)
+	VPSRLD    $0x10, Y2, Y3
+	VPAND     grouped000000ff<>+0(SB), Y3, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 576(AX)
+	VPSRLD    $0x18, Y2, Y2
+	VPSUBD    Y1, Y2, Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y0, Y2, Y2
+	VMOVUPS   Y2, 608(AX)
+	VMOVUPS   32(DX), Y3
+	VPAND     grouped0f0f0f0f<>+0(SB), Y3, Y2
+	VPAND     grouped000000ff<>+0(SB), Y2, Y4
+	VPSUBD    Y1, Y4, Y4
+	VCVTDQ2PS Y4, Y4
+	VMULPS    Y0, Y4, Y4
+	VMOVUPS   Y4, 128(AX)
+	VPSRLD    $0x08, Y2, Y4
+	VPAND     grouped000000ff<>+0(SB), Y4, Y4
+	VPSUBD    Y1, Y4, Y4
+	VCVTDQ2PS Y4, Y4
+	VMULPS    Y0, Y4, Y4
+	VMOVUPS   Y4, 160(AX)
+	VPSRLD    $0x10, Y2, Y4
+	VPAND     grouped000000ff<>+0(SB), Y4, Y4
+	VPSUBD    Y1, Y4, Y4
+	VCVTDQ2PS Y4, Y4
+	VMULPS    Y0, Y4, Y4
+	VMOVUPS   Y4, 192(AX)
+	VPSRLD    $0x18, Y2, Y2
+	VPSUBD    Y1, Y2, Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y0, Y2, Y2
+	VMOVUPS   Y2, 224(AX)
+	VPSRLW    $0x04, Y3, Y2
+	VPAND     grouped0f0f0f0f<>+0(SB), Y2, Y2
+	VPAND     grouped000000ff<>+0(SB), Y2, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 640(AX)
+	VPSRLD    $0x08, Y2, Y3
+	VPAND     grouped000000ff<>+0(SB), Y3, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 672(AX)
+	VPSRLD    $0x10, Y2, Y3
+	VPAND     grouped000000ff<>+0(SB), Y3, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 704(AX)
+	VPSRLD    $0x18, Y2, Y2
+	VPSUBD    Y1, Y2, Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y0, Y2, Y2
+	VMOVUPS   Y2, 736(AX)
+	VMOVUPS   64(DX), Y3
+	VPAND     grouped0f0f0f0f<>+0(SB), Y3, Y2
+	VPAND     grouped000000ff<>+0(SB), Y2, Y4
+	VPSUBD    Y1, Y4, Y4
+	VCVTDQ2PS Y4, Y4
+	VMULPS    Y0, Y4, Y4
+	VMOVUPS   Y4, 256(AX)
+	VPSRLD    $0x08, Y2, Y4
+	VPAND     grouped000000ff<>+0(SB), Y4, Y4
+	VPSUBD    Y1, Y4, Y4
+	VCVTDQ2PS Y4, Y4
+	VMULPS    Y0, Y4, Y4
+	VMOVUPS   Y4, 288(AX)
+	VPSRLD    $0x10, Y2, Y4
+	VPAND     grouped000000ff<>+0(SB), Y4, Y4
+	VPSUBD    Y1, Y4, Y4
+	VCVTDQ2PS Y4, Y4
+	VMULPS    Y0, Y4, Y4
+	VMOVUPS   Y4, 320(AX)
+	VPSRLD    $0x18, Y2, Y2
+	VPSUBD    Y1, Y2, Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y0, Y2, Y2
+	VMOVUPS   Y2, 352(AX)
+	VPSRLW    $0x04, Y3, Y2
+	VPAND     grouped0f0f0f0f<>+0(SB), Y2, Y2
+	VPAND     grouped000000ff<>+0(SB), Y2, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 768(AX)
+	VPSRLD    $0x08, Y2, Y3
+	VPAND     grouped000000ff<>+0(SB), Y3, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 800(AX)
+	VPSRLD    $0x10, Y2, Y3
+	VPAND     grouped000000ff<>+0(SB), Y3, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 832(AX)
+	VPSRLD    $0x18, Y2, Y2
+	VPSUBD    Y1, Y2, Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y0, Y2, Y2
+	VMOVUPS   Y2, 864(AX)
+	VMOVUPS   96(DX), Y3
+	VPAND     grouped0f0f0f0f<>+0(SB), Y3, Y2
+	VPAND     grouped000000ff<>+0(SB), Y2, Y4
+	VPSUBD    Y1, Y4, Y4
+	VCVTDQ2PS Y4, Y4
+	VMULPS    Y0, Y4, Y4
+	VMOVUPS   Y4, 384(AX)
+	VPSRLD    $0x08, Y2, Y4
+	VPAND     grouped000000ff<>+0(SB), Y4, Y4
+	VPSUBD    Y1, Y4, Y4
+	VCVTDQ2PS Y4, Y4
+	VMULPS    Y0, Y4, Y4
+	VMOVUPS   Y4, 416(AX)
+	VPSRLD    $0x10, Y2, Y4
+	VPAND     grouped000000ff<>+0(SB), Y4, Y4
+	VPSUBD    Y1, Y4, Y4
+	VCVTDQ2PS Y4, Y4
+	VMULPS    Y0, Y4, Y4
+	VMOVUPS   Y4, 448(AX)
+	VPSRLD    $0x18, Y2, Y2
+	VPSUBD    Y1, Y2, Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y0, Y2, Y2
+	VMOVUPS   Y2, 480(AX)
+	VPSRLW    $0x04, Y3, Y2
+	VPAND     grouped0f0f0f0f<>+0(SB), Y2, Y2
+	VPAND     grouped000000ff<>+0(SB), Y2, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 896(AX)
+	VPSRLD    $0x08, Y2, Y3
+	VPAND     grouped000000ff<>+0(SB), Y3, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 928(AX)
+	VPSRLD    $0x10, Y2, Y3
+	VPAND     grouped000000ff<>+0(SB), Y3, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 960(AX)
+	VPSRLD    $0x18, Y2, Y2
+	VPSUBD    Y1, Y2, Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y0, Y2, Y2
+	VMOVUPS   Y2, 992(AX)
+	ADDQ      $0x00000400, AX
+	ADDQ      $0x00000080, DX
+	DECQ      SI
+	JNZ       block
+	TESTQ     CX, CX
+	JNZ       group
+	VZEROUPPER
+	RET
+
+// func unpack3AVX2(dst *float32, w *byte, blocks int, groupBlocks int, scaleType int, zeros bool)
+// Requires: AVX, AVX2, CMOV, F16C
+TEXT ·unpack3AVX2(SB), NOSPLIT, $0-41
+	MOVQ    dst+0(FP), AX
+	MOVQ    blocks+16(FP), CX
+	MOVQ    w+8(FP), DX
+	MOVB    zeros+40(FP), BL
+	MOVBQZX BL, BX
+
+group:
+	MOVQ    scaleType+32(FP), SI
+	CMPQ    SI, $0x01
+	JEQ     f16
+	JGT     bf16
+	VMOVUPS (DX), Y0
+	ADDQ    $0x00000020, DX
+	JMP     points
+
+bf16:
+	VPMOVZXWD (DX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	ADDQ      $0x00000010, DX
+	JMP       points
+
+f16:
+	VCVTPH2PS (DX), Y0
+	ADDQ      $0x00000010, DX
+
+points:
+	TESTQ     BX, BX
+	JZ        symmetric
+	VPMOVZXBD (DX), Y1
+	ADDQ      $0x00000008, DX
+	JMP       scaled
+
+symmetric:
+	VMOVUPS grouped00000004<>+0(SB), Y1
+
+scaled:
+	MOVQ    groupBlocks+24(FP), SI
+	CMPQ    CX, SI
+	CMOVQLT CX, SI
+	SUBQ    SI, CX
+
+block:
+	VMOVUPS   (DX), Y3
+	VPAND     grouped03030303<>+0(SB), Y3, Y2
+	VMOVUPS   64(DX), Y4
+	VPSLLW    $0x02, Y4, Y5
+	VPAND     grouped04040404<>+0(SB), Y5, Y5
+	VPOR      Y5, Y2, Y2
+	VPAND     grouped000000ff<>+0(SB), Y2, Y5
+	VPSUBD    Y1, Y5, Y5
+	VCVTDQ2PS Y5, Y5
+	VMULPS    Y0, Y5, Y5
+	VMOVUPS   Y5, (AX)
+	VPSRLD    $0x08, Y2, Y5
+	VPAND     grouped000000ff<>+0(SB), Y5, Y5
+	VPSUBD    Y1, Y5, Y5
+	VCVTDQ2PS Y5, Y5
+	VMULPS    Y0, Y5, Y5
+	VMOVUPS   Y5, 32(AX)
+	VPSRLD    $0x10, Y2, Y5
+	VPAND     grouped000000ff<>+0(SB), Y5, Y5
+	VPSUBD    Y1, Y5, Y5
+	VCVTDQ2PS Y5, Y5
+	VMULPS    Y0, Y5, Y5
+	VMOVUPS   Y5, 64(AX)
+	VPSRLD    $0x18, Y2, Y2
+	VPSUBD    Y1, Y2, Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y0, Y2, Y2
+	VMOVUPS   Y2, 96(AX)
+	VPSRLW    $0x02, Y3, Y2
+	VPAND     grouped03030303<>+0(SB), Y2, Y2
+	VPAND     grouped04040404<>+0(SB), Y4, Y5
+	VPOR      Y5, Y2, Y2
+	VPAND     grouped000000ff<>+0(SB), Y2, Y5
+	VPSUBD    Y1, Y5, Y5
+	VCVTDQ2PS Y5, Y5
+	VMULPS    Y0, Y5, Y5
+	VMOVUPS   Y5, 256(AX)
+	VPSRLD    $0x08, Y2, Y5
+	VPAND     grouped000000ff<>+0(SB), Y5, Y5
+	VPSUBD    Y1, Y5, Y5
+	VCVTDQ2PS Y5, Y5
+	VMULPS    Y0, Y5, Y5
+	VMOVUPS   Y5, 288(AX)
+	VPSRLD    $0x10, Y2, Y5
+	VPAND     grouped000000ff<>+0(SB), Y5, Y5
+	VPSUBD    Y1, Y5, Y5
+	VCVTDQ2PS Y5, Y5
+	VMULPS    Y0, Y5, Y5
+	VMOVUPS   Y5, 320(AX)
+	VPSRLD    $0x18, Y2, Y2
+	VPSUBD    Y1, Y2, Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y0, Y2, Y2
+	VMOVUPS   Y2, 352(AX)
+	VPSRLW    $0x04, Y3, Y2
+	VPAND     grouped03030303<>+0(SB), Y2, Y2
+	VPSRLW    $0x02, Y4, Y5
+	VPAND     grouped04040404<>+0(SB), Y5, Y5
+	VPOR      Y5, Y2, Y2
+	VPAND     grouped000000ff<>+0(SB), Y2, Y5
+	VPSUBD    Y1, Y5, Y5
+	VCVTDQ2PS Y5, Y5
+	VMULPS    Y0, Y5, Y5
+	VMOVUPS   Y5, 512(AX)
+	VPSRLD    $0x08, Y2, Y5
+	VPAND     grouped000000ff<>+0(SB), Y5, Y5
+	VPSUBD    Y1, Y5, Y5
+	VCVTDQ2PS Y5, Y5
+	VMULPS    Y0, Y5, Y5
+	VMOVUPS   Y5, 544(AX)
+	VPSRLD    $0x10, Y2, Y5
+	VPAND     grouped000000ff<>+0(SB), Y5, Y5
+	VPSUBD    Y1, Y5, Y5
+	VCVTDQ2PS Y5, Y5
+	VMULPS    Y0, Y5, Y5
+	VMOVUPS   Y5, 576(AX)
+	VPSRLD    $0x18, Y2, Y2
+	VPSUBD    Y1, Y2, Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y0, Y2, Y2
+	VMOVUPS   Y2, 608(AX)
+	VPSRLW    $0x06, Y3, Y2
+	VPAND     grouped03030303<>+0(SB), Y2, Y2
+	VPSRLW    $0x04, Y4, Y3
+	VPAND     grouped04040404<>+0(SB), Y3, Y3
+	VPOR      Y3, Y2, Y2
+	VPAND     grouped000000ff<>+0(SB), Y2, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 768(AX)
+	VPSRLD    $0x08, Y2, Y3
+	VPAND     grouped000000ff<>+0(SB), Y3, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 800(AX)
+	VPSRLD    $0x10, Y2, Y3
+	VPAND     grouped000000ff<>+0(SB), Y3, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 832(AX)
+	VPSRLD    $0x18, Y2, Y2
+	VPSUBD    Y1, Y2, Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y0, Y2, Y2
+	VMOVUPS   Y2, 864(AX)
+	VMOVUPS   32(DX), Y3
+	VPAND     grouped03030303<>+0(SB), Y3, Y2
+	VPSLLW    $0x01, Y4, Y5
+	VPAND     grouped04040404<>+0(SB), Y5, Y5
+	VPOR      Y5, Y2, Y2
+	VPAND     grouped000000ff<>+0(SB), Y2, Y5
+	VPSUBD    Y1, Y5, Y5
+	VCVTDQ2PS Y5, Y5
+	VMULPS    Y0, Y5, Y5
+	VMOVUPS   Y5, 128(AX)
+	VPSRLD    $0x08, Y2, Y5
+	VPAND     grouped000000ff<>+0(SB), Y5, Y5
+	VPSUBD    Y1, Y5, Y5
+	VCVTDQ2PS Y5, Y5
+	VMULPS    Y0, Y5, Y5
+	VMOVUPS   Y5, 160(AX)
+	VPSRLD    $0x10, Y2, Y5
+	VPAND     grouped000000ff<>+0(SB), Y5, Y5
+	VPSUBD    Y1, Y5, Y5
+	VCVTDQ2PS Y5, Y5
+	VMULPS    Y0, Y5, Y5
+	VMOVUPS   Y5, 192(AX)
+	VPSRLD    $0x18, Y2, Y2
+	VPSUBD    Y1, Y2, Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y0, Y2, Y2
+	VMOVUPS   Y2, 224(AX)
+	VPSRLW    $0x02, Y3, Y2
+	VPAND     grouped03030303<>+0(SB), Y2, Y2
+	VPSRLW    $0x01, Y4, Y5
+	VPAND     grouped04040404<>+0(SB), Y5, Y5
+	VPOR      Y5, Y2, Y2
+	VPAND     grouped000000ff<>+0(SB), Y2, Y5
+	VPSUBD    Y1, Y5, Y5
+	VCVTDQ2PS Y5, Y5
+	VMULPS    Y0, Y5, Y5
+	VMOVUPS   Y5, 384(AX)
+	VPSRLD    $0x08, Y2, Y5
+	VPAND     grouped000000ff<>+0(SB), Y5, Y5
+	VPSUBD    Y1, Y5, Y5
+	VCVTDQ2PS Y5, Y5
+	VMULPS    Y0, Y5, Y5
+	VMOVUPS   Y5, 416(AX)
+	VPSRLD    $0x10, Y2, Y5
+	VPAND     grouped000000ff<>+0(SB), Y5, Y5
+	VPSUBD    Y1, Y5, Y5
+	VCVTDQ2PS Y5, Y5
+	VMULPS    Y0, Y5, Y5
+	VMOVUPS   Y5, 448(AX)
+	VPSRLD    $0x18, Y2, Y2
+	VPSUBD    Y1, Y2, Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y0, Y2, Y2
+	VMOVUPS   Y2, 480(AX)
+	VPSRLW    $0x04, Y3, Y2
+	VPAND     grouped03030303<>+0(SB), Y2, Y2
+	VPSRLW    $0x03, Y4, Y5
+	VPAND     grouped04040404<>+0(SB), Y5, Y5
+	VPOR      Y5, Y2, Y2
+	VPAND     grouped000000ff<>+0(SB), Y2, Y5
+	VPSUBD    Y1, Y5, Y5
+	VCVTDQ2PS Y5, Y5
+	VMULPS    Y0, Y5, Y5
+	VMOVUPS   Y5, 640(AX)
+	VPSRLD    $0x08, Y2, Y5
+	VPAND     grouped000000ff<>+0(SB), Y5, Y5
+	VPSUBD    Y1, Y5, Y5
+	VCVTDQ2PS Y5, Y5
+	VMULPS    Y0, Y5, Y5
+	VMOVUPS   Y5, 672(AX)
+	VPSRLD    $0x10, Y2, Y5
+	VPAND     grouped000000ff<>+0(SB), Y5, Y5
+	VPSUBD    Y1, Y5, Y5
+	VCVTDQ2PS Y5, Y5
+	VMULPS    Y0, Y5, Y5
+	VMOVUPS   Y5, 704(AX)
+	VPSRLD    $0x18, Y2, Y2
+	VPSUBD    Y1, Y2, Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y0, Y2, Y2
+	VMOVUPS   Y2, 736(AX)
+	VPSRLW    $0x06, Y3, Y2
+	VPAND     grouped03030303<>+0(SB), Y2, Y2
+	VPSRLW    $0x05, Y4, Y3
+	VPAND     grouped04040404<>+0(SB), Y3, Y3
+	VPOR      Y3, Y2, Y2
+	VPAND     grouped000000ff<>+0(SB), Y2, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 896(AX)
+	VPSRLD    $0x08, Y2, Y3
+	VPAND     grouped000000ff<>+0(SB), Y3, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 928(AX)
+	VPSRLD    $0x10, Y2, Y3
+	VPAND     grouped000000ff<>+0(SB), Y3, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 960(AX)
+	VPSRLD    $0x18, Y2, Y2
+	VPSUBD    Y1, Y2, Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y0, Y2, Y2
+	VMOVUPS   Y2, 992(AX)
+	ADDQ      $0x00000400, AX
+	ADDQ      $0x00000060, DX
+	DECQ      SI
+	JNZ       block
+	TESTQ     CX, CX
+	JNZ       group
+	VZEROUPPER
+	RET
+
+// func unpack2AVX2(dst *float32, w *byte, blocks int, groupBlocks int, scaleType int, zeros bool)
+// Requires: AVX, AVX2, CMOV, F16C
+TEXT ·unpack2AVX2(SB), NOSPLIT, $0-41
+	MOVQ    dst+0(FP), AX
+	MOVQ    blocks+16(FP), CX
+	MOVQ    w+8(FP), DX
+	MOVB    zeros+40(FP), BL
+	MOVBQZX BL, BX
+
+group:
+	MOVQ    scaleType+32(FP), SI
+	CMPQ    SI, $0x01
+	JEQ     f16
+	JGT     bf16
+	VMOVUPS (DX), Y0
+	ADDQ    $0x00000020, DX
+	JMP     points
+
+bf16:
+	VPMOVZXWD (DX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	ADDQ      $0x00000010, DX
+	JMP       points
+
+f16:
+	VCVTPH2PS (DX), Y0
+	ADDQ      $0x00000010, DX
+
+points:
+	TESTQ     BX, BX
+	JZ        symmetric
+	VPMOVZXBD (DX), Y1
+	ADDQ      $0x00000008, DX
+	JMP       scaled
+
+symmetric:
+	VMOVUPS grouped00000002<>+0(SB), Y1
+
+scaled:
+	MOVQ    groupBlocks+24(FP), SI
+	CMPQ    CX, SI
+	CMOVQLT CX, SI
+	SUBQ    SI, CX
+
+block:
+	VMOVUPS   (DX), Y3
+	VPAND     grouped03030303<>+0(SB), Y3, Y2
+	VPAND     grouped000000ff<>+0(SB), Y2, Y4
+	VPSUBD    Y1, Y4, Y4
+	VCVTDQ2PS Y4, Y4
+	VMULPS    Y0, Y4, Y4
+	VMOVUPS   Y4, (AX)
+	VPSRLD    $0x08, Y2, Y4
+	VPAND     grouped000000ff<>+0(SB), Y4, Y4
+	VPSUBD    Y1, Y4, Y4
+	VCVTDQ2PS Y4, Y4
+	VMULPS    Y0, Y4, Y4
+	VMOVUPS   Y4, 32(AX)
+	VPSRLD    $0x10, Y2, Y4
+	VPAND     grouped000000ff<>+0(SB), Y4, Y4
+	VPSUBD    Y1, Y4, Y4
+	VCVTDQ2PS Y4, Y4
+	VMULPS    Y0, Y4, Y4
+	VMOVUPS   Y4, 64(AX)
+	VPSRLD    $0x18, Y2, Y2
+	VPSUBD    Y1, Y2, Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y0, Y2, Y2
+	VMOVUPS   Y2, 96(AX)
+	VPSRLW    $0x02, Y3, Y2
+	VPAND     grouped03030303<>+0(SB), Y2, Y2
+	VPAND     grouped000000ff<>+0(SB), Y2, Y4
+	VPSUBD    Y1, Y4, Y4
+	VCVTDQ2PS Y4, Y4
+	VMULPS    Y0, Y4, Y4
+	VMOVUPS   Y4, 256(AX)
+	VPSRLD    $0x08, Y2, Y4
+	VPAND     grouped000000ff<>+0(SB), Y4, Y4
+	VPSUBD    Y1, Y4, Y4
+	VCVTDQ2PS Y4, Y4
+	VMULPS    Y0, Y4, Y4
+	VMOVUPS   Y4, 288(AX)
+	VPSRLD    $0x10, Y2, Y4
+	VPAND     grouped000000ff<>+0(SB), Y4, Y4
+	VPSUBD    Y1, Y4, Y4
+	VCVTDQ2PS Y4, Y4
+	VMULPS    Y0, Y4, Y4
+	VMOVUPS   Y4, 320(AX)
+	VPSRLD    $0x18, Y2, Y2
+	VPSUBD    Y1, Y2, Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y0, Y2, Y2
+	VMOVUPS   Y2, 352(AX)
+	VPSRLW    $0x04, Y3, Y2
+	VPAND     grouped03030303<>+0(SB), Y2, Y2
+	VPAND     grouped000000ff<>+0(SB), Y2, Y4
+	VPSUBD    Y1, Y4, Y4
+	VCVTDQ2PS Y4, Y4
+	VMULPS    Y0, Y4, Y4
+	VMOVUPS   Y4, 512(AX)
+	VPSRLD    $0x08, Y2, Y4
+	VPAND     grouped000000ff<>+0(SB), Y4, Y4
+	VPSUBD    Y1, Y4, Y4
+	VCVTDQ2PS Y4, Y4
+	VMULPS    Y0, Y4, Y4
+	VMOVUPS   Y4, 544(AX)
+	VPSRLD    $0x10, Y2, Y4
+	VPAND     grouped000000ff<>+0(SB), Y4, Y4
+	VPSUBD    Y1, Y4, Y4
+	VCVTDQ2PS Y4, Y4
+	VMULPS    Y0, Y4, Y4
+	VMOVUPS   Y4, 576(AX)
+	VPSRLD    $0x18, Y2, Y2
+	VPSUBD    Y1, Y2, Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y0, Y2, Y2
+	VMOVUPS   Y2, 608(AX)
+	VPSRLW    $0x06, Y3, Y2
+	VPAND     grouped03030303<>+0(SB), Y2, Y2
+	VPAND     grouped000000ff<>+0(SB), Y2, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 768(AX)
+	VPSRLD    $0x08, Y2, Y3
+	VPAND     grouped000000ff<>+0(SB), Y3, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 800(AX)
+	VPSRLD    $0x10, Y2, Y3
+	VPAND     grouped000000ff<>+0(SB), Y3, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 832(AX)
+	VPSRLD    $0x18, Y2, Y2
+	VPSUBD    Y1, Y2, Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y0, Y2, Y2
+	VMOVUPS   Y2, 864(AX)
+	VMOVUPS   32(DX), Y3
+	VPAND     grouped03030303<>+0(SB), Y3, Y2
+	VPAND     grouped000000ff<>+0(SB), Y2, Y4
+	VPSUBD    Y1, Y4, Y4
+	VCVTDQ2PS Y4, Y4
+	VMULPS    Y0, Y4, Y4
+	VMOVUPS   Y4, 128(AX)
+	VPSRLD    $0x08, Y2, Y4
+	VPAND     grouped000000ff<>+0(SB), Y4, Y4
+	VPSUBD    Y1, Y4, Y4
+	VCVTDQ2PS Y4, Y4
+	VMULPS    Y0, Y4, Y4
+	VMOVUPS   Y4, 160(AX)
+	VPSRLD    $0x10, Y2, Y4
+	VPAND     grouped000000ff<>+0(SB), Y4, Y4
+	VPSUBD    Y1, Y4, Y4
+	VCVTDQ2PS Y4, Y4
+	VMULPS    Y0, Y4, Y4
+	VMOVUPS   Y4, 192(AX)
+	VPSRLD    $0x18, Y2, Y2
+	VPSUBD    Y1, Y2, Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y0, Y2, Y2
+	VMOVUPS   Y2, 224(AX)
+	VPSRLW    $0x02, Y3, Y2
+	VPAND     grouped03030303<>+0(SB), Y2, Y2
+	VPAND     grouped000000ff<>+0(SB), Y2, Y4
+	VPSUBD    Y1, Y4, Y4
+	VCVTDQ2PS Y4, Y4
+	VMULPS    Y0, Y4, Y4
+	VMOVUPS   Y4, 384(AX)
+	VPSRLD    $0x08, Y2, Y4
+	VPAND     grouped000000ff<>+0(SB), Y4, Y4
+	VPSUBD    Y1, Y4, Y4
+	VCVTDQ2PS Y4, Y4
+	VMULPS    Y0, Y4, Y4
+	VMOVUPS   Y4, 416(AX)
+	VPSRLD    $0x10, Y2, Y4
+	VPAND     grouped000000ff<>+0(SB), Y4, Y4
+	VPSUBD    Y1, Y4, Y4
+	VCVTDQ2PS Y4, Y4
+	VMULPS    Y0, Y4, Y4
+	VMOVUPS   Y4, 448(AX)
+	VPSRLD    $0x18, Y2, Y2
+	VPSUBD    Y1, Y2, Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y0, Y2, Y2
+	VMOVUPS   Y2, 480(AX)
+	VPSRLW    $0x04, Y3, Y2
+	VPAND     grouped03030303<>+0(SB), Y2, Y2
+	VPAND     grouped000000ff<>+0(SB), Y2, Y4
+	VPSUBD    Y1, Y4, Y4
+	VCVTDQ2PS Y4, Y4
+	VMULPS    Y0, Y4, Y4
+	VMOVUPS   Y4, 640(AX)
+	VPSRLD    $0x08, Y2, Y4
+	VPAND     grouped000000ff<>+0(SB), Y4, Y4
+	VPSUBD    Y1, Y4, Y4
+	VCVTDQ2PS Y4, Y4
+	VMULPS    Y0, Y4, Y4
+	VMOVUPS   Y4, 672(AX)
+	VPSRLD    $0x10, Y2, Y4
+	VPAND     grouped000000ff<>+0(SB), Y4, Y4
+	VPSUBD    Y1, Y4, Y4
+	VCVTDQ2PS Y4, Y4
+	VMULPS    Y0, Y4, Y4
+	VMOVUPS   Y4, 704(AX)
+	VPSRLD    $0x18, Y2, Y2
+	VPSUBD    Y1, Y2, Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y0, Y2, Y2
+	VMOVUPS   Y2, 736(AX)
+	VPSRLW    $0x06, Y3, Y2
+	VPAND     grouped03030303<>+0(SB), Y2, Y2
+	VPAND     grouped000000ff<>+0(SB), Y2, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 896(AX)
+	VPSRLD    $0x08, Y2, Y3
+	VPAND     grouped000000ff<>+0(SB), Y3, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 928(AX)
+	VPSRLD    $0x10, Y2, Y3
+	VPAND     grouped000000ff<>+0(SB), Y3, Y3
+	VPSUBD    Y1, Y3, Y3
+	VCVTDQ2PS Y3, Y3
+	VMULPS    Y0, Y3, Y3
+	VMOVUPS   Y3, 960(AX)
+	VPSRLD    $0x18, Y2, Y2
+	VPSUBD    Y1, Y2, Y2
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y0, Y2, Y2
+	VMOVUPS   Y2, 992(AX)
+	ADDQ      $0x00000400, AX
+	ADDQ      $0x00000040, DX
+	DECQ      SI
+	JNZ       block
+	TESTQ     CX, CX
+	JNZ       group
+	VZEROUPPER
+	RET
+
+// func floatsAVX2(sums *float32, x *float32, w *float32, tokens int, xStride int, cols int)
+// Requires: AVX, FMA3
+TEXT ·floatsAVX2(SB), NOSPLIT, $0-48
+	MOVQ sums+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ tokens+24(FP), DX
+	MOVQ xStride+32(FP), BX
+	SUBQ $0x00000003, DX
+	JLT  few
+
+tokens:
+	MOVQ   w+16(FP), SI
+	MOVQ   cols+40(FP), DI
+	MOVQ   CX, R8
+	LEAQ   (R8)(BX*1), R9
+	LEAQ   (R9)(BX*1), R10
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	VXORPS Y8, Y8, Y8
+	VXORPS Y9, Y9, Y9
+	VXORPS Y10, Y10, Y10
+	VXORPS Y11, Y11, Y11
+	SUBQ   $0x00000004, DI
+	JLT    rest3
+
+columns3:
+	VMOVUPS      (SI), Y12
+	VBROADCASTSS (R8), Y13
+	VFMADD231PS  Y13, Y12, Y0
+	VBROADCASTSS (R9), Y13
+	VFMADD231PS  Y13, Y12, Y4
+	VBROADCASTSS (R10), Y13
+	VFMADD231PS  Y13, Y12, Y8
+	VMOVUPS      32(SI), Y12
+	VBROADCASTSS 4(R8), Y13
+	VFMADD231PS  Y13, Y12, Y1
+	VBROADCASTSS 4(R9), Y13
+	VFMADD231PS  Y13, Y12, Y5
+	VBROADCASTSS 4(R10), Y13
+	VFMADD231PS  Y13, Y12, Y9
+	VMOVUPS      64(SI), Y12
+	VBROADCASTSS 8(R8), Y13
+	VFMADD231PS  Y13, Y12, Y2
+	VBROADCASTSS 8(R9), Y13
+	VFMADD231PS  Y13, Y12, Y6
+	VBROADCASTSS 8(R10), Y13
+	VFMADD231PS  Y13, Y12, Y10
+	VMOVUPS      96(SI), Y12
+	VBROADCASTSS 12(R8), Y13
+	VFMADD231PS  Y13, Y12, Y3
+	VBROADCASTSS 12(R9), Y13
+	VFMADD231PS  Y13, Y12, Y7
+	VBROADCASTSS 12(R10), Y13
+	VFMADD231PS  Y13, Y12, Y11
+	ADDQ         $0x00000080, SI
+	ADDQ         $0x00000010, R8
+	ADDQ         $0x00000010, R9
+	ADDQ         $0x00000010, R10
+	SUBQ         $0x00000004, DI
+	JGE          columns3
+
+rest3:
+	ADDQ $0x00000004, DI
+	JZ   sum3
+
+column3:
+	VMOVUPS      (SI), Y12
+	VBROADCASTSS (R8), Y13
+	VFMADD231PS  Y13, Y12, Y0
+	VBROADCASTSS (R9), Y13
+	VFMADD231PS  Y13, Y12, Y4
+	VBROADCASTSS (R10), Y13
+	VFMADD231PS  Y13, Y12, Y8
+	ADDQ         $0x00000020, SI
+	ADDQ         $0x00000004, R8
+	ADDQ         $0x00000004, R9
+	ADDQ         $0x00000004, R10
+	DECQ         DI
+	JNZ          column3
+
+sum3:
+	VADDPS  Y2, Y0, Y0
+	VADDPS  Y3, Y1, Y1
+	VADDPS  Y1, Y0, Y0
+	VMOVUPS Y0, (AX)
+	ADDQ    BX, CX
+	VADDPS  Y6, Y4, Y4
+	VADDPS  Y7, Y5, Y5
+	VADDPS  Y5, Y4, Y4
+	VMOVUPS Y4, 32(AX)
+	ADDQ    BX, CX
+	VADDPS  Y10, Y8, Y8
+	VADDPS  Y11, Y9, Y9
+	VADDPS  Y9, Y8, Y8
+	VMOVUPS Y8, 64(AX)
+	ADDQ    BX, CX
+	ADDQ    $0x00000060, AX
+	SUBQ    $0x00000003, DX
+	JGE     tokens
+
+few:
+	ADDQ $0x00000003, DX
+	JZ   done
+
+token:
+	MOVQ   w+16(FP), SI
+	MOVQ   cols+40(FP), DI
+	MOVQ   CX, R8
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	SUBQ   $0x00000004, DI
+	JLT    rest1
+
+columns1:
+	VMOVUPS      (SI), Y4
+	VBROADCASTSS (R8), Y5
+	VFMADD231PS  Y5, Y4, Y0
+	VMOVUPS      32(SI), Y4
+	VBROADCASTSS 4(R8), Y5
+	VFMADD231PS  Y5, Y4, Y1
+	VMOVUPS      64(SI), Y4
+	VBROADCASTSS 8(R8), Y5
+	VFMADD231PS  Y5, Y4, Y2
+	VMOVUPS      96(SI), Y4
+	VBROADCASTSS 12(R8), Y5
+	VFMADD231PS  Y5, Y4, Y3
+	ADDQ         $0x00000080, SI
+	ADDQ         $0x00000010, R8
+	SUBQ         $0x00000004, DI
+	JGE          columns1
+
+rest1:
+	ADDQ $0x00000004, DI
+	JZ   sum1
+
+column1:
+	VMOVUPS      (SI), Y4
+	VBROADCASTSS (R8), Y5
+	VFMADD231PS  Y5, Y4, Y0
+	ADDQ         $0x00000020, SI
+	ADDQ         $0x00000004, R8
+	DECQ         DI
+	JNZ          column1
+
+sum1:
+	VADDPS  Y2, Y0, Y0
+	VADDPS  Y3, Y1, Y1
+	VADDPS  Y1, Y0, Y0
+	VMOVUPS Y0, (AX)
+	ADDQ    BX, CX
+	ADDQ    $0x00000020, AX
+	DECQ    DX
+	JNZ     token
+
+done:
+	VZEROUPPER
+	RET
+
 // func recordAVX2(dst *byte, x *float32, blocks int, stride int)
 // Requires: AVX, AVX2
 TEXT ·recordAVX2(SB), NOSPLIT, $0-32

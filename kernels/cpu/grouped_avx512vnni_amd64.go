@@ -43,3 +43,28 @@ func product2AVX512VNNI(sums *float32, x *byte, w *byte, tokens int, blocks int,
 //
 //go:noescape
 func products2AVX512VNNI(sums *float32, x *byte, w *byte, tokens int, blocks int, groupBlocks int, scaleType int, zeros bool)
+
+// unpack8AVX512VNNI is an unpackFunc for codes of 8 bits.
+//
+//go:noescape
+func unpack8AVX512VNNI(dst *float32, w *byte, blocks int, groupBlocks int, scaleType int, zeros bool)
+
+// unpack4AVX512VNNI is an unpackFunc for codes of 4 bits.
+//
+//go:noescape
+func unpack4AVX512VNNI(dst *float32, w *byte, blocks int, groupBlocks int, scaleType int, zeros bool)
+
+// unpack3AVX512VNNI is an unpackFunc for codes of 3 bits.
+//
+//go:noescape
+func unpack3AVX512VNNI(dst *float32, w *byte, blocks int, groupBlocks int, scaleType int, zeros bool)
+
+// unpack2AVX512VNNI is an unpackFunc for codes of 2 bits.
+//
+//go:noescape
+func unpack2AVX512VNNI(dst *float32, w *byte, blocks int, groupBlocks int, scaleType int, zeros bool)
+
+// floatsAVX512VNNI is a floatsFunc.
+//
+//go:noescape
+func floatsAVX512VNNI(sums *float32, x *float32, w *float32, tokens int, xStride int, cols int)

@@ -1,10 +1,6 @@
 package cpu
 
-import (
-	"unsafe"
-
-	"eckart/kernels"
-)
+import "eckart/kernels"
 
 // groupedFunc computes the products of a panel of weight rows with rounded activations:
 //
@@ -24,6 +20,9 @@ type groupedCode struct {
 	record  func(dst *byte, x *float32, blocks, stride int) // see recordTask
 	one     [9]groupedFunc                                  // by the bits of a code, for one token
 	some    [9]groupedFunc                                  // for any number of tokens
+
+	unpack [9]unpackFunc // by the bits of a code; plain Go where nil
+	floats floatsFunc    // for panels as unpack leaves them
 }
 
 const (
@@ -99,19 +98,7 @@ func (t *groupedMatMulTask) do(worker, chunk int) {
 	for p := first; p < min(first+t.panels, l.panels(t.w)); p++ {
 		sums := &t.sums[worker]
 		f(&sums[0], x, &t.w.Packed.Host[p*l.panelBytes], tokens, l.blocks, l.groupBlocks, int(t.w.ScaleType), t.w.Zeros)
-		from := p * l.rows
-		rows := min(l.rows, t.w.Rows-from)
-		for i := range tokens {
-			to := unsafe.Slice((*float32)(at(t.y, ((token+i)*t.y.Stride+from)*4)), rows)
-			row := sums[i*l.rows:][:rows]
-			if !t.add {
-				copy(to, row)
-				continue
-			}
-			for r, v := range row {
-				to[r] += v
-			}
-		}
+		storeSums(t.y, token, tokens, p*l.rows, l.rows, sums[:], t.add)
 	}
 }
 
@@ -186,50 +173,6 @@ func (t *recordTask) do(worker, chunk int) {
 			var padded [kernels.GroupedBlock]float32
 			copy(padded[:], rest)
 			t.code(&dst[whole*tokens*recordBytes], &padded[0], 1, 0)
-		}
-	}
-}
-
-// groupedFloatsTask is GroupedMatMul by activations as they are, in panels of weight rows.
-type groupedFloatsTask struct {
-	y, x   kernels.Mat
-	w      kernels.Grouped
-	layout groupedLayout
-	add    bool
-	rows   [][]float32 // for each worker: a row of w, and a row of x in w's order
-}
-
-func (s *Stream) groupedFloats(y, x kernels.Mat, w kernels.Grouped, mode kernels.Mode) {
-	t := &s.grouped.floats
-	t.y, t.x, t.w, t.add = y, x, w, mode == kernels.Add
-	t.layout = groupedLayoutOf(w, s.code.grouped.panel)
-	if t.rows == nil {
-		t.rows = make([][]float32, s.pool.threads)
-	}
-	for i := range t.rows {
-		t.rows[i] = grow(t.rows[i], 2*w.Cols)
-	}
-	s.pool.run(t.layout.panels(w), t)
-	t.y, t.x, t.w = kernels.Mat{}, kernels.Mat{}, kernels.Grouped{}
-}
-
-func (t *groupedFloatsTask) do(worker, chunk int) {
-	row, ordered := t.rows[worker][:t.w.Cols], t.rows[worker][t.w.Cols:2*t.w.Cols]
-	for o := chunk * t.layout.rows; o < min((chunk+1)*t.layout.rows, t.w.Rows); o++ {
-		unpackGroupedRow(row, t.w, &t.layout, o)
-		for i := range t.x.Rows {
-			x := t.x.Float32s(i)
-			if t.w.Order.Cols > 0 {
-				for j, from := range t.w.Order.Int32s(0) {
-					ordered[j] = x[from]
-				}
-				x = ordered
-			}
-			sum := dotGeneric(x, row)
-			if t.add {
-				sum += t.y.Float32s(i)[o]
-			}
-			t.y.Float32s(i)[o] = sum
 		}
 	}
 }

@@ -35,7 +35,7 @@ func TestGroupedPackUnpack(t *testing.T) {
 					s.Pack(w, 0, codes, kernels.Float32Bytes(scales), points)
 					row, l := make([]float32, w.Cols), groupedLayoutOf(w, s.code.grouped.panel)
 					for o := range w.Rows {
-						unpackGroupedRow(row, w, &l, o)
+						unpackGroupedRow(row, 1, w, &l, o)
 						for c, got := range row {
 							at := o*w.Groups() + c/w.Group
 							zero := float32(int(1) << (bits - 1))

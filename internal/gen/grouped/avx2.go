@@ -42,6 +42,8 @@ func (avx2) constant(v uint32, scarce bool) operand.Op {
 func (avx2) copyConstant(c operand.Op, dst reg.VecVirtual) { build.VMOVUPS(c, dst) }
 func (avx2) and(a operand.Op, b, dst reg.VecVirtual)       { build.VPAND(a, b, dst) }
 
+func (a avx2) flip(v reg.VecVirtual) { build.VPXOR(a.constant(0x80808080, true), v, v) }
+
 func (avx2) merge(mask operand.Op, a, dst reg.VecVirtual) {
 	t := build.YMM()
 	build.VPAND(mask, a, t)

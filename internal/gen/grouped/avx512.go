@@ -46,6 +46,8 @@ func (avx512vnni) constant(v uint32, _ bool) operand.Op {
 func (avx512vnni) copyConstant(c operand.Op, dst reg.VecVirtual) { build.VMOVDQA32(c, dst) }
 func (avx512vnni) and(a operand.Op, b, dst reg.VecVirtual)       { build.VPANDD(a, b, dst) }
 
+func (a avx512vnni) flip(v reg.VecVirtual) { build.VPXORD(a.constant(0x80808080, true), v, v) }
+
 func (avx512vnni) merge(mask operand.Op, a, dst reg.VecVirtual) {
 	build.VPTERNLOGD(operand.U8(0xf8), mask, a, dst) // dst | a & mask
 }

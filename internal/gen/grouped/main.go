@@ -26,6 +26,10 @@ func main() {
 		(&product{isa: t, bits: bits, one: true}).emit()
 		(&product{isa: t, bits: bits}).emit()
 	}
+	for _, bits := range []int{8, 4, 3, 2} {
+		unpackPanel(t, bits)
+	}
+	floats(t)
 	if *isaFlag == "avx2" {
 		record()
 	}
@@ -54,6 +58,8 @@ type isa interface {
 	// constant returns a vector of v in every lane; scarce says that there are few registers left.
 	constant(v uint32, scarce bool) operand.Op
 	and(a operand.Op, b, dst reg.VecVirtual)
+	// flip turns the highest bit of every byte over.
+	flip(v reg.VecVirtual)
 	// merge sets dst to dst or a and mask.
 	merge(mask operand.Op, a, dst reg.VecVirtual)
 	// zeroPoints makes of the zero points z, one in a lane, what correct takes; symmetric is what it is without any.
@@ -150,6 +156,17 @@ func (p *product) unpack(j int) reg.VecVirtual {
 	return v
 }
 
+// unsigned returns the codes of quad j as unsigned bytes whatever their width.
+func (p *product) unsigned(j int) reg.VecVirtual {
+	if p.bits < 8 {
+		return p.unpack(j)
+	}
+	v := p.vec()
+	p.move(p.vector(j), v)
+	p.flip(v)
+	return v
+}
+
 // order is in which order quads are unpacked: those from one vector side by side.
 func (p *product) order() []int {
 	switch p.bits {
@@ -195,12 +212,11 @@ func (p *product) emit() {
 	}
 
 	build.Label("group")
-	p.groupScales()
-	n := build.GP64()
-	build.MOVQ(operand.NewParamAddr("groupBlocks", 40), n)
-	build.CMPQ(left, n)
-	build.CMOVQLT(left, n)
-	build.SUBQ(n, left)
+	p.groupScales(func() {
+		build.VPMOVZXBD(operand.Mem{Base: p.w}, p.zero)
+		p.zeroPoints(p.bits, p.zero)
+	}, p.symmetric(p.bits))
+	n := p.groupLength(left, 40)
 
 	build.Label("block")
 	p.loaded = map[int]reg.VecVirtual{}
@@ -245,11 +261,7 @@ func (p *product) emit() {
 		build.JNZ(operand.LabelRef("token"))
 		build.Label("done")
 	}
-	build.ADDQ(operand.U32(p.blockBytes()), p.w)
-	build.DECQ(n)
-	build.JNZ(operand.LabelRef("block"))
-	build.TESTQ(left, left)
-	build.JNZ(operand.LabelRef("group"))
+	p.nextBlock(left, n)
 	if p.one {
 		build.VMOVUPS(sum, operand.Mem{Base: sums})
 	}
@@ -269,8 +281,28 @@ func (p *product) clear(sums reg.GPVirtual) {
 	build.JNZ(operand.LabelRef("clear"))
 }
 
-// groupScales reads what stands before the blocks of a group.
-func (p *product) groupScales() {
+// groupLength returns the blocks of a group, of which left remain; the parameter groupBlocks is at offset.
+func (p *product) groupLength(left reg.GPVirtual, offset int) reg.GPVirtual {
+	n := build.GP64()
+	build.MOVQ(operand.NewParamAddr("groupBlocks", offset), n)
+	build.CMPQ(left, n)
+	build.CMOVQLT(left, n)
+	build.SUBQ(n, left)
+	return n
+}
+
+// nextBlock goes on to the next block, of n in the group and left behind it.
+func (p *product) nextBlock(left, n reg.GPVirtual) {
+	build.ADDQ(operand.U32(p.blockBytes()), p.w)
+	build.DECQ(n)
+	build.JNZ(operand.LabelRef("block"))
+	build.TESTQ(left, left)
+	build.JNZ(operand.LabelRef("group"))
+}
+
+// groupScales reads what stands before the blocks of a group. points reads the zero points, and symmetric stands in
+// every lane if there are none.
+func (p *product) groupScales(points func(), symmetric uint32) {
 	from := operand.Mem{Base: p.w}
 	kind := param("scaleType")
 	build.CMPQ(kind, operand.U8(1))
@@ -291,12 +323,11 @@ func (p *product) groupScales() {
 	build.Label("points")
 	build.TESTQ(p.zeros, p.zeros)
 	build.JZ(operand.LabelRef("symmetric"))
-	build.VPMOVZXBD(from, p.zero)
-	p.zeroPoints(p.bits, p.zero)
+	points()
 	build.ADDQ(operand.U32(p.rows()), p.w)
 	build.JMP(operand.LabelRef("scaled"))
 	build.Label("symmetric")
-	p.copyConstant(p.constant(p.symmetric(p.bits), true), p.zero)
+	p.copyConstant(p.constant(symmetric, true), p.zero)
 	build.Label("scaled")
 }
 

@@ -89,19 +89,37 @@ type Rows interface {
 // Float32s widens little-endian elements of type t, F32, F16 or BF16.
 func Float32s(raw []byte, t kernels.DType) []float32 {
 	out := make([]float32, len(raw)/t.Bytes())
-	for i := range out {
-		switch t {
-		case kernels.F32:
-			out[i] = math.Float32frombits(binary.LittleEndian.Uint32(raw[4*i:]))
-		case kernels.BF16:
-			out[i] = math.Float32frombits(uint32(binary.LittleEndian.Uint16(raw[2*i:])) << 16)
-		case kernels.F16:
-			out[i] = float32FromF16(binary.LittleEndian.Uint16(raw[2*i:]))
-		default:
-			panic(fmt.Sprintf("BUG: widen %s", t))
-		}
-	}
+	widen(out, raw, t)
 	return out
+}
+
+// widen sets dst to the little-endian elements of raw.
+func widen(dst []float32, raw []byte, t kernels.DType) {
+	raw = raw[:len(dst)*t.Bytes()]
+	switch t {
+	case kernels.F32:
+		for i := range dst {
+			dst[i] = math.Float32frombits(binary.LittleEndian.Uint32(raw[4*i:]))
+		}
+	case kernels.BF16:
+		for len(dst) >= 4 && len(raw) >= 8 {
+			four := binary.LittleEndian.Uint64(raw)
+			dst[0] = math.Float32frombits(uint32(four) << 16)
+			dst[1] = math.Float32frombits(uint32(four) &^ 0xffff)
+			dst[2] = math.Float32frombits(uint32(four>>32) << 16)
+			dst[3] = math.Float32frombits(uint32(four>>32) &^ 0xffff)
+			dst, raw = dst[4:], raw[8:]
+		}
+		for i := range dst {
+			dst[i] = math.Float32frombits(uint32(binary.LittleEndian.Uint16(raw[2*i:])) << 16)
+		}
+	case kernels.F16:
+		for i := range dst {
+			dst[i] = float32FromF16(binary.LittleEndian.Uint16(raw[2*i:]))
+		}
+	default:
+		panic(fmt.Sprintf("BUG: widen %s", t))
+	}
 }
 
 // float32FromF16 is exact. Multiplying the shifted bits by 2¹¹² mends the exponent's bias, subnormals included.

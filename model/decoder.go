@@ -3,6 +3,7 @@ package model
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"eckart/kernels"
@@ -55,7 +56,7 @@ func load(c Config, src Source, a kernels.Arena, s kernels.Stream, progress func
 		asked: map[string]bool{}, rope: map[layers.RopeSettings]*layers.Rope{},
 	}}
 	d := &Decoder{config: c}
-	table := l.Table("model.embed_tokens", c.Vocab, c.Dim)
+	table := l.Table(embedName, c.Vocab, c.Dim)
 	d.blocks = architectures[c.Architecture](l, c)
 	d.norm = l.RMSNorm("model.norm", c.Dim, c.Eps)
 	if c.TiedHead {
@@ -64,7 +65,7 @@ func load(c Config, src Source, a kernels.Arena, s kernels.Stream, progress func
 			return nil, err
 		}
 	} else {
-		d.head = l.Table("lm_head", c.Vocab, c.Dim)
+		d.head = l.Table(headName, c.Vocab, c.Dim)
 	}
 	if err := l.finish(); err != nil {
 		return nil, err
@@ -81,26 +82,39 @@ func load(c Config, src Source, a kernels.Arena, s kernels.Stream, progress func
 // tiedHead accepts an lm_head beside tie_word_embeddings only as a copy of the embedding table: some exporters write
 // one. Where the two differ, config.json and the weights contradict each other, and either choice could be wrong.
 func (l Loader) tiedHead() error {
-	const head, table = "lm_head.weight", "model.embed_tokens.weight"
-	w, err := l.src.Weight(head)
+	const head, table = headName + ".weight", embedName + ".weight"
+	src := l.src
+	for {
+		// What is stored is compared, not what a wrapper makes of it.
+		w, ok := src.(interface{ Unwrap() Source })
+		if !ok {
+			break
+		}
+		src = w.Unwrap()
+	}
+	w, err := src.Weight(head)
 	if err != nil {
 		return nil // absent, as it should be
 	}
 	l.asked[head] = true
-	t, err := l.src.Weight(table)
+	t, err := src.Weight(table)
 	if err != nil {
 		return nil // reported as missing
 	}
 	p, q := w.Parts(), t.Parts()
-	same := len(p) == 1 && len(q) == 1 && p[0].Type == q[0].Type && p[0].Rows == q[0].Rows && p[0].Cols == q[0].Cols
+	same := slices.EqualFunc(p, q, func(p, q layers.Part) bool {
+		return p.Name == q.Name && p.Type == q.Type && p.Rows == q.Rows && p.Cols == q.Cols
+	})
 	// The bytes are compared once, when the weights are bound: a pass that only counts reads none.
-	if _, counts := l.arena.(*kernels.Counter); same && !counts {
-		same, err = equalBytes(p[0], q[0])
+	if _, counts := l.arena.(*kernels.Counter); !counts {
+		for i := 0; same && err == nil && i < len(p); i++ {
+			same, err = equalBytes(p[i], q[i])
+		}
 	}
 	if err == nil && !same {
 		err = fmt.Errorf("load weights: tie_word_embeddings is true and lm_head.weight differs from model.embed_tokens.weight")
 	}
-	return err
+	return layers.Named(err, head)
 }
 
 // equalBytes reports whether two parts of one type and shape hold the same bytes.
@@ -215,7 +229,7 @@ func (d *Decoder) hidden(b *Batch) kernels.Mat {
 	p := b.pass
 	x := p.Mat(b.Rows(), d.config.Dim)
 	d.embed.Embed(p, x, b.ids.rows())
-	p.Tap("model.embed_tokens", x)
+	p.Tap(embedName, x)
 	pos := b.pos.rows()
 	for i, r := range d.ropes {
 		p.Tables[i] = r.Out(p, pos)

@@ -32,13 +32,18 @@ type Model struct {
 // Load loads the checkpoint in dir on dev with a cache of the given type for one sequence of the trained context.
 func Load(t testing.TB, dev kernels.Device, dir string, cache kernels.DType) *Model {
 	t.Helper()
-	src := openSource(t, dir)
+	return LoadSource(t, dev, OpenSource(t, dir), cache)
+}
+
+// LoadSource is Load for a source.
+func LoadSource(t testing.TB, dev kernels.Device, src model.Source, cache kernels.DType) *Model {
+	t.Helper()
 	s := must(dev.NewStream())(t)
 	fp := must(model.Measure(src, limits(src, t)))(t)
 	weights := arena(t, dev, fp.Weights)
 	d := must(model.Load(src, weights, s, nil))(t)
 	if weights.Used() != fp.Weights {
-		t.Errorf("%s: weights take %d bytes, measured %d", dir, weights.Used(), fp.Weights)
+		t.Errorf("weights take %d bytes, measured %d", weights.Used(), fp.Weights)
 	}
 	l := limits(src, t)
 	var pages []kernels.Pages
@@ -53,7 +58,7 @@ func Load(t testing.TB, dev kernels.Device, dir string, cache kernels.DType) *Mo
 	workspace := arena(t, dev, fp.Workspace)
 	b := must(d.NewBatch(workspace, s, func(i int) kernels.Pages { return pages[i] }, l))(t)
 	if workspace.Used() != fp.Workspace {
-		t.Errorf("%s: workspace takes %d bytes, measured %d", dir, workspace.Used(), fp.Workspace)
+		t.Errorf("workspace takes %d bytes, measured %d", workspace.Used(), fp.Workspace)
 	}
 	m := &Model{Decoder: d, Batch: b}
 	for i := range l.Blocks { // not in order of address, as in a cache in use
@@ -88,7 +93,8 @@ func arena(t testing.TB, dev kernels.Device, bytes int64) kernels.Arena {
 	return a
 }
 
-func openSource(t testing.TB, dir string) model.Source {
+// OpenSource opens the checkpoint in dir until the test ends.
+func OpenSource(t testing.TB, dir string) model.Source {
 	c := must(checkpoint.Open(dir))(t)
 	t.Cleanup(func() { _ = c.Close() })
 	return must(model.NewSource(c))(t)

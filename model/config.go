@@ -9,11 +9,12 @@ import (
 	"strings"
 
 	"eckart/layers"
+	"eckart/model/quantized"
 )
 
-// ErrUnsupported marks what a checkpoint asks for and this runtime does not do: an architecture, or a field of
-// config.json that would change the result.
-var ErrUnsupported = errors.New("not supported")
+// ErrUnsupported marks what a checkpoint asks for and this runtime does not do: an architecture, a format, or a field of
+// config.json that would change the result. What config.json says of quantization is NewSource's to judge.
+var ErrUnsupported = quantized.ErrUnsupported
 
 // A Config is what config.json says of a decoder, in one form whichever form the file has.
 type Config struct {
@@ -144,7 +145,6 @@ var changesResult = map[string]string{
 	"num_experts":             "0",
 	"num_local_experts":       "0",
 	"partial_rotary_factor":   "1",
-	"quantization_config":     "null",
 	"query_pre_attn_scalar":   "null",
 	"residual_multiplier":     "1",
 	"rotary_pct":              "1",

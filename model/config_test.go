@@ -103,7 +103,6 @@ func TestConfigRefuses(t *testing.T) {
 		{"architecture unknown", fields{"architectures": []string{"GPT2LMHeadModel"}}, `"GPT2LMHeadModel"`, true},
 		{"architecture missing", fields{"architectures": nil}, "architectures must name one", false},
 		{"activation", fields{"hidden_act": "gelu"}, `hidden_act "gelu"`, true},
-		{"quantized", fields{"quantization_config": fields{"quant_method": "gptq"}}, "quantization_config", true},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			_, err := parse(t, row.change)
@@ -148,7 +147,7 @@ func TestConfigForms(t *testing.T) {
 			"window by layer_types", qwen(fields{"sliding_window": 8, "use_sliding_window": true, "layer_types": []string{"sliding_attention", "full_attention"}}),
 			func(c model.Config) bool { return slices.Equal(c.Windows, []int{8, 0}) },
 		},
-		{"neutral fields", fields{"partial_rotary_factor": 1.0, "quantization_config": null, "logit_scale": 1}, func(model.Config) bool { return true }},
+		{"neutral fields", fields{"partial_rotary_factor": 1.0, "logit_scale": 1}, func(model.Config) bool { return true }},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			c, err := parse(t, row.change)

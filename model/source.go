@@ -8,13 +8,14 @@ import (
 	"eckart/kernels"
 	"eckart/layers"
 	"eckart/model/checkpoint"
+	"eckart/model/quantized"
 )
 
 // A Source gives a model's weights by their published names. It may wrap another, as compression does; weights are read
 // when they are bound, in ranges of rows, so that one large matrix never needs twice its bytes.
 type Source interface {
 	Config() []byte                            // config.json
-	Names() []string                           // of every tensor, sorted
+	Names() []string                           // of every weight and vector, sorted
 	Weight(name string) (layers.Weight, error) // a matrix
 	Vector(name string) ([]float32, error)     // a norm's gain or a bias
 }
@@ -22,24 +23,64 @@ type Source interface {
 // maxConfigBytes bounds config.json; published ones stay under 100 KB.
 const maxConfigBytes = 4 << 20
 
-// NewSource returns the weights of a checkpoint. The checkpoint must stay open while they are read.
+// NewSource returns the weights of a checkpoint, quantized ones included. The checkpoint must stay open while they are
+// read.
 func NewSource(c *checkpoint.Checkpoint) (Source, error) {
 	config, err := c.ReadFile("config.json", maxConfigBytes)
 	if err != nil {
 		return nil, fmt.Errorf("open model: %w", err)
 	}
-	return &checkpointSource{c, config}, nil
+	q, err := quantized.Open(c, config)
+	if err != nil {
+		return nil, fmt.Errorf("open model: %w", err)
+	}
+	return &checkpointSource{c, config, q}, nil
+}
+
+// Notes says in a line for each kind of quantized weight of src what it is computed as, where src can say: a Source that
+// wraps another may implement the method to pass it on.
+func Notes(src Source) []string {
+	if s, ok := src.(interface{ Notes() []string }); ok {
+		return s.Notes()
+	}
+	return nil
+}
+
+// Parameters returns the elements of all weights and vectors of src, where it can say: of a quantized matrix those that
+// it stands for.
+func Parameters(src Source) int {
+	if s, ok := src.(interface{ Parameters() int }); ok {
+		return s.Parameters()
+	}
+	return 0
 }
 
 type checkpointSource struct {
-	c      *checkpoint.Checkpoint
-	config []byte
+	c         *checkpoint.Checkpoint
+	config    []byte
+	quantized *quantized.Reader
 }
 
 func (s *checkpointSource) Config() []byte  { return s.config }
-func (s *checkpointSource) Names() []string { return s.c.Names() }
+func (s *checkpointSource) Names() []string { return s.quantized.Names() }
+func (s *checkpointSource) Notes() []string { return s.quantized.Notes() }
+
+func (s *checkpointSource) Parameters() int {
+	total := 0
+	for _, name := range s.quantized.Names() {
+		if n, ok := s.quantized.Elements(name); ok {
+			total += n
+		} else if t, ok := s.c.Tensor(name); ok {
+			total += t.Elements()
+		}
+	}
+	return total
+}
 
 func (s *checkpointSource) Weight(name string) (layers.Weight, error) {
+	if w, ok := s.quantized.Weight(name); ok {
+		return w, nil
+	}
 	t, dtype, err := s.tensor(name, 2)
 	if err != nil {
 		return nil, err

@@ -13,6 +13,7 @@ import (
 	"eckart/cmd/internal/command"
 	"eckart/cmd/internal/launch"
 	"eckart/kernels/cpu"
+	"eckart/model"
 	"eckart/model/tokenizer/chat"
 )
 
@@ -29,6 +30,7 @@ type report struct {
 	Config     *shape       `json:"config,omitempty"`
 	Parameters int          `json:"parameters"`
 	Tensors    []tensorType `json:"tensors"`
+	Quantized  []string     `json:"quantized,omitempty"` // what quantized matrices are computed as
 	Tokenizer  part         `json:"tokenizer"`
 	Template   part         `json:"chat_template"`
 	Memory     *memory      `json:"memory,omitempty"`
@@ -146,6 +148,7 @@ func inspect(m *launch.Model, sizing launch.Sizing) report {
 		refuse(err)
 		return r
 	}
+	r.Parameters, r.Quantized = m.Parameters(), model.Notes(m.Source)
 	k := m.Config
 	r.Config = &shape{
 		Architecture: k.Architecture, Layers: k.Layers, Dim: k.Dim, Heads: k.Heads, KVHeads: k.KVHeads, HeadDim: k.HeadDim,
@@ -201,6 +204,9 @@ func (r *report) print(w io.Writer) error {
 	line("parameters", "%s", launch.Count(r.Parameters))
 	for i, t := range r.Tensors {
 		line([]string{"tensors", ""}[min(i, 1)], "%4d of %-5s %v", t.Count, t.Type, launch.Bytes(t.Bytes))
+	}
+	for i, note := range r.Quantized {
+		line([]string{"quantized", ""}[min(i, 1)], "%s", note)
 	}
 	line("tokenizer", "%s%s", r.Tokenizer.Found, r.Tokenizer.Error)
 	line("chat template", "%s%s", r.Template.Found, r.Template.Error)

@@ -84,8 +84,12 @@ func (m *Model) Read() error {
 // Close closes the checkpoint's files.
 func (m *Model) Close() error { return m.Checkpoint.Close() }
 
-// Parameters returns the number of elements of all tensors in the files.
+// Parameters returns the number of parameters: once the config was read, those that quantized matrices stand for; else
+// the elements of all tensors in the files.
 func (m *Model) Parameters() int {
+	if m.Source != nil {
+		return model.Parameters(m.Source)
+	}
 	n := 0
 	for _, name := range m.Checkpoint.Names() {
 		t, _ := m.Checkpoint.Tensor(name)

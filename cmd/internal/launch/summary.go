@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"eckart/cmd/internal/demo"
+	"eckart/model"
 )
 
 // Summary says in a few lines what was brought up: model, device, memory, and the limits that are enforced.
@@ -22,6 +23,9 @@ func (i *Instance) Summary() string {
 	line("", "%s, %s parameters, %v of tensors", i.Model.Config.Architecture, Count(i.Model.Parameters()), Bytes(i.Model.Checkpoint.Bytes()))
 	for _, notice := range i.Model.Checkpoint.Notices() {
 		line("", "%s", notice)
+	}
+	for n, note := range model.Notes(i.Model.Source) {
+		line([]string{"quantized", ""}[min(n, 1)], "%s", note)
 	}
 	if i.Template == nil {
 		line("", "no chat template: /v1/chat/completions is refused, /v1/completions works (--chat-template names one)")

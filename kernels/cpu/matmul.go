@@ -16,7 +16,17 @@ import (
 // lie side by side. The sum of a product runs in one vector of partial sums, lane j%lanes taking element j, and ends by
 // adding halves (lanes i and i+8, i and i+4, i and i+2, i and i+1). So it is the same in every tile, and a row's result is
 // independent of the company it is in.
-type tileFunc func(y, x *float32, w *byte, yStride, xStride, wStride, k, groups int, add bool)
+//
+// A long product may be cut along j: with carryOut a call leaves its partial sums in carry, and with carryIn the call for the
+// next elements goes on from there, to the same bits. But for the last, k is a multiple of 32 then.
+type tileFunc func(y, x *float32, w *byte, carry *float32, yStride, xStride, wStride, k, groups, flags int)
+
+// Flags of a tileFunc.
+const (
+	add      = 1 << iota // to what y holds
+	carryIn              // begin with the partial sums in carry
+	carryOut             // leave the partial sums in carry, and y as it is
+)
 
 // tiles holds the functions for one type of weights. Eight streams of weights hide the latency of memory better than
 // four, but leave registers for few tokens.
@@ -30,6 +40,9 @@ type matMulCode struct {
 	tiles   [kernels.BF16 + 1]tiles // by the type of the weights
 	minCols int                     // the narrowest operands that tiles take
 
+	// Set n elements of dst, a multiple of 16 and not 0, to the weights at src; nil where there is nothing to widen.
+	widen [kernels.BF16 + 1]func(dst *float32, src *byte, n int)
+
 	// Where activations may be rounded: sets n elements of dst to those of src as BF16. The tiles for BF16 weights then
 	// take x as BF16.
 	round func(dst *uint16, src *float32, n int)
@@ -39,11 +52,24 @@ const (
 	tileRows = 4 // weight rows of a tile
 	wideRows = 8 // weight rows of a wide tile
 
-	// A chunk covers a panel of weight rows and a block of tokens. Weights that meet several tiles of tokens come in
-	// panels that stay in the second-level cache, others in panels that make long streams. Measured by BenchmarkMatMul.
-	panelBytes  = 128 << 10
+	// A chunk covers a panel of weight rows and a block of tokens. With up to fewTokens tokens weights are read where they
+	// are: in panels that make long streams when one tile has room for the tokens, else in panels that the second-level
+	// cache keeps for the next tile. Measured by BenchmarkMatMul.
+	fewTokens   = 24
 	streamBytes = 1 << 20
-	blockTokens = 24
+	panelBytes  = 128 << 10
+
+	// With more tokens a panel is copied first, depth columns at a time and widened to F32: the copy stays in the
+	// second-level cache, a tile's part of x in the first, and neither depends on how far apart the rows lie.
+	blockTokens = 128
+	packedRows  = 64
+	depth       = 1024
+
+	accLanes = 16 // partial sums of a product at most
+	// The last columns are not cut off when they are this few, so that a tail can be loaded with what stands before it.
+	fewCols      = 32
+	packedStride = depth + fewCols + 16 // not a power of two, so that rows do not compete for places of the cache
+
 	// Chunks for each thread, when the matrix is large enough for that many: the last one to finish is waited for.
 	chunksPerThread = 8
 )
@@ -53,14 +79,20 @@ type matMulTask struct {
 	y, x, w   kernels.Mat
 	add       bool
 	tiles     tiles
+	pack      bool                                 // copy panels
+	widen     func(dst *float32, src *byte, n int) // into the copy; nil for F32
 	panelRows int
-	blocks    int                     // blocks of tokens
-	edges     [][tileRows * 8]float32 // for each worker: sums of a tile that reaches beyond the last row
-	widened   [][]float32             // for each worker: one weight row in F32, for plain Go
+	tokens    int // of a block
+	blocks    int // of tokens
+	workers   []matMulScratch
 }
 
-func newMatMulTask(threads int) matMulTask {
-	return matMulTask{edges: make([][tileRows * 8]float32, threads), widened: make([][]float32, threads)}
+// matMulScratch is what one worker needs.
+type matMulScratch struct {
+	edge    [tileRows * 8]float32 // sums of a tile that reaches beyond the last row
+	widened []float32             // one weight row in F32, for plain Go
+	packed  []float32             // (packedRows, packedStride)
+	carry   []float32             // partial sums of a panel and a block
 }
 
 // MatMul implements kernels.Stream. The panels of one block of tokens and the blocks of one panel are computed in any
@@ -77,90 +109,191 @@ func (s *Stream) MatMul(y, x, w kernels.Mat, mode kernels.Mode) {
 	if w.Cols >= s.code.matMul.minCols {
 		t.tiles = s.code.matMul.tiles[w.Type]
 	}
-	if t.tiles.by == nil {
-		for i := range t.widened {
-			if cap(t.widened[i]) < w.Cols {
-				t.widened[i] = make([]float32, w.Cols)
-			}
-		}
-	}
-	t.blocks = (x.Rows + blockTokens - 1) / blockTokens
-	bytes := panelBytes
-	if x.Rows <= len(t.tiles.by) {
-		bytes = streamBytes
-	}
-	chunks := 1
-	if s.pool.threads > 1 {
-		chunks = s.pool.threads * chunksPerThread
-	}
-	t.panelRows = panelRows(w, bytes, chunks)
+	t.reserve(s.pool.threads, &s.code.matMul)
 	s.pool.run((w.Rows+t.panelRows-1)/t.panelRows*t.blocks, t)
 	t.y, t.x, t.w = kernels.Mat{}, kernels.Mat{}, kernels.Mat{}
 }
 
-// panelRows returns how many weight rows make a panel: at most bytes of them, few enough for chunks panels, and a
-// multiple of wideRows.
-func panelRows(w kernels.Mat, bytes, chunks int) int {
-	rowBytes := max(1, w.Cols*w.Type.Bytes())
-	rows := min(bytes/rowBytes, w.Rows/chunks)
-	return max(wideRows, rows/wideRows*wideRows)
+// reserve decides how the product is cut, and sees to the workers' scratch; it allocates when a call is wider than all
+// before.
+func (m *matMulTask) reserve(threads int, code *matMulCode) {
+	if m.workers == nil {
+		m.workers = make([]matMulScratch, threads)
+	}
+	m.widen = code.widen[m.w.Type]
+	m.pack = m.tiles.by != nil && m.x.Rows > fewTokens && (m.widen != nil || m.w.Type == kernels.F32)
+	rows := packedRows
+	m.tokens = blockTokens
+	if !m.pack {
+		bytes := panelBytes
+		if m.x.Rows <= len(m.tiles.by) {
+			bytes = streamBytes
+		}
+		rows = bytes / max(1, m.w.Cols*m.w.Type.Bytes())
+		m.tokens = fewTokens
+	} else {
+		m.tiles = code.tiles[kernels.F32]
+	}
+	m.blocks = (m.x.Rows + m.tokens - 1) / m.tokens
+	if threads > 1 {
+		rows = min(rows, m.w.Rows/(threads*chunksPerThread))
+	}
+	m.panelRows = max(wideRows, rows/wideRows*wideRows)
+	for i := range m.workers {
+		w := &m.workers[i]
+		switch {
+		case m.tiles.by == nil:
+			w.widened = grow(w.widened, m.w.Cols)
+		case m.pack:
+			w.packed = grow(w.packed, packedRows*packedStride)
+			w.carry = grow(w.carry, (packedRows+tileRows*tileRows)*blockTokens*accLanes)
+		}
+	}
 }
 
 func (m *matMulTask) do(worker, chunk int) {
 	panel, block := chunk/m.blocks, chunk%m.blocks
 	row := panel * m.panelRows
 	rows := min(m.panelRows, m.w.Rows-row)
-	token := block * blockTokens
-	tokens := min(blockTokens, m.x.Rows-token)
-	if m.tiles.by == nil {
-		matMulGeneric(m.y.Slice(token, tokens).Window(row, rows), m.x.Slice(token, tokens), m.w.Slice(row, rows), m.add,
-			m.widened[worker])
-		return
-	}
-	most := len(m.tiles.by)
-	for tokens > 0 {
-		// As many tiles as needed, and as even as possible.
-		n := (tokens + most - 1) / most
-		n = (tokens + n - 1) / n
-		m.tile(worker, token, n, row, rows)
-		token += n
-		tokens -= n
+	token := block * m.tokens
+	tokens := min(m.tokens, m.x.Rows-token)
+	s := &m.workers[worker]
+	y, x, w := m.y.Slice(token, tokens).Window(row, rows), m.x.Slice(token, tokens), m.w.Slice(row, rows)
+	switch {
+	case m.tiles.by == nil:
+		matMulGeneric(y, x, w, m.add, s.widened)
+	case m.pack:
+		m.packed(s, y, x, w)
+	default:
+		m.direct(s, y, x, w)
 	}
 }
 
-// tile computes n tokens of x, from token on, by rows rows of w, from row on.
-func (m *matMulTask) tile(worker, token, n, row, rows int) {
-	weightBytes := m.w.Type.Bytes()
-	yStride, xStride, wStride := m.y.Stride*4, m.x.Stride*m.x.Type.Bytes(), m.w.Stride*weightBytes
-	x := (*float32)(at(m.x, token*xStride))
-	if n <= len(m.tiles.wide) && rows >= wideRows {
-		groups := rows / wideRows
-		m.tiles.wide[n-1]((*float32)(at(m.y, token*yStride+row*4)), x, (*byte)(at(m.w, row*wStride)), yStride, xStride,
-			wStride, m.w.Cols, groups, m.add)
-		row += groups * wideRows
-		rows -= groups * wideRows
+// direct multiplies by weights where they are.
+func (m *matMulTask) direct(s *matMulScratch, y, x, w kernels.Mat) {
+	flags := 0
+	if m.add {
+		flags = add
 	}
-	f := m.tiles.by[n-1]
-	if groups := rows / tileRows; groups > 0 {
-		f((*float32)(at(m.y, token*yStride+row*4)), x, (*byte)(at(m.w, row*wStride)), yStride, xStride, wStride,
-			m.w.Cols, groups, m.add)
-		row += groups * tileRows
-		rows -= groups * tileRows
+	m.multiply(s, y, x, w, flags)
+}
+
+// packed multiplies by a copy of the weights, some columns at a time.
+func (m *matMulTask) packed(s *matMulScratch, y, x, w kernels.Mat) {
+	flags := 0
+	if m.add {
+		flags = add
 	}
+	for col := 0; col < w.Cols; {
+		cols := w.Cols - col
+		flags &^= carryOut
+		if cols > depth+fewCols {
+			cols = depth
+			flags |= carryOut
+		}
+		m.multiply(s, y, x.Window(col, cols), m.copied(s, w.Window(col, cols)), flags)
+		flags |= carryIn
+		col += cols
+	}
+}
+
+// copied returns w in F32, in the worker's memory.
+func (m *matMulTask) copied(s *matMulScratch, w kernels.Mat) kernels.Mat {
+	p := kernels.Mat{
+		Span: kernels.Span{Host: kernels.Float32Bytes(s.packed)},
+		Rows: w.Rows, Cols: w.Cols, Stride: packedStride, Type: kernels.F32,
+	}
+	for i := range w.Rows {
+		to := p.Float32s(i)
+		if m.widen == nil {
+			copy(to, w.Float32s(i))
+			continue
+		}
+		whole := w.Cols / 16 * 16
+		if whole > 0 {
+			m.widen(&to[0], (*byte)(at(w, i*w.Stride*w.Type.Bytes())), whole)
+		}
+		if rest := w.Window(whole, w.Cols-whole); rest.Cols > 0 {
+			widen(to[whole:], rest, i)
+		}
+	}
+	return p
+}
+
+// multiply computes the tiles of a panel and a block, as even as possible.
+func (m *matMulTask) multiply(s *matMulScratch, y, x, w kernels.Mat, flags int) {
+	t := tile{
+		s: s, tiles: &m.tiles, flags: flags, carry: s.carry,
+		y: at(y, 0), x: at(x, 0), w: at(w, 0),
+		yStride: y.Stride * 4, xStride: x.Stride * x.Type.Bytes(), wStride: w.Stride * w.Type.Bytes(),
+		rows: w.Rows, cols: w.Cols,
+	}
+	most := len(m.tiles.by)
+	for left := x.Rows; left > 0; {
+		n := (left + most - 1) / most
+		t.tokens = (left + n - 1) / n
+		t.multiply()
+		left -= t.tokens
+		if left > 0 {
+			t.y, t.x = unsafe.Add(t.y, t.tokens*t.yStride), unsafe.Add(t.x, t.tokens*t.xStride)
+		}
+	}
+}
+
+// tile is the products of some tokens with all rows of a panel.
+type tile struct {
+	s                         *matMulScratch
+	tiles                     *tiles
+	flags                     int
+	carry                     []float32 // what is left of it
+	y, x, w                   unsafe.Pointer
+	yStride, xStride, wStride int
+	tokens, rows, cols        int
+}
+
+func (t *tile) multiply() {
+	row := 0
+	if t.tokens <= len(t.tiles.wide) {
+		row = t.run(t.tiles.wide[t.tokens-1], row, wideRows)
+	}
+	f := t.tiles.by[t.tokens-1]
+	row = t.run(f, row, tileRows)
 	// The last rows, one by one: a stride of 0 makes a tile of the same row, and one of its sums is kept.
-	edge := &m.edges[worker]
-	for ; rows > 0; rows-- {
-		f(&edge[0], x, (*byte)(at(m.w, row*wStride)), tileRows*4, xStride, 0, m.w.Cols, 1, false)
-		for t := range n {
-			to := (*float32)(at(m.y, (token+t)*yStride+row*4))
-			if m.add {
-				*to += edge[t*tileRows]
+	for ; row < t.rows; row++ {
+		f(&t.s.edge[0], (*float32)(t.x), (*byte)(unsafe.Add(t.w, row*t.wStride)), t.carried(tileRows), tileRows*4, t.xStride, 0,
+			t.cols, 1, t.flags&^add)
+		if t.flags&carryOut != 0 {
+			continue
+		}
+		for i := range t.tokens {
+			if to := (*float32)(unsafe.Add(t.y, i*t.yStride+row*4)); t.flags&add != 0 {
+				*to += t.s.edge[i*tileRows]
 			} else {
-				*to = edge[t*tileRows]
+				*to = t.s.edge[i*tileRows]
 			}
 		}
-		row++
 	}
+}
+
+// run computes the groups of height rows that there are from row on, and returns the row behind them.
+func (t *tile) run(f tileFunc, row, height int) int {
+	groups := (t.rows - row) / height
+	if groups == 0 {
+		return row
+	}
+	f((*float32)(unsafe.Add(t.y, row*4)), (*float32)(t.x), (*byte)(unsafe.Add(t.w, row*t.wStride)), t.carried(groups*height),
+		t.yStride, t.xStride, t.wStride, t.cols, groups, t.flags)
+	return row + groups*height
+}
+
+// carried returns the partial sums of the next rows, where the call has any.
+func (t *tile) carried(rows int) *float32 {
+	if t.flags&(carryIn|carryOut) == 0 {
+		return nil
+	}
+	c := &t.carry[0]
+	t.carry = t.carry[rows*t.tokens*accLanes:]
+	return c
 }
 
 // at returns the address of byte n of m. A matrix without columns has none, and nothing is read there.

@@ -34,8 +34,9 @@ func matMulFor(isa ISA, bf16 bool) matMulCode {
 				dots4x4BF16AVX512, dots4x5BF16AVX512, dots4x6BF16AVX512,
 			},
 		}
+		c.widen[kernels.F16], c.widen[kernels.BF16] = widenF16AVX512, widenBF16AVX512
 		if bf16 && cpu.X86.HasAVX512BF16 {
-			c.round = roundBF16AVX512
+			c.round, c.widen[kernels.BF16] = roundBF16AVX512, nil
 			c.tiles[kernels.BF16] = tiles{
 				wide: []tileFunc{dots8x1BF16AVX512BF16, dots8x2BF16AVX512BF16, dots8x3BF16AVX512BF16},
 				by: []tileFunc{
@@ -63,6 +64,7 @@ func matMulFor(isa ISA, bf16 bool) matMulCode {
 				dots4x1BF16AVX2, dots4x2BF16AVX2, dots4x3BF16AVX2,
 			},
 		}
+		c.widen[kernels.F16], c.widen[kernels.BF16] = widenF16AVX2, widenBF16AVX2
 		c.minCols = 8 // a tail is loaded together with what stands before it in its row
 	}
 	return c

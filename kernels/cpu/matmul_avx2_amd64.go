@@ -7,59 +7,69 @@ package cpu
 // dots8x1F32AVX2 is a tileFunc of 8 weight rows, tokens: 1.
 //
 //go:noescape
-func dots8x1F32AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots8x1F32AVX2(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x1F32AVX2 is a tileFunc of 4 weight rows, tokens: 1.
 //
 //go:noescape
-func dots4x1F32AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x1F32AVX2(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x2F32AVX2 is a tileFunc of 4 weight rows, tokens: 2.
 //
 //go:noescape
-func dots4x2F32AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x2F32AVX2(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x3F32AVX2 is a tileFunc of 4 weight rows, tokens: 3.
 //
 //go:noescape
-func dots4x3F32AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x3F32AVX2(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots8x1BF16AVX2 is a tileFunc of 8 weight rows, tokens: 1.
 //
 //go:noescape
-func dots8x1BF16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots8x1BF16AVX2(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x1BF16AVX2 is a tileFunc of 4 weight rows, tokens: 1.
 //
 //go:noescape
-func dots4x1BF16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x1BF16AVX2(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x2BF16AVX2 is a tileFunc of 4 weight rows, tokens: 2.
 //
 //go:noescape
-func dots4x2BF16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x2BF16AVX2(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x3BF16AVX2 is a tileFunc of 4 weight rows, tokens: 3.
 //
 //go:noescape
-func dots4x3BF16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x3BF16AVX2(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots8x1F16AVX2 is a tileFunc of 8 weight rows, tokens: 1.
 //
 //go:noescape
-func dots8x1F16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots8x1F16AVX2(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x1F16AVX2 is a tileFunc of 4 weight rows, tokens: 1.
 //
 //go:noescape
-func dots4x1F16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x1F16AVX2(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x2F16AVX2 is a tileFunc of 4 weight rows, tokens: 2.
 //
 //go:noescape
-func dots4x2F16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x2F16AVX2(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x3F16AVX2 is a tileFunc of 4 weight rows, tokens: 3.
 //
 //go:noescape
-func dots4x3F16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x3F16AVX2(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
+
+// widenF16AVX2 sets n floats, a multiple of 16 and not 0, to the weights at src.
+//
+//go:noescape
+func widenF16AVX2(dst *float32, src *byte, n int)
+
+// widenBF16AVX2 sets n floats, a multiple of 16 and not 0, to the weights at src.
+//
+//go:noescape
+func widenBF16AVX2(dst *float32, src *byte, n int)

@@ -4,13 +4,13 @@
 
 #include "textflag.h"
 
-// func dots8x1F32AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// func dots8x1F32AVX2(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, FMA3
-TEXT ·dots8x1F32AVX2(SB), NOSPLIT, $0-65
+TEXT ·dots8x1F32AVX2(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
-	MOVQ  groups+56(FP), DX
-	MOVQ  wStride+40(FP), BX
+	MOVQ  groups+64(FP), DX
+	MOVQ  wStride+48(FP), BX
 	IMULQ DX, BX
 	LEAQ  (BX)(BX*2), SI
 	LEAQ  (SI)(BX*2), DI
@@ -18,9 +18,11 @@ TEXT ·dots8x1F32AVX2(SB), NOSPLIT, $0-65
 
 group:
 	MOVQ   x+8(FP), R9
-	MOVQ   xStride+32(FP), R10
-	MOVQ   k+48(FP), R10
+	MOVQ   xStride+40(FP), R10
+	MOVQ   k+56(FP), R10
 	SHRQ   $0x03, R10
+	TESTQ  $+2, flags+72(FP)
+	JNZ    resume
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -29,8 +31,22 @@ group:
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
-	TESTQ  R10, R10
-	JZ     tail
+	JMP    start
+
+resume:
+	MOVQ    carry+24(FP), R11
+	VMOVUPS (R11), Y0
+	VMOVUPS 32(R11), Y1
+	VMOVUPS 64(R11), Y2
+	VMOVUPS 96(R11), Y3
+	VMOVUPS 128(R11), Y4
+	VMOVUPS 160(R11), Y5
+	VMOVUPS 192(R11), Y6
+	VMOVUPS 224(R11), Y7
+
+start:
+	TESTQ R10, R10
+	JZ    tail
 
 step:
 	VMOVUPS     (R9), Y8
@@ -56,7 +72,21 @@ step:
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R10
+	TESTQ   $+4, flags+72(FP)
+	JZ      finish
+	MOVQ    carry+24(FP), R9
+	VMOVUPS Y0, (R9)
+	VMOVUPS Y1, 32(R9)
+	VMOVUPS Y2, 64(R9)
+	VMOVUPS Y3, 96(R9)
+	VMOVUPS Y4, 128(R9)
+	VMOVUPS Y5, 160(R9)
+	VMOVUPS Y6, 192(R9)
+	VMOVUPS Y7, 224(R9)
+	JMP     next
+
+finish:
+	MOVQ        k+56(FP), R10
 	ANDQ        $0x00000007, R10
 	JZ          reduce
 	LEAQ        tailMasks<>+0(SB), R11
@@ -89,7 +119,7 @@ tail:
 	VANDPS      (R11)(R10*4), Y9, Y9
 	VFMADD231PS Y8, Y9, Y7
 	ADDQ        $0x00000020, CX
-	MOVQ        k+48(FP), R9
+	MOVQ        k+56(FP), R9
 	ANDQ        $0x00000007, R9
 	NEGQ        R9
 	LEAQ        (CX)(R9*4), CX
@@ -116,13 +146,12 @@ reduce:
 	VUNPCKLPD    Y0, Y3, Y1
 	VUNPCKHPD    Y0, Y3, Y0
 	VADDPS       Y0, Y1, Y1
-	MOVQ         groups+56(FP), R9
+	MOVQ         groups+64(FP), R9
 	SHLQ         $0x02, R9
-	MOVB         add+64(FP), R10
-	TESTB        R10, R10
+	TESTQ        $+1, flags+72(FP)
 	JZ           set
 	MOVQ         AX, R10
-	MOVQ         yStride+24(FP), R11
+	MOVQ         yStride+32(FP), R11
 	LEAQ         (R9)(R9*1), R12
 	ADDQ         R12, R12
 	VMOVAPS      X1, X0
@@ -155,7 +184,7 @@ reduce:
 
 set:
 	MOVQ         AX, R10
-	MOVQ         yStride+24(FP), R11
+	MOVQ         yStride+32(FP), R11
 	LEAQ         (R9)(R9*1), R12
 	ADDQ         R12, R12
 	VMOVAPS      X1, X0
@@ -177,11 +206,12 @@ set:
 
 next:
 	ADDQ $0x04, AX
-	MOVQ k+48(FP), R9
+	ADDQ $0x00000100, carry+24(FP)
+	MOVQ k+56(FP), R9
 	ANDQ $-8, R9
 	SHLQ $0x02, R9
 	SUBQ R9, CX
-	ADDQ wStride+40(FP), CX
+	ADDQ wStride+48(FP), CX
 	DECQ DX
 	JNZ  group
 	VZEROUPPER
@@ -205,27 +235,39 @@ DATA tailMasks<>+56(SB)/4, $0xffffffff
 DATA tailMasks<>+60(SB)/4, $0xffffffff
 GLOBL tailMasks<>(SB), RODATA|NOPTR, $64
 
-// func dots4x1F32AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// func dots4x1F32AVX2(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, FMA3
-TEXT ·dots4x1F32AVX2(SB), NOSPLIT, $0-65
+TEXT ·dots4x1F32AVX2(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
-	MOVQ  groups+56(FP), DX
-	MOVQ  wStride+40(FP), BX
+	MOVQ  groups+64(FP), DX
+	MOVQ  wStride+48(FP), BX
 	IMULQ DX, BX
 	LEAQ  (BX)(BX*2), SI
 
 group:
 	MOVQ   x+8(FP), DI
-	MOVQ   xStride+32(FP), R8
-	MOVQ   k+48(FP), R8
+	MOVQ   xStride+40(FP), R8
+	MOVQ   k+56(FP), R8
 	SHRQ   $0x03, R8
+	TESTQ  $+2, flags+72(FP)
+	JNZ    resume
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
-	TESTQ  R8, R8
-	JZ     tail
+	JMP    start
+
+resume:
+	MOVQ    carry+24(FP), R9
+	VMOVUPS (R9), Y0
+	VMOVUPS 32(R9), Y1
+	VMOVUPS 64(R9), Y2
+	VMOVUPS 96(R9), Y3
+
+start:
+	TESTQ R8, R8
+	JZ    tail
 
 step:
 	VMOVUPS     (DI), Y4
@@ -243,7 +285,17 @@ step:
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R8
+	TESTQ   $+4, flags+72(FP)
+	JZ      finish
+	MOVQ    carry+24(FP), DI
+	VMOVUPS Y0, (DI)
+	VMOVUPS Y1, 32(DI)
+	VMOVUPS Y2, 64(DI)
+	VMOVUPS Y3, 96(DI)
+	JMP     next
+
+finish:
+	MOVQ        k+56(FP), R8
 	ANDQ        $0x00000007, R8
 	JZ          reduce
 	LEAQ        tailMasks<>+0(SB), R9
@@ -264,7 +316,7 @@ tail:
 	VANDPS      (R9)(R8*4), Y5, Y5
 	VFMADD231PS Y4, Y5, Y3
 	ADDQ        $0x00000020, CX
-	MOVQ        k+48(FP), DI
+	MOVQ        k+56(FP), DI
 	ANDQ        $0x00000007, DI
 	NEGQ        DI
 	LEAQ        (CX)(DI*4), CX
@@ -291,13 +343,12 @@ reduce:
 	VUNPCKLPD  Y0, Y3, Y1
 	VUNPCKHPD  Y0, Y3, Y0
 	VADDPS     Y0, Y1, Y1
-	MOVQ       groups+56(FP), DI
+	MOVQ       groups+64(FP), DI
 	SHLQ       $0x02, DI
-	MOVB       add+64(FP), R8
-	TESTB      R8, R8
+	TESTQ      $+1, flags+72(FP)
 	JZ         set
 	MOVQ       AX, R8
-	MOVQ       yStride+24(FP), R9
+	MOVQ       yStride+32(FP), R9
 	LEAQ       (DI)(DI*1), R10
 	ADDQ       R10, R10
 	VMOVAPS    X1, X0
@@ -317,7 +368,7 @@ reduce:
 
 set:
 	MOVQ       AX, R8
-	MOVQ       yStride+24(FP), R9
+	MOVQ       yStride+32(FP), R9
 	LEAQ       (DI)(DI*1), R10
 	ADDQ       R10, R10
 	VMOVAPS    X1, X0
@@ -331,31 +382,34 @@ set:
 
 next:
 	ADDQ $0x04, AX
-	MOVQ k+48(FP), DI
+	ADDQ $0x00000080, carry+24(FP)
+	MOVQ k+56(FP), DI
 	ANDQ $-8, DI
 	SHLQ $0x02, DI
 	SUBQ DI, CX
-	ADDQ wStride+40(FP), CX
+	ADDQ wStride+48(FP), CX
 	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func dots4x2F32AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// func dots4x2F32AVX2(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, FMA3
-TEXT ·dots4x2F32AVX2(SB), NOSPLIT, $0-65
+TEXT ·dots4x2F32AVX2(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
-	MOVQ  groups+56(FP), DX
-	MOVQ  wStride+40(FP), BX
+	MOVQ  groups+64(FP), DX
+	MOVQ  wStride+48(FP), BX
 	IMULQ DX, BX
 	LEAQ  (BX)(BX*2), SI
 
 group:
 	MOVQ   x+8(FP), DI
-	MOVQ   xStride+32(FP), R8
-	MOVQ   k+48(FP), R9
+	MOVQ   xStride+40(FP), R8
+	MOVQ   k+56(FP), R9
 	SHRQ   $0x03, R9
+	TESTQ  $+2, flags+72(FP)
+	JNZ    resume
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -364,8 +418,22 @@ group:
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
-	TESTQ  R9, R9
-	JZ     tail
+	JMP    start
+
+resume:
+	MOVQ    carry+24(FP), R10
+	VMOVUPS (R10), Y0
+	VMOVUPS 32(R10), Y1
+	VMOVUPS 64(R10), Y2
+	VMOVUPS 96(R10), Y3
+	VMOVUPS 128(R10), Y4
+	VMOVUPS 160(R10), Y5
+	VMOVUPS 192(R10), Y6
+	VMOVUPS 224(R10), Y7
+
+start:
+	TESTQ R9, R9
+	JZ    tail
 
 step:
 	VMOVUPS     (DI), Y8
@@ -388,7 +456,21 @@ step:
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R9
+	TESTQ   $+4, flags+72(FP)
+	JZ      finish
+	MOVQ    carry+24(FP), DI
+	VMOVUPS Y0, (DI)
+	VMOVUPS Y1, 32(DI)
+	VMOVUPS Y2, 64(DI)
+	VMOVUPS Y3, 96(DI)
+	VMOVUPS Y4, 128(DI)
+	VMOVUPS Y5, 160(DI)
+	VMOVUPS Y6, 192(DI)
+	VMOVUPS Y7, 224(DI)
+	JMP     next
+
+finish:
+	MOVQ        k+56(FP), R9
 	ANDQ        $0x00000007, R9
 	JZ          reduce
 	LEAQ        tailMasks<>+0(SB), R10
@@ -415,7 +497,7 @@ tail:
 	VFMADD231PS Y8, Y10, Y6
 	VFMADD231PS Y9, Y10, Y7
 	ADDQ        $0x00000020, CX
-	MOVQ        k+48(FP), DI
+	MOVQ        k+56(FP), DI
 	ANDQ        $0x00000007, DI
 	NEGQ        DI
 	LEAQ        (CX)(DI*4), CX
@@ -442,13 +524,12 @@ reduce:
 	VUNPCKLPD    Y0, Y3, Y1
 	VUNPCKHPD    Y0, Y3, Y0
 	VADDPS       Y0, Y1, Y1
-	MOVQ         groups+56(FP), DI
+	MOVQ         groups+64(FP), DI
 	SHLQ         $0x02, DI
-	MOVB         add+64(FP), R8
-	TESTB        R8, R8
+	TESTQ        $+1, flags+72(FP)
 	JZ           set
 	MOVQ         AX, R8
-	MOVQ         yStride+24(FP), R9
+	MOVQ         yStride+32(FP), R9
 	LEAQ         (DI)(DI*1), R10
 	ADDQ         R10, R10
 	VMOVAPS      X1, X0
@@ -481,7 +562,7 @@ reduce:
 
 set:
 	MOVQ         AX, R8
-	MOVQ         yStride+24(FP), R9
+	MOVQ         yStride+32(FP), R9
 	LEAQ         (DI)(DI*1), R10
 	ADDQ         R10, R10
 	VMOVAPS      X1, X0
@@ -503,31 +584,34 @@ set:
 
 next:
 	ADDQ $0x04, AX
-	MOVQ k+48(FP), DI
+	ADDQ $0x00000100, carry+24(FP)
+	MOVQ k+56(FP), DI
 	ANDQ $-8, DI
 	SHLQ $0x02, DI
 	SUBQ DI, CX
-	ADDQ wStride+40(FP), CX
+	ADDQ wStride+48(FP), CX
 	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func dots4x3F32AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// func dots4x3F32AVX2(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, FMA3
-TEXT ·dots4x3F32AVX2(SB), NOSPLIT, $0-65
+TEXT ·dots4x3F32AVX2(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
-	MOVQ  groups+56(FP), DX
-	MOVQ  wStride+40(FP), BX
+	MOVQ  groups+64(FP), DX
+	MOVQ  wStride+48(FP), BX
 	IMULQ DX, BX
 	LEAQ  (BX)(BX*2), SI
 
 group:
 	MOVQ   x+8(FP), DI
-	MOVQ   xStride+32(FP), R8
-	MOVQ   k+48(FP), R9
+	MOVQ   xStride+40(FP), R8
+	MOVQ   k+56(FP), R9
 	SHRQ   $0x03, R9
+	TESTQ  $+2, flags+72(FP)
+	JNZ    resume
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -540,8 +624,26 @@ group:
 	VXORPS Y9, Y9, Y9
 	VXORPS Y10, Y10, Y10
 	VXORPS Y11, Y11, Y11
-	TESTQ  R9, R9
-	JZ     tail
+	JMP    start
+
+resume:
+	MOVQ    carry+24(FP), R10
+	VMOVUPS (R10), Y0
+	VMOVUPS 32(R10), Y1
+	VMOVUPS 64(R10), Y2
+	VMOVUPS 96(R10), Y3
+	VMOVUPS 128(R10), Y4
+	VMOVUPS 160(R10), Y5
+	VMOVUPS 192(R10), Y6
+	VMOVUPS 224(R10), Y7
+	VMOVUPS 256(R10), Y8
+	VMOVUPS 288(R10), Y9
+	VMOVUPS 320(R10), Y10
+	VMOVUPS 352(R10), Y11
+
+start:
+	TESTQ R9, R9
+	JZ    tail
 
 step:
 	VMOVUPS     (DI), Y12
@@ -569,7 +671,25 @@ step:
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R9
+	TESTQ   $+4, flags+72(FP)
+	JZ      finish
+	MOVQ    carry+24(FP), DI
+	VMOVUPS Y0, (DI)
+	VMOVUPS Y1, 32(DI)
+	VMOVUPS Y2, 64(DI)
+	VMOVUPS Y3, 96(DI)
+	VMOVUPS Y4, 128(DI)
+	VMOVUPS Y5, 160(DI)
+	VMOVUPS Y6, 192(DI)
+	VMOVUPS Y7, 224(DI)
+	VMOVUPS Y8, 256(DI)
+	VMOVUPS Y9, 288(DI)
+	VMOVUPS Y10, 320(DI)
+	VMOVUPS Y11, 352(DI)
+	JMP     next
+
+finish:
+	MOVQ        k+56(FP), R9
 	ANDQ        $0x00000007, R9
 	JZ          reduce
 	LEAQ        tailMasks<>+0(SB), R10
@@ -602,7 +722,7 @@ tail:
 	VFMADD231PS Y13, Y15, Y10
 	VFMADD231PS Y14, Y15, Y11
 	ADDQ        $0x00000020, CX
-	MOVQ        k+48(FP), DI
+	MOVQ        k+56(FP), DI
 	ANDQ        $0x00000007, DI
 	NEGQ        DI
 	LEAQ        (CX)(DI*4), CX
@@ -650,13 +770,12 @@ reduce:
 	VUNPCKLPD    Y0, Y5, Y2
 	VUNPCKHPD    Y0, Y5, Y0
 	VADDPS       Y0, Y2, Y2
-	MOVQ         groups+56(FP), DI
+	MOVQ         groups+64(FP), DI
 	SHLQ         $0x02, DI
-	MOVB         add+64(FP), R8
-	TESTB        R8, R8
+	TESTQ        $+1, flags+72(FP)
 	JZ           set
 	MOVQ         AX, R8
-	MOVQ         yStride+24(FP), R9
+	MOVQ         yStride+32(FP), R9
 	LEAQ         (DI)(DI*1), R10
 	ADDQ         R10, R10
 	VMOVAPS      X1, X0
@@ -702,7 +821,7 @@ reduce:
 
 set:
 	MOVQ         AX, R8
-	MOVQ         yStride+24(FP), R9
+	MOVQ         yStride+32(FP), R9
 	LEAQ         (DI)(DI*1), R10
 	ADDQ         R10, R10
 	VMOVAPS      X1, X0
@@ -732,23 +851,24 @@ set:
 
 next:
 	ADDQ $0x04, AX
-	MOVQ k+48(FP), DI
+	ADDQ $0x00000180, carry+24(FP)
+	MOVQ k+56(FP), DI
 	ANDQ $-8, DI
 	SHLQ $0x02, DI
 	SUBQ DI, CX
-	ADDQ wStride+40(FP), CX
+	ADDQ wStride+48(FP), CX
 	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func dots8x1BF16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// func dots8x1BF16AVX2(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, AVX2, FMA3
-TEXT ·dots8x1BF16AVX2(SB), NOSPLIT, $0-65
+TEXT ·dots8x1BF16AVX2(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
-	MOVQ  groups+56(FP), DX
-	MOVQ  wStride+40(FP), BX
+	MOVQ  groups+64(FP), DX
+	MOVQ  wStride+48(FP), BX
 	IMULQ DX, BX
 	LEAQ  (BX)(BX*2), SI
 	LEAQ  (SI)(BX*2), DI
@@ -756,9 +876,11 @@ TEXT ·dots8x1BF16AVX2(SB), NOSPLIT, $0-65
 
 group:
 	MOVQ   x+8(FP), R9
-	MOVQ   xStride+32(FP), R10
-	MOVQ   k+48(FP), R10
+	MOVQ   xStride+40(FP), R10
+	MOVQ   k+56(FP), R10
 	SHRQ   $0x03, R10
+	TESTQ  $+2, flags+72(FP)
+	JNZ    resume
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -767,8 +889,22 @@ group:
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
-	TESTQ  R10, R10
-	JZ     tail
+	JMP    start
+
+resume:
+	MOVQ    carry+24(FP), R11
+	VMOVUPS (R11), Y0
+	VMOVUPS 32(R11), Y1
+	VMOVUPS 64(R11), Y2
+	VMOVUPS 96(R11), Y3
+	VMOVUPS 128(R11), Y4
+	VMOVUPS 160(R11), Y5
+	VMOVUPS 192(R11), Y6
+	VMOVUPS 224(R11), Y7
+
+start:
+	TESTQ R10, R10
+	JZ    tail
 
 step:
 	VMOVUPS     (R9), Y8
@@ -802,7 +938,21 @@ step:
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R10
+	TESTQ   $+4, flags+72(FP)
+	JZ      finish
+	MOVQ    carry+24(FP), R9
+	VMOVUPS Y0, (R9)
+	VMOVUPS Y1, 32(R9)
+	VMOVUPS Y2, 64(R9)
+	VMOVUPS Y3, 96(R9)
+	VMOVUPS Y4, 128(R9)
+	VMOVUPS Y5, 160(R9)
+	VMOVUPS Y6, 192(R9)
+	VMOVUPS Y7, 224(R9)
+	JMP     next
+
+finish:
+	MOVQ        k+56(FP), R10
 	ANDQ        $0x00000007, R10
 	JZ          reduce
 	LEAQ        tailMasks<>+0(SB), R11
@@ -843,7 +993,7 @@ tail:
 	VANDPS      (R11)(R10*4), Y9, Y9
 	VFMADD231PS Y8, Y9, Y7
 	ADDQ        $0x00000010, CX
-	MOVQ        k+48(FP), R9
+	MOVQ        k+56(FP), R9
 	ANDQ        $0x00000007, R9
 	NEGQ        R9
 	LEAQ        (CX)(R9*2), CX
@@ -870,13 +1020,12 @@ reduce:
 	VUNPCKLPD    Y0, Y3, Y1
 	VUNPCKHPD    Y0, Y3, Y0
 	VADDPS       Y0, Y1, Y1
-	MOVQ         groups+56(FP), R9
+	MOVQ         groups+64(FP), R9
 	SHLQ         $0x02, R9
-	MOVB         add+64(FP), R10
-	TESTB        R10, R10
+	TESTQ        $+1, flags+72(FP)
 	JZ           set
 	MOVQ         AX, R10
-	MOVQ         yStride+24(FP), R11
+	MOVQ         yStride+32(FP), R11
 	LEAQ         (R9)(R9*1), R12
 	ADDQ         R12, R12
 	VMOVAPS      X1, X0
@@ -909,7 +1058,7 @@ reduce:
 
 set:
 	MOVQ         AX, R10
-	MOVQ         yStride+24(FP), R11
+	MOVQ         yStride+32(FP), R11
 	LEAQ         (R9)(R9*1), R12
 	ADDQ         R12, R12
 	VMOVAPS      X1, X0
@@ -931,37 +1080,50 @@ set:
 
 next:
 	ADDQ $0x04, AX
-	MOVQ k+48(FP), R9
+	ADDQ $0x00000100, carry+24(FP)
+	MOVQ k+56(FP), R9
 	ANDQ $-8, R9
 	SHLQ $0x01, R9
 	SUBQ R9, CX
-	ADDQ wStride+40(FP), CX
+	ADDQ wStride+48(FP), CX
 	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func dots4x1BF16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// func dots4x1BF16AVX2(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, AVX2, FMA3
-TEXT ·dots4x1BF16AVX2(SB), NOSPLIT, $0-65
+TEXT ·dots4x1BF16AVX2(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
-	MOVQ  groups+56(FP), DX
-	MOVQ  wStride+40(FP), BX
+	MOVQ  groups+64(FP), DX
+	MOVQ  wStride+48(FP), BX
 	IMULQ DX, BX
 	LEAQ  (BX)(BX*2), SI
 
 group:
 	MOVQ   x+8(FP), DI
-	MOVQ   xStride+32(FP), R8
-	MOVQ   k+48(FP), R8
+	MOVQ   xStride+40(FP), R8
+	MOVQ   k+56(FP), R8
 	SHRQ   $0x03, R8
+	TESTQ  $+2, flags+72(FP)
+	JNZ    resume
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
-	TESTQ  R8, R8
-	JZ     tail
+	JMP    start
+
+resume:
+	MOVQ    carry+24(FP), R9
+	VMOVUPS (R9), Y0
+	VMOVUPS 32(R9), Y1
+	VMOVUPS 64(R9), Y2
+	VMOVUPS 96(R9), Y3
+
+start:
+	TESTQ R8, R8
+	JZ    tail
 
 step:
 	VMOVUPS     (DI), Y4
@@ -983,7 +1145,17 @@ step:
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R8
+	TESTQ   $+4, flags+72(FP)
+	JZ      finish
+	MOVQ    carry+24(FP), DI
+	VMOVUPS Y0, (DI)
+	VMOVUPS Y1, 32(DI)
+	VMOVUPS Y2, 64(DI)
+	VMOVUPS Y3, 96(DI)
+	JMP     next
+
+finish:
+	MOVQ        k+56(FP), R8
 	ANDQ        $0x00000007, R8
 	JZ          reduce
 	LEAQ        tailMasks<>+0(SB), R9
@@ -1008,7 +1180,7 @@ tail:
 	VANDPS      (R9)(R8*4), Y5, Y5
 	VFMADD231PS Y4, Y5, Y3
 	ADDQ        $0x00000010, CX
-	MOVQ        k+48(FP), DI
+	MOVQ        k+56(FP), DI
 	ANDQ        $0x00000007, DI
 	NEGQ        DI
 	LEAQ        (CX)(DI*2), CX
@@ -1035,13 +1207,12 @@ reduce:
 	VUNPCKLPD  Y0, Y3, Y1
 	VUNPCKHPD  Y0, Y3, Y0
 	VADDPS     Y0, Y1, Y1
-	MOVQ       groups+56(FP), DI
+	MOVQ       groups+64(FP), DI
 	SHLQ       $0x02, DI
-	MOVB       add+64(FP), R8
-	TESTB      R8, R8
+	TESTQ      $+1, flags+72(FP)
 	JZ         set
 	MOVQ       AX, R8
-	MOVQ       yStride+24(FP), R9
+	MOVQ       yStride+32(FP), R9
 	LEAQ       (DI)(DI*1), R10
 	ADDQ       R10, R10
 	VMOVAPS    X1, X0
@@ -1061,7 +1232,7 @@ reduce:
 
 set:
 	MOVQ       AX, R8
-	MOVQ       yStride+24(FP), R9
+	MOVQ       yStride+32(FP), R9
 	LEAQ       (DI)(DI*1), R10
 	ADDQ       R10, R10
 	VMOVAPS    X1, X0
@@ -1075,31 +1246,34 @@ set:
 
 next:
 	ADDQ $0x04, AX
-	MOVQ k+48(FP), DI
+	ADDQ $0x00000080, carry+24(FP)
+	MOVQ k+56(FP), DI
 	ANDQ $-8, DI
 	SHLQ $0x01, DI
 	SUBQ DI, CX
-	ADDQ wStride+40(FP), CX
+	ADDQ wStride+48(FP), CX
 	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func dots4x2BF16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// func dots4x2BF16AVX2(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, AVX2, FMA3
-TEXT ·dots4x2BF16AVX2(SB), NOSPLIT, $0-65
+TEXT ·dots4x2BF16AVX2(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
-	MOVQ  groups+56(FP), DX
-	MOVQ  wStride+40(FP), BX
+	MOVQ  groups+64(FP), DX
+	MOVQ  wStride+48(FP), BX
 	IMULQ DX, BX
 	LEAQ  (BX)(BX*2), SI
 
 group:
 	MOVQ   x+8(FP), DI
-	MOVQ   xStride+32(FP), R8
-	MOVQ   k+48(FP), R9
+	MOVQ   xStride+40(FP), R8
+	MOVQ   k+56(FP), R9
 	SHRQ   $0x03, R9
+	TESTQ  $+2, flags+72(FP)
+	JNZ    resume
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -1108,8 +1282,22 @@ group:
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
-	TESTQ  R9, R9
-	JZ     tail
+	JMP    start
+
+resume:
+	MOVQ    carry+24(FP), R10
+	VMOVUPS (R10), Y0
+	VMOVUPS 32(R10), Y1
+	VMOVUPS 64(R10), Y2
+	VMOVUPS 96(R10), Y3
+	VMOVUPS 128(R10), Y4
+	VMOVUPS 160(R10), Y5
+	VMOVUPS 192(R10), Y6
+	VMOVUPS 224(R10), Y7
+
+start:
+	TESTQ R9, R9
+	JZ    tail
 
 step:
 	VMOVUPS     (DI), Y8
@@ -1136,7 +1324,21 @@ step:
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R9
+	TESTQ   $+4, flags+72(FP)
+	JZ      finish
+	MOVQ    carry+24(FP), DI
+	VMOVUPS Y0, (DI)
+	VMOVUPS Y1, 32(DI)
+	VMOVUPS Y2, 64(DI)
+	VMOVUPS Y3, 96(DI)
+	VMOVUPS Y4, 128(DI)
+	VMOVUPS Y5, 160(DI)
+	VMOVUPS Y6, 192(DI)
+	VMOVUPS Y7, 224(DI)
+	JMP     next
+
+finish:
+	MOVQ        k+56(FP), R9
 	ANDQ        $0x00000007, R9
 	JZ          reduce
 	LEAQ        tailMasks<>+0(SB), R10
@@ -1167,7 +1369,7 @@ tail:
 	VFMADD231PS Y8, Y10, Y6
 	VFMADD231PS Y9, Y10, Y7
 	ADDQ        $0x00000010, CX
-	MOVQ        k+48(FP), DI
+	MOVQ        k+56(FP), DI
 	ANDQ        $0x00000007, DI
 	NEGQ        DI
 	LEAQ        (CX)(DI*2), CX
@@ -1194,13 +1396,12 @@ reduce:
 	VUNPCKLPD    Y0, Y3, Y1
 	VUNPCKHPD    Y0, Y3, Y0
 	VADDPS       Y0, Y1, Y1
-	MOVQ         groups+56(FP), DI
+	MOVQ         groups+64(FP), DI
 	SHLQ         $0x02, DI
-	MOVB         add+64(FP), R8
-	TESTB        R8, R8
+	TESTQ        $+1, flags+72(FP)
 	JZ           set
 	MOVQ         AX, R8
-	MOVQ         yStride+24(FP), R9
+	MOVQ         yStride+32(FP), R9
 	LEAQ         (DI)(DI*1), R10
 	ADDQ         R10, R10
 	VMOVAPS      X1, X0
@@ -1233,7 +1434,7 @@ reduce:
 
 set:
 	MOVQ         AX, R8
-	MOVQ         yStride+24(FP), R9
+	MOVQ         yStride+32(FP), R9
 	LEAQ         (DI)(DI*1), R10
 	ADDQ         R10, R10
 	VMOVAPS      X1, X0
@@ -1255,31 +1456,34 @@ set:
 
 next:
 	ADDQ $0x04, AX
-	MOVQ k+48(FP), DI
+	ADDQ $0x00000100, carry+24(FP)
+	MOVQ k+56(FP), DI
 	ANDQ $-8, DI
 	SHLQ $0x01, DI
 	SUBQ DI, CX
-	ADDQ wStride+40(FP), CX
+	ADDQ wStride+48(FP), CX
 	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func dots4x3BF16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// func dots4x3BF16AVX2(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, AVX2, FMA3
-TEXT ·dots4x3BF16AVX2(SB), NOSPLIT, $0-65
+TEXT ·dots4x3BF16AVX2(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
-	MOVQ  groups+56(FP), DX
-	MOVQ  wStride+40(FP), BX
+	MOVQ  groups+64(FP), DX
+	MOVQ  wStride+48(FP), BX
 	IMULQ DX, BX
 	LEAQ  (BX)(BX*2), SI
 
 group:
 	MOVQ   x+8(FP), DI
-	MOVQ   xStride+32(FP), R8
-	MOVQ   k+48(FP), R9
+	MOVQ   xStride+40(FP), R8
+	MOVQ   k+56(FP), R9
 	SHRQ   $0x03, R9
+	TESTQ  $+2, flags+72(FP)
+	JNZ    resume
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -1292,8 +1496,26 @@ group:
 	VXORPS Y9, Y9, Y9
 	VXORPS Y10, Y10, Y10
 	VXORPS Y11, Y11, Y11
-	TESTQ  R9, R9
-	JZ     tail
+	JMP    start
+
+resume:
+	MOVQ    carry+24(FP), R10
+	VMOVUPS (R10), Y0
+	VMOVUPS 32(R10), Y1
+	VMOVUPS 64(R10), Y2
+	VMOVUPS 96(R10), Y3
+	VMOVUPS 128(R10), Y4
+	VMOVUPS 160(R10), Y5
+	VMOVUPS 192(R10), Y6
+	VMOVUPS 224(R10), Y7
+	VMOVUPS 256(R10), Y8
+	VMOVUPS 288(R10), Y9
+	VMOVUPS 320(R10), Y10
+	VMOVUPS 352(R10), Y11
+
+start:
+	TESTQ R9, R9
+	JZ    tail
 
 step:
 	VMOVUPS     (DI), Y12
@@ -1325,7 +1547,25 @@ step:
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R9
+	TESTQ   $+4, flags+72(FP)
+	JZ      finish
+	MOVQ    carry+24(FP), DI
+	VMOVUPS Y0, (DI)
+	VMOVUPS Y1, 32(DI)
+	VMOVUPS Y2, 64(DI)
+	VMOVUPS Y3, 96(DI)
+	VMOVUPS Y4, 128(DI)
+	VMOVUPS Y5, 160(DI)
+	VMOVUPS Y6, 192(DI)
+	VMOVUPS Y7, 224(DI)
+	VMOVUPS Y8, 256(DI)
+	VMOVUPS Y9, 288(DI)
+	VMOVUPS Y10, 320(DI)
+	VMOVUPS Y11, 352(DI)
+	JMP     next
+
+finish:
+	MOVQ        k+56(FP), R9
 	ANDQ        $0x00000007, R9
 	JZ          reduce
 	LEAQ        tailMasks<>+0(SB), R10
@@ -1362,7 +1602,7 @@ tail:
 	VFMADD231PS Y13, Y15, Y10
 	VFMADD231PS Y14, Y15, Y11
 	ADDQ        $0x00000010, CX
-	MOVQ        k+48(FP), DI
+	MOVQ        k+56(FP), DI
 	ANDQ        $0x00000007, DI
 	NEGQ        DI
 	LEAQ        (CX)(DI*2), CX
@@ -1410,13 +1650,12 @@ reduce:
 	VUNPCKLPD    Y0, Y5, Y2
 	VUNPCKHPD    Y0, Y5, Y0
 	VADDPS       Y0, Y2, Y2
-	MOVQ         groups+56(FP), DI
+	MOVQ         groups+64(FP), DI
 	SHLQ         $0x02, DI
-	MOVB         add+64(FP), R8
-	TESTB        R8, R8
+	TESTQ        $+1, flags+72(FP)
 	JZ           set
 	MOVQ         AX, R8
-	MOVQ         yStride+24(FP), R9
+	MOVQ         yStride+32(FP), R9
 	LEAQ         (DI)(DI*1), R10
 	ADDQ         R10, R10
 	VMOVAPS      X1, X0
@@ -1462,7 +1701,7 @@ reduce:
 
 set:
 	MOVQ         AX, R8
-	MOVQ         yStride+24(FP), R9
+	MOVQ         yStride+32(FP), R9
 	LEAQ         (DI)(DI*1), R10
 	ADDQ         R10, R10
 	VMOVAPS      X1, X0
@@ -1492,23 +1731,24 @@ set:
 
 next:
 	ADDQ $0x04, AX
-	MOVQ k+48(FP), DI
+	ADDQ $0x00000180, carry+24(FP)
+	MOVQ k+56(FP), DI
 	ANDQ $-8, DI
 	SHLQ $0x01, DI
 	SUBQ DI, CX
-	ADDQ wStride+40(FP), CX
+	ADDQ wStride+48(FP), CX
 	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func dots8x1F16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// func dots8x1F16AVX2(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, F16C, FMA3
-TEXT ·dots8x1F16AVX2(SB), NOSPLIT, $0-65
+TEXT ·dots8x1F16AVX2(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
-	MOVQ  groups+56(FP), DX
-	MOVQ  wStride+40(FP), BX
+	MOVQ  groups+64(FP), DX
+	MOVQ  wStride+48(FP), BX
 	IMULQ DX, BX
 	LEAQ  (BX)(BX*2), SI
 	LEAQ  (SI)(BX*2), DI
@@ -1516,9 +1756,11 @@ TEXT ·dots8x1F16AVX2(SB), NOSPLIT, $0-65
 
 group:
 	MOVQ   x+8(FP), R9
-	MOVQ   xStride+32(FP), R10
-	MOVQ   k+48(FP), R10
+	MOVQ   xStride+40(FP), R10
+	MOVQ   k+56(FP), R10
 	SHRQ   $0x03, R10
+	TESTQ  $+2, flags+72(FP)
+	JNZ    resume
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -1527,8 +1769,22 @@ group:
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
-	TESTQ  R10, R10
-	JZ     tail
+	JMP    start
+
+resume:
+	MOVQ    carry+24(FP), R11
+	VMOVUPS (R11), Y0
+	VMOVUPS 32(R11), Y1
+	VMOVUPS 64(R11), Y2
+	VMOVUPS 96(R11), Y3
+	VMOVUPS 128(R11), Y4
+	VMOVUPS 160(R11), Y5
+	VMOVUPS 192(R11), Y6
+	VMOVUPS 224(R11), Y7
+
+start:
+	TESTQ R10, R10
+	JZ    tail
 
 step:
 	VMOVUPS     (R9), Y8
@@ -1554,7 +1810,21 @@ step:
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R10
+	TESTQ   $+4, flags+72(FP)
+	JZ      finish
+	MOVQ    carry+24(FP), R9
+	VMOVUPS Y0, (R9)
+	VMOVUPS Y1, 32(R9)
+	VMOVUPS Y2, 64(R9)
+	VMOVUPS Y3, 96(R9)
+	VMOVUPS Y4, 128(R9)
+	VMOVUPS Y5, 160(R9)
+	VMOVUPS Y6, 192(R9)
+	VMOVUPS Y7, 224(R9)
+	JMP     next
+
+finish:
+	MOVQ        k+56(FP), R10
 	ANDQ        $0x00000007, R10
 	JZ          reduce
 	LEAQ        tailMasks<>+0(SB), R11
@@ -1587,7 +1857,7 @@ tail:
 	VANDPS      (R11)(R10*4), Y9, Y9
 	VFMADD231PS Y8, Y9, Y7
 	ADDQ        $0x00000010, CX
-	MOVQ        k+48(FP), R9
+	MOVQ        k+56(FP), R9
 	ANDQ        $0x00000007, R9
 	NEGQ        R9
 	LEAQ        (CX)(R9*2), CX
@@ -1614,13 +1884,12 @@ reduce:
 	VUNPCKLPD    Y0, Y3, Y1
 	VUNPCKHPD    Y0, Y3, Y0
 	VADDPS       Y0, Y1, Y1
-	MOVQ         groups+56(FP), R9
+	MOVQ         groups+64(FP), R9
 	SHLQ         $0x02, R9
-	MOVB         add+64(FP), R10
-	TESTB        R10, R10
+	TESTQ        $+1, flags+72(FP)
 	JZ           set
 	MOVQ         AX, R10
-	MOVQ         yStride+24(FP), R11
+	MOVQ         yStride+32(FP), R11
 	LEAQ         (R9)(R9*1), R12
 	ADDQ         R12, R12
 	VMOVAPS      X1, X0
@@ -1653,7 +1922,7 @@ reduce:
 
 set:
 	MOVQ         AX, R10
-	MOVQ         yStride+24(FP), R11
+	MOVQ         yStride+32(FP), R11
 	LEAQ         (R9)(R9*1), R12
 	ADDQ         R12, R12
 	VMOVAPS      X1, X0
@@ -1675,37 +1944,50 @@ set:
 
 next:
 	ADDQ $0x04, AX
-	MOVQ k+48(FP), R9
+	ADDQ $0x00000100, carry+24(FP)
+	MOVQ k+56(FP), R9
 	ANDQ $-8, R9
 	SHLQ $0x01, R9
 	SUBQ R9, CX
-	ADDQ wStride+40(FP), CX
+	ADDQ wStride+48(FP), CX
 	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func dots4x1F16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// func dots4x1F16AVX2(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, F16C, FMA3
-TEXT ·dots4x1F16AVX2(SB), NOSPLIT, $0-65
+TEXT ·dots4x1F16AVX2(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
-	MOVQ  groups+56(FP), DX
-	MOVQ  wStride+40(FP), BX
+	MOVQ  groups+64(FP), DX
+	MOVQ  wStride+48(FP), BX
 	IMULQ DX, BX
 	LEAQ  (BX)(BX*2), SI
 
 group:
 	MOVQ   x+8(FP), DI
-	MOVQ   xStride+32(FP), R8
-	MOVQ   k+48(FP), R8
+	MOVQ   xStride+40(FP), R8
+	MOVQ   k+56(FP), R8
 	SHRQ   $0x03, R8
+	TESTQ  $+2, flags+72(FP)
+	JNZ    resume
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
-	TESTQ  R8, R8
-	JZ     tail
+	JMP    start
+
+resume:
+	MOVQ    carry+24(FP), R9
+	VMOVUPS (R9), Y0
+	VMOVUPS 32(R9), Y1
+	VMOVUPS 64(R9), Y2
+	VMOVUPS 96(R9), Y3
+
+start:
+	TESTQ R8, R8
+	JZ    tail
 
 step:
 	VMOVUPS     (DI), Y4
@@ -1723,7 +2005,17 @@ step:
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R8
+	TESTQ   $+4, flags+72(FP)
+	JZ      finish
+	MOVQ    carry+24(FP), DI
+	VMOVUPS Y0, (DI)
+	VMOVUPS Y1, 32(DI)
+	VMOVUPS Y2, 64(DI)
+	VMOVUPS Y3, 96(DI)
+	JMP     next
+
+finish:
+	MOVQ        k+56(FP), R8
 	ANDQ        $0x00000007, R8
 	JZ          reduce
 	LEAQ        tailMasks<>+0(SB), R9
@@ -1744,7 +2036,7 @@ tail:
 	VANDPS      (R9)(R8*4), Y5, Y5
 	VFMADD231PS Y4, Y5, Y3
 	ADDQ        $0x00000010, CX
-	MOVQ        k+48(FP), DI
+	MOVQ        k+56(FP), DI
 	ANDQ        $0x00000007, DI
 	NEGQ        DI
 	LEAQ        (CX)(DI*2), CX
@@ -1771,13 +2063,12 @@ reduce:
 	VUNPCKLPD  Y0, Y3, Y1
 	VUNPCKHPD  Y0, Y3, Y0
 	VADDPS     Y0, Y1, Y1
-	MOVQ       groups+56(FP), DI
+	MOVQ       groups+64(FP), DI
 	SHLQ       $0x02, DI
-	MOVB       add+64(FP), R8
-	TESTB      R8, R8
+	TESTQ      $+1, flags+72(FP)
 	JZ         set
 	MOVQ       AX, R8
-	MOVQ       yStride+24(FP), R9
+	MOVQ       yStride+32(FP), R9
 	LEAQ       (DI)(DI*1), R10
 	ADDQ       R10, R10
 	VMOVAPS    X1, X0
@@ -1797,7 +2088,7 @@ reduce:
 
 set:
 	MOVQ       AX, R8
-	MOVQ       yStride+24(FP), R9
+	MOVQ       yStride+32(FP), R9
 	LEAQ       (DI)(DI*1), R10
 	ADDQ       R10, R10
 	VMOVAPS    X1, X0
@@ -1811,31 +2102,34 @@ set:
 
 next:
 	ADDQ $0x04, AX
-	MOVQ k+48(FP), DI
+	ADDQ $0x00000080, carry+24(FP)
+	MOVQ k+56(FP), DI
 	ANDQ $-8, DI
 	SHLQ $0x01, DI
 	SUBQ DI, CX
-	ADDQ wStride+40(FP), CX
+	ADDQ wStride+48(FP), CX
 	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func dots4x2F16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// func dots4x2F16AVX2(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, F16C, FMA3
-TEXT ·dots4x2F16AVX2(SB), NOSPLIT, $0-65
+TEXT ·dots4x2F16AVX2(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
-	MOVQ  groups+56(FP), DX
-	MOVQ  wStride+40(FP), BX
+	MOVQ  groups+64(FP), DX
+	MOVQ  wStride+48(FP), BX
 	IMULQ DX, BX
 	LEAQ  (BX)(BX*2), SI
 
 group:
 	MOVQ   x+8(FP), DI
-	MOVQ   xStride+32(FP), R8
-	MOVQ   k+48(FP), R9
+	MOVQ   xStride+40(FP), R8
+	MOVQ   k+56(FP), R9
 	SHRQ   $0x03, R9
+	TESTQ  $+2, flags+72(FP)
+	JNZ    resume
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -1844,8 +2138,22 @@ group:
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
-	TESTQ  R9, R9
-	JZ     tail
+	JMP    start
+
+resume:
+	MOVQ    carry+24(FP), R10
+	VMOVUPS (R10), Y0
+	VMOVUPS 32(R10), Y1
+	VMOVUPS 64(R10), Y2
+	VMOVUPS 96(R10), Y3
+	VMOVUPS 128(R10), Y4
+	VMOVUPS 160(R10), Y5
+	VMOVUPS 192(R10), Y6
+	VMOVUPS 224(R10), Y7
+
+start:
+	TESTQ R9, R9
+	JZ    tail
 
 step:
 	VMOVUPS     (DI), Y8
@@ -1868,7 +2176,21 @@ step:
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R9
+	TESTQ   $+4, flags+72(FP)
+	JZ      finish
+	MOVQ    carry+24(FP), DI
+	VMOVUPS Y0, (DI)
+	VMOVUPS Y1, 32(DI)
+	VMOVUPS Y2, 64(DI)
+	VMOVUPS Y3, 96(DI)
+	VMOVUPS Y4, 128(DI)
+	VMOVUPS Y5, 160(DI)
+	VMOVUPS Y6, 192(DI)
+	VMOVUPS Y7, 224(DI)
+	JMP     next
+
+finish:
+	MOVQ        k+56(FP), R9
 	ANDQ        $0x00000007, R9
 	JZ          reduce
 	LEAQ        tailMasks<>+0(SB), R10
@@ -1895,7 +2217,7 @@ tail:
 	VFMADD231PS Y8, Y10, Y6
 	VFMADD231PS Y9, Y10, Y7
 	ADDQ        $0x00000010, CX
-	MOVQ        k+48(FP), DI
+	MOVQ        k+56(FP), DI
 	ANDQ        $0x00000007, DI
 	NEGQ        DI
 	LEAQ        (CX)(DI*2), CX
@@ -1922,13 +2244,12 @@ reduce:
 	VUNPCKLPD    Y0, Y3, Y1
 	VUNPCKHPD    Y0, Y3, Y0
 	VADDPS       Y0, Y1, Y1
-	MOVQ         groups+56(FP), DI
+	MOVQ         groups+64(FP), DI
 	SHLQ         $0x02, DI
-	MOVB         add+64(FP), R8
-	TESTB        R8, R8
+	TESTQ        $+1, flags+72(FP)
 	JZ           set
 	MOVQ         AX, R8
-	MOVQ         yStride+24(FP), R9
+	MOVQ         yStride+32(FP), R9
 	LEAQ         (DI)(DI*1), R10
 	ADDQ         R10, R10
 	VMOVAPS      X1, X0
@@ -1961,7 +2282,7 @@ reduce:
 
 set:
 	MOVQ         AX, R8
-	MOVQ         yStride+24(FP), R9
+	MOVQ         yStride+32(FP), R9
 	LEAQ         (DI)(DI*1), R10
 	ADDQ         R10, R10
 	VMOVAPS      X1, X0
@@ -1983,31 +2304,34 @@ set:
 
 next:
 	ADDQ $0x04, AX
-	MOVQ k+48(FP), DI
+	ADDQ $0x00000100, carry+24(FP)
+	MOVQ k+56(FP), DI
 	ANDQ $-8, DI
 	SHLQ $0x01, DI
 	SUBQ DI, CX
-	ADDQ wStride+40(FP), CX
+	ADDQ wStride+48(FP), CX
 	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func dots4x3F16AVX2(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// func dots4x3F16AVX2(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, F16C, FMA3
-TEXT ·dots4x3F16AVX2(SB), NOSPLIT, $0-65
+TEXT ·dots4x3F16AVX2(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
-	MOVQ  groups+56(FP), DX
-	MOVQ  wStride+40(FP), BX
+	MOVQ  groups+64(FP), DX
+	MOVQ  wStride+48(FP), BX
 	IMULQ DX, BX
 	LEAQ  (BX)(BX*2), SI
 
 group:
 	MOVQ   x+8(FP), DI
-	MOVQ   xStride+32(FP), R8
-	MOVQ   k+48(FP), R9
+	MOVQ   xStride+40(FP), R8
+	MOVQ   k+56(FP), R9
 	SHRQ   $0x03, R9
+	TESTQ  $+2, flags+72(FP)
+	JNZ    resume
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -2020,8 +2344,26 @@ group:
 	VXORPS Y9, Y9, Y9
 	VXORPS Y10, Y10, Y10
 	VXORPS Y11, Y11, Y11
-	TESTQ  R9, R9
-	JZ     tail
+	JMP    start
+
+resume:
+	MOVQ    carry+24(FP), R10
+	VMOVUPS (R10), Y0
+	VMOVUPS 32(R10), Y1
+	VMOVUPS 64(R10), Y2
+	VMOVUPS 96(R10), Y3
+	VMOVUPS 128(R10), Y4
+	VMOVUPS 160(R10), Y5
+	VMOVUPS 192(R10), Y6
+	VMOVUPS 224(R10), Y7
+	VMOVUPS 256(R10), Y8
+	VMOVUPS 288(R10), Y9
+	VMOVUPS 320(R10), Y10
+	VMOVUPS 352(R10), Y11
+
+start:
+	TESTQ R9, R9
+	JZ    tail
 
 step:
 	VMOVUPS     (DI), Y12
@@ -2049,7 +2391,25 @@ step:
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R9
+	TESTQ   $+4, flags+72(FP)
+	JZ      finish
+	MOVQ    carry+24(FP), DI
+	VMOVUPS Y0, (DI)
+	VMOVUPS Y1, 32(DI)
+	VMOVUPS Y2, 64(DI)
+	VMOVUPS Y3, 96(DI)
+	VMOVUPS Y4, 128(DI)
+	VMOVUPS Y5, 160(DI)
+	VMOVUPS Y6, 192(DI)
+	VMOVUPS Y7, 224(DI)
+	VMOVUPS Y8, 256(DI)
+	VMOVUPS Y9, 288(DI)
+	VMOVUPS Y10, 320(DI)
+	VMOVUPS Y11, 352(DI)
+	JMP     next
+
+finish:
+	MOVQ        k+56(FP), R9
 	ANDQ        $0x00000007, R9
 	JZ          reduce
 	LEAQ        tailMasks<>+0(SB), R10
@@ -2082,7 +2442,7 @@ tail:
 	VFMADD231PS Y13, Y15, Y10
 	VFMADD231PS Y14, Y15, Y11
 	ADDQ        $0x00000010, CX
-	MOVQ        k+48(FP), DI
+	MOVQ        k+56(FP), DI
 	ANDQ        $0x00000007, DI
 	NEGQ        DI
 	LEAQ        (CX)(DI*2), CX
@@ -2130,13 +2490,12 @@ reduce:
 	VUNPCKLPD    Y0, Y5, Y2
 	VUNPCKHPD    Y0, Y5, Y0
 	VADDPS       Y0, Y2, Y2
-	MOVQ         groups+56(FP), DI
+	MOVQ         groups+64(FP), DI
 	SHLQ         $0x02, DI
-	MOVB         add+64(FP), R8
-	TESTB        R8, R8
+	TESTQ        $+1, flags+72(FP)
 	JZ           set
 	MOVQ         AX, R8
-	MOVQ         yStride+24(FP), R9
+	MOVQ         yStride+32(FP), R9
 	LEAQ         (DI)(DI*1), R10
 	ADDQ         R10, R10
 	VMOVAPS      X1, X0
@@ -2182,7 +2541,7 @@ reduce:
 
 set:
 	MOVQ         AX, R8
-	MOVQ         yStride+24(FP), R9
+	MOVQ         yStride+32(FP), R9
 	LEAQ         (DI)(DI*1), R10
 	ADDQ         R10, R10
 	VMOVAPS      X1, X0
@@ -2212,12 +2571,53 @@ set:
 
 next:
 	ADDQ $0x04, AX
-	MOVQ k+48(FP), DI
+	ADDQ $0x00000180, carry+24(FP)
+	MOVQ k+56(FP), DI
 	ANDQ $-8, DI
 	SHLQ $0x01, DI
 	SUBQ DI, CX
-	ADDQ wStride+40(FP), CX
+	ADDQ wStride+48(FP), CX
 	DECQ DX
 	JNZ  group
+	VZEROUPPER
+	RET
+
+// func widenF16AVX2(dst *float32, src *byte, n int)
+// Requires: AVX, F16C
+TEXT ·widenF16AVX2(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), AX
+	MOVQ src+8(FP), CX
+	MOVQ n+16(FP), DX
+
+step:
+	VCVTPH2PS (CX), Y0
+	VMOVUPS   Y0, (AX)
+	VCVTPH2PS 16(CX), Y0
+	VMOVUPS   Y0, 32(AX)
+	ADDQ      $0x00000020, CX
+	ADDQ      $0x00000040, AX
+	SUBQ      $0x00000010, DX
+	JNZ       step
+	VZEROUPPER
+	RET
+
+// func widenBF16AVX2(dst *float32, src *byte, n int)
+// Requires: AVX, AVX2
+TEXT ·widenBF16AVX2(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), AX
+	MOVQ src+8(FP), CX
+	MOVQ n+16(FP), DX
+
+step:
+	VPMOVZXWD (CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, (AX)
+	VPMOVZXWD 16(CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 32(AX)
+	ADDQ      $0x00000020, CX
+	ADDQ      $0x00000040, AX
+	SUBQ      $0x00000010, DX
+	JNZ       step
 	VZEROUPPER
 	RET

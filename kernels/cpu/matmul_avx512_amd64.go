@@ -7,134 +7,144 @@ package cpu
 // dots8x1F32AVX512 is a tileFunc of 8 weight rows, tokens: 1.
 //
 //go:noescape
-func dots8x1F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots8x1F32AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots8x2F32AVX512 is a tileFunc of 8 weight rows, tokens: 2.
 //
 //go:noescape
-func dots8x2F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots8x2F32AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots8x3F32AVX512 is a tileFunc of 8 weight rows, tokens: 3.
 //
 //go:noescape
-func dots8x3F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots8x3F32AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x1F32AVX512 is a tileFunc of 4 weight rows, tokens: 1.
 //
 //go:noescape
-func dots4x1F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x1F32AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x2F32AVX512 is a tileFunc of 4 weight rows, tokens: 2.
 //
 //go:noescape
-func dots4x2F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x2F32AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x3F32AVX512 is a tileFunc of 4 weight rows, tokens: 3.
 //
 //go:noescape
-func dots4x3F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x3F32AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x4F32AVX512 is a tileFunc of 4 weight rows, tokens: 4.
 //
 //go:noescape
-func dots4x4F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x4F32AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x5F32AVX512 is a tileFunc of 4 weight rows, tokens: 5.
 //
 //go:noescape
-func dots4x5F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x5F32AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x6F32AVX512 is a tileFunc of 4 weight rows, tokens: 6.
 //
 //go:noescape
-func dots4x6F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x6F32AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots8x1BF16AVX512 is a tileFunc of 8 weight rows, tokens: 1.
 //
 //go:noescape
-func dots8x1BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots8x1BF16AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots8x2BF16AVX512 is a tileFunc of 8 weight rows, tokens: 2.
 //
 //go:noescape
-func dots8x2BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots8x2BF16AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots8x3BF16AVX512 is a tileFunc of 8 weight rows, tokens: 3.
 //
 //go:noescape
-func dots8x3BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots8x3BF16AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x1BF16AVX512 is a tileFunc of 4 weight rows, tokens: 1.
 //
 //go:noescape
-func dots4x1BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x1BF16AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x2BF16AVX512 is a tileFunc of 4 weight rows, tokens: 2.
 //
 //go:noescape
-func dots4x2BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x2BF16AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x3BF16AVX512 is a tileFunc of 4 weight rows, tokens: 3.
 //
 //go:noescape
-func dots4x3BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x3BF16AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x4BF16AVX512 is a tileFunc of 4 weight rows, tokens: 4.
 //
 //go:noescape
-func dots4x4BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x4BF16AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x5BF16AVX512 is a tileFunc of 4 weight rows, tokens: 5.
 //
 //go:noescape
-func dots4x5BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x5BF16AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x6BF16AVX512 is a tileFunc of 4 weight rows, tokens: 6.
 //
 //go:noescape
-func dots4x6BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x6BF16AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots8x1F16AVX512 is a tileFunc of 8 weight rows, tokens: 1.
 //
 //go:noescape
-func dots8x1F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots8x1F16AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots8x2F16AVX512 is a tileFunc of 8 weight rows, tokens: 2.
 //
 //go:noescape
-func dots8x2F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots8x2F16AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots8x3F16AVX512 is a tileFunc of 8 weight rows, tokens: 3.
 //
 //go:noescape
-func dots8x3F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots8x3F16AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x1F16AVX512 is a tileFunc of 4 weight rows, tokens: 1.
 //
 //go:noescape
-func dots4x1F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x1F16AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x2F16AVX512 is a tileFunc of 4 weight rows, tokens: 2.
 //
 //go:noescape
-func dots4x2F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x2F16AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x3F16AVX512 is a tileFunc of 4 weight rows, tokens: 3.
 //
 //go:noescape
-func dots4x3F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x3F16AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x4F16AVX512 is a tileFunc of 4 weight rows, tokens: 4.
 //
 //go:noescape
-func dots4x4F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x4F16AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x5F16AVX512 is a tileFunc of 4 weight rows, tokens: 5.
 //
 //go:noescape
-func dots4x5F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x5F16AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x6F16AVX512 is a tileFunc of 4 weight rows, tokens: 6.
 //
 //go:noescape
-func dots4x6F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x6F16AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
+
+// widenF16AVX512 sets n floats, a multiple of 16 and not 0, to the weights at src.
+//
+//go:noescape
+func widenF16AVX512(dst *float32, src *byte, n int)
+
+// widenBF16AVX512 sets n floats, a multiple of 16 and not 0, to the weights at src.
+//
+//go:noescape
+func widenBF16AVX512(dst *float32, src *byte, n int)

@@ -4,13 +4,13 @@
 
 #include "textflag.h"
 
-// func dots8x1F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// func dots8x1F32AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·dots8x1F32AVX512(SB), NOSPLIT, $0-65
+TEXT ·dots8x1F32AVX512(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
-	MOVQ  groups+56(FP), DX
-	MOVQ  wStride+40(FP), BX
+	MOVQ  groups+64(FP), DX
+	MOVQ  wStride+48(FP), BX
 	IMULQ DX, BX
 	LEAQ  (BX)(BX*2), SI
 	LEAQ  (SI)(BX*2), DI
@@ -18,9 +18,11 @@ TEXT ·dots8x1F32AVX512(SB), NOSPLIT, $0-65
 
 group:
 	MOVQ   x+8(FP), R9
-	MOVQ   xStride+32(FP), R10
-	MOVQ   k+48(FP), R10
+	MOVQ   xStride+40(FP), R10
+	MOVQ   k+56(FP), R10
 	SHRQ   $0x04, R10
+	TESTQ  $+2, flags+72(FP)
+	JNZ    resume
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -29,8 +31,22 @@ group:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
-	TESTQ  R10, R10
-	JZ     tail
+	JMP    start
+
+resume:
+	MOVQ    carry+24(FP), R11
+	VMOVUPS (R11), Z0
+	VMOVUPS 64(R11), Z1
+	VMOVUPS 128(R11), Z2
+	VMOVUPS 192(R11), Z3
+	VMOVUPS 256(R11), Z4
+	VMOVUPS 320(R11), Z5
+	VMOVUPS 384(R11), Z6
+	VMOVUPS 448(R11), Z7
+
+start:
+	TESTQ R10, R10
+	JZ    tail
 
 step:
 	VMOVUPS     (R9), Z8
@@ -56,7 +72,21 @@ step:
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R10
+	TESTQ   $+4, flags+72(FP)
+	JZ      finish
+	MOVQ    carry+24(FP), R9
+	VMOVUPS Z0, (R9)
+	VMOVUPS Z1, 64(R9)
+	VMOVUPS Z2, 128(R9)
+	VMOVUPS Z3, 192(R9)
+	VMOVUPS Z4, 256(R9)
+	VMOVUPS Z5, 320(R9)
+	VMOVUPS Z6, 384(R9)
+	VMOVUPS Z7, 448(R9)
+	JMP     next
+
+finish:
+	MOVQ        k+56(FP), R10
 	ANDQ        $0x0000000f, R10
 	JZ          reduce
 	MOVL        $-1, R11
@@ -114,13 +144,12 @@ reduce:
 	VUNPCKLPD     Z9, Z8, Z10
 	VUNPCKHPD     Z9, Z8, Z8
 	VADDPS        Z8, Z10, Z10
-	MOVQ          groups+56(FP), R9
+	MOVQ          groups+64(FP), R9
 	SHLQ          $0x02, R9
-	MOVB          add+64(FP), R10
-	TESTB         R10, R10
+	TESTQ         $+1, flags+72(FP)
 	JZ            set
 	MOVQ          AX, R10
-	MOVQ          yStride+24(FP), R11
+	MOVQ          yStride+32(FP), R11
 	LEAQ          (R9)(R9*1), R12
 	ADDQ          R12, R12
 	VMOVAPS       X10, X8
@@ -153,7 +182,7 @@ reduce:
 
 set:
 	MOVQ          AX, R10
-	MOVQ          yStride+24(FP), R11
+	MOVQ          yStride+32(FP), R11
 	LEAQ          (R9)(R9*1), R12
 	ADDQ          R12, R12
 	VMOVAPS       X10, X8
@@ -175,23 +204,24 @@ set:
 
 next:
 	ADDQ $0x04, AX
-	MOVQ k+48(FP), R9
+	ADDQ $0x00000200, carry+24(FP)
+	MOVQ k+56(FP), R9
 	ANDQ $-16, R9
 	SHLQ $0x02, R9
 	SUBQ R9, CX
-	ADDQ wStride+40(FP), CX
+	ADDQ wStride+48(FP), CX
 	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func dots8x2F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// func dots8x2F32AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·dots8x2F32AVX512(SB), NOSPLIT, $0-65
+TEXT ·dots8x2F32AVX512(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
-	MOVQ  groups+56(FP), DX
-	MOVQ  wStride+40(FP), BX
+	MOVQ  groups+64(FP), DX
+	MOVQ  wStride+48(FP), BX
 	IMULQ DX, BX
 	LEAQ  (BX)(BX*2), SI
 	LEAQ  (SI)(BX*2), DI
@@ -199,9 +229,11 @@ TEXT ·dots8x2F32AVX512(SB), NOSPLIT, $0-65
 
 group:
 	MOVQ   x+8(FP), R9
-	MOVQ   xStride+32(FP), R10
-	MOVQ   k+48(FP), R11
+	MOVQ   xStride+40(FP), R10
+	MOVQ   k+56(FP), R11
 	SHRQ   $0x04, R11
+	TESTQ  $+2, flags+72(FP)
+	JNZ    resume
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -218,8 +250,30 @@ group:
 	VPXORD Z13, Z13, Z13
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
-	TESTQ  R11, R11
-	JZ     tail
+	JMP    start
+
+resume:
+	MOVQ    carry+24(FP), R12
+	VMOVUPS (R12), Z0
+	VMOVUPS 64(R12), Z1
+	VMOVUPS 128(R12), Z2
+	VMOVUPS 192(R12), Z3
+	VMOVUPS 256(R12), Z4
+	VMOVUPS 320(R12), Z5
+	VMOVUPS 384(R12), Z6
+	VMOVUPS 448(R12), Z7
+	VMOVUPS 512(R12), Z8
+	VMOVUPS 576(R12), Z9
+	VMOVUPS 640(R12), Z10
+	VMOVUPS 704(R12), Z11
+	VMOVUPS 768(R12), Z12
+	VMOVUPS 832(R12), Z13
+	VMOVUPS 896(R12), Z14
+	VMOVUPS 960(R12), Z15
+
+start:
+	TESTQ R11, R11
+	JZ    tail
 
 step:
 	VMOVUPS     (R9), Z16
@@ -254,7 +308,29 @@ step:
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R11
+	TESTQ   $+4, flags+72(FP)
+	JZ      finish
+	MOVQ    carry+24(FP), R9
+	VMOVUPS Z0, (R9)
+	VMOVUPS Z1, 64(R9)
+	VMOVUPS Z2, 128(R9)
+	VMOVUPS Z3, 192(R9)
+	VMOVUPS Z4, 256(R9)
+	VMOVUPS Z5, 320(R9)
+	VMOVUPS Z6, 384(R9)
+	VMOVUPS Z7, 448(R9)
+	VMOVUPS Z8, 512(R9)
+	VMOVUPS Z9, 576(R9)
+	VMOVUPS Z10, 640(R9)
+	VMOVUPS Z11, 704(R9)
+	VMOVUPS Z12, 768(R9)
+	VMOVUPS Z13, 832(R9)
+	VMOVUPS Z14, 896(R9)
+	VMOVUPS Z15, 960(R9)
+	JMP     next
+
+finish:
+	MOVQ        k+56(FP), R11
 	ANDQ        $0x0000000f, R11
 	JZ          reduce
 	MOVL        $-1, R12
@@ -333,13 +409,12 @@ reduce:
 	VUNPCKLPD     Z17, Z16, Z18
 	VUNPCKHPD     Z17, Z16, Z16
 	VADDPS        Z16, Z18, Z18
-	MOVQ          groups+56(FP), R9
+	MOVQ          groups+64(FP), R9
 	SHLQ          $0x02, R9
-	MOVB          add+64(FP), R10
-	TESTB         R10, R10
+	TESTQ         $+1, flags+72(FP)
 	JZ            set
 	MOVQ          AX, R10
-	MOVQ          yStride+24(FP), R11
+	MOVQ          yStride+32(FP), R11
 	LEAQ          (R9)(R9*1), R12
 	ADDQ          R12, R12
 	VMOVAPS       X18, X16
@@ -398,7 +473,7 @@ reduce:
 
 set:
 	MOVQ          AX, R10
-	MOVQ          yStride+24(FP), R11
+	MOVQ          yStride+32(FP), R11
 	LEAQ          (R9)(R9*1), R12
 	ADDQ          R12, R12
 	VMOVAPS       X18, X16
@@ -436,23 +511,24 @@ set:
 
 next:
 	ADDQ $0x04, AX
-	MOVQ k+48(FP), R9
+	ADDQ $0x00000400, carry+24(FP)
+	MOVQ k+56(FP), R9
 	ANDQ $-16, R9
 	SHLQ $0x02, R9
 	SUBQ R9, CX
-	ADDQ wStride+40(FP), CX
+	ADDQ wStride+48(FP), CX
 	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func dots8x3F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// func dots8x3F32AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·dots8x3F32AVX512(SB), NOSPLIT, $0-65
+TEXT ·dots8x3F32AVX512(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
-	MOVQ  groups+56(FP), DX
-	MOVQ  wStride+40(FP), BX
+	MOVQ  groups+64(FP), DX
+	MOVQ  wStride+48(FP), BX
 	IMULQ DX, BX
 	LEAQ  (BX)(BX*2), SI
 	LEAQ  (SI)(BX*2), DI
@@ -460,9 +536,11 @@ TEXT ·dots8x3F32AVX512(SB), NOSPLIT, $0-65
 
 group:
 	MOVQ   x+8(FP), R9
-	MOVQ   xStride+32(FP), R10
-	MOVQ   k+48(FP), R11
+	MOVQ   xStride+40(FP), R10
+	MOVQ   k+56(FP), R11
 	SHRQ   $0x04, R11
+	TESTQ  $+2, flags+72(FP)
+	JNZ    resume
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -487,8 +565,38 @@ group:
 	VPXORD Z21, Z21, Z21
 	VPXORD Z22, Z22, Z22
 	VPXORD Z23, Z23, Z23
-	TESTQ  R11, R11
-	JZ     tail
+	JMP    start
+
+resume:
+	MOVQ    carry+24(FP), R12
+	VMOVUPS (R12), Z0
+	VMOVUPS 64(R12), Z1
+	VMOVUPS 128(R12), Z2
+	VMOVUPS 192(R12), Z3
+	VMOVUPS 256(R12), Z4
+	VMOVUPS 320(R12), Z5
+	VMOVUPS 384(R12), Z6
+	VMOVUPS 448(R12), Z7
+	VMOVUPS 512(R12), Z8
+	VMOVUPS 576(R12), Z9
+	VMOVUPS 640(R12), Z10
+	VMOVUPS 704(R12), Z11
+	VMOVUPS 768(R12), Z12
+	VMOVUPS 832(R12), Z13
+	VMOVUPS 896(R12), Z14
+	VMOVUPS 960(R12), Z15
+	VMOVUPS 1024(R12), Z16
+	VMOVUPS 1088(R12), Z17
+	VMOVUPS 1152(R12), Z18
+	VMOVUPS 1216(R12), Z19
+	VMOVUPS 1280(R12), Z20
+	VMOVUPS 1344(R12), Z21
+	VMOVUPS 1408(R12), Z22
+	VMOVUPS 1472(R12), Z23
+
+start:
+	TESTQ R11, R11
+	JZ    tail
 
 step:
 	VMOVUPS     (R9), Z24
@@ -532,7 +640,37 @@ step:
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R11
+	TESTQ   $+4, flags+72(FP)
+	JZ      finish
+	MOVQ    carry+24(FP), R9
+	VMOVUPS Z0, (R9)
+	VMOVUPS Z1, 64(R9)
+	VMOVUPS Z2, 128(R9)
+	VMOVUPS Z3, 192(R9)
+	VMOVUPS Z4, 256(R9)
+	VMOVUPS Z5, 320(R9)
+	VMOVUPS Z6, 384(R9)
+	VMOVUPS Z7, 448(R9)
+	VMOVUPS Z8, 512(R9)
+	VMOVUPS Z9, 576(R9)
+	VMOVUPS Z10, 640(R9)
+	VMOVUPS Z11, 704(R9)
+	VMOVUPS Z12, 768(R9)
+	VMOVUPS Z13, 832(R9)
+	VMOVUPS Z14, 896(R9)
+	VMOVUPS Z15, 960(R9)
+	VMOVUPS Z16, 1024(R9)
+	VMOVUPS Z17, 1088(R9)
+	VMOVUPS Z18, 1152(R9)
+	VMOVUPS Z19, 1216(R9)
+	VMOVUPS Z20, 1280(R9)
+	VMOVUPS Z21, 1344(R9)
+	VMOVUPS Z22, 1408(R9)
+	VMOVUPS Z23, 1472(R9)
+	JMP     next
+
+finish:
+	MOVQ        k+56(FP), R11
 	ANDQ        $0x0000000f, R11
 	JZ          reduce
 	MOVL        $-1, R12
@@ -653,13 +791,12 @@ reduce:
 	VUNPCKLPD     Z25, Z24, Z27
 	VUNPCKHPD     Z25, Z24, Z24
 	VADDPS        Z24, Z27, Z27
-	MOVQ          groups+56(FP), R9
+	MOVQ          groups+64(FP), R9
 	SHLQ          $0x02, R9
-	MOVB          add+64(FP), R10
-	TESTB         R10, R10
+	TESTQ         $+1, flags+72(FP)
 	JZ            set
 	MOVQ          AX, R10
-	MOVQ          yStride+24(FP), R11
+	MOVQ          yStride+32(FP), R11
 	LEAQ          (R9)(R9*1), R12
 	ADDQ          R12, R12
 	VMOVAPS       X26, X24
@@ -744,7 +881,7 @@ reduce:
 
 set:
 	MOVQ          AX, R10
-	MOVQ          yStride+24(FP), R11
+	MOVQ          yStride+32(FP), R11
 	LEAQ          (R9)(R9*1), R12
 	ADDQ          R12, R12
 	VMOVAPS       X26, X24
@@ -798,37 +935,50 @@ set:
 
 next:
 	ADDQ $0x04, AX
-	MOVQ k+48(FP), R9
+	ADDQ $0x00000600, carry+24(FP)
+	MOVQ k+56(FP), R9
 	ANDQ $-16, R9
 	SHLQ $0x02, R9
 	SUBQ R9, CX
-	ADDQ wStride+40(FP), CX
+	ADDQ wStride+48(FP), CX
 	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func dots4x1F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// func dots4x1F32AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·dots4x1F32AVX512(SB), NOSPLIT, $0-65
+TEXT ·dots4x1F32AVX512(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
-	MOVQ  groups+56(FP), DX
-	MOVQ  wStride+40(FP), BX
+	MOVQ  groups+64(FP), DX
+	MOVQ  wStride+48(FP), BX
 	IMULQ DX, BX
 	LEAQ  (BX)(BX*2), SI
 
 group:
 	MOVQ   x+8(FP), DI
-	MOVQ   xStride+32(FP), R8
-	MOVQ   k+48(FP), R8
+	MOVQ   xStride+40(FP), R8
+	MOVQ   k+56(FP), R8
 	SHRQ   $0x04, R8
+	TESTQ  $+2, flags+72(FP)
+	JNZ    resume
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
-	TESTQ  R8, R8
-	JZ     tail
+	JMP    start
+
+resume:
+	MOVQ    carry+24(FP), R9
+	VMOVUPS (R9), Z0
+	VMOVUPS 64(R9), Z1
+	VMOVUPS 128(R9), Z2
+	VMOVUPS 192(R9), Z3
+
+start:
+	TESTQ R8, R8
+	JZ    tail
 
 step:
 	VMOVUPS     (DI), Z4
@@ -846,7 +996,17 @@ step:
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R8
+	TESTQ   $+4, flags+72(FP)
+	JZ      finish
+	MOVQ    carry+24(FP), DI
+	VMOVUPS Z0, (DI)
+	VMOVUPS Z1, 64(DI)
+	VMOVUPS Z2, 128(DI)
+	VMOVUPS Z3, 192(DI)
+	JMP     next
+
+finish:
+	MOVQ        k+56(FP), R8
 	ANDQ        $0x0000000f, R8
 	JZ          reduce
 	MOVL        $-1, R9
@@ -896,13 +1056,12 @@ reduce:
 	VUNPCKLPD  Z5, Z4, Z6
 	VUNPCKHPD  Z5, Z4, Z4
 	VADDPS     Z4, Z6, Z6
-	MOVQ       groups+56(FP), DI
+	MOVQ       groups+64(FP), DI
 	SHLQ       $0x02, DI
-	MOVB       add+64(FP), R8
-	TESTB      R8, R8
+	TESTQ      $+1, flags+72(FP)
 	JZ         set
 	MOVQ       AX, R8
-	MOVQ       yStride+24(FP), R9
+	MOVQ       yStride+32(FP), R9
 	LEAQ       (DI)(DI*1), R10
 	ADDQ       R10, R10
 	VMOVAPS    X6, X4
@@ -922,7 +1081,7 @@ reduce:
 
 set:
 	MOVQ       AX, R8
-	MOVQ       yStride+24(FP), R9
+	MOVQ       yStride+32(FP), R9
 	LEAQ       (DI)(DI*1), R10
 	ADDQ       R10, R10
 	VMOVAPS    X6, X4
@@ -936,31 +1095,34 @@ set:
 
 next:
 	ADDQ $0x04, AX
-	MOVQ k+48(FP), DI
+	ADDQ $0x00000100, carry+24(FP)
+	MOVQ k+56(FP), DI
 	ANDQ $-16, DI
 	SHLQ $0x02, DI
 	SUBQ DI, CX
-	ADDQ wStride+40(FP), CX
+	ADDQ wStride+48(FP), CX
 	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func dots4x2F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// func dots4x2F32AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·dots4x2F32AVX512(SB), NOSPLIT, $0-65
+TEXT ·dots4x2F32AVX512(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
-	MOVQ  groups+56(FP), DX
-	MOVQ  wStride+40(FP), BX
+	MOVQ  groups+64(FP), DX
+	MOVQ  wStride+48(FP), BX
 	IMULQ DX, BX
 	LEAQ  (BX)(BX*2), SI
 
 group:
 	MOVQ   x+8(FP), DI
-	MOVQ   xStride+32(FP), R8
-	MOVQ   k+48(FP), R9
+	MOVQ   xStride+40(FP), R8
+	MOVQ   k+56(FP), R9
 	SHRQ   $0x04, R9
+	TESTQ  $+2, flags+72(FP)
+	JNZ    resume
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -969,8 +1131,22 @@ group:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
-	TESTQ  R9, R9
-	JZ     tail
+	JMP    start
+
+resume:
+	MOVQ    carry+24(FP), R10
+	VMOVUPS (R10), Z0
+	VMOVUPS 64(R10), Z1
+	VMOVUPS 128(R10), Z2
+	VMOVUPS 192(R10), Z3
+	VMOVUPS 256(R10), Z4
+	VMOVUPS 320(R10), Z5
+	VMOVUPS 384(R10), Z6
+	VMOVUPS 448(R10), Z7
+
+start:
+	TESTQ R9, R9
+	JZ    tail
 
 step:
 	VMOVUPS     (DI), Z8
@@ -993,7 +1169,21 @@ step:
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R9
+	TESTQ   $+4, flags+72(FP)
+	JZ      finish
+	MOVQ    carry+24(FP), DI
+	VMOVUPS Z0, (DI)
+	VMOVUPS Z1, 64(DI)
+	VMOVUPS Z2, 128(DI)
+	VMOVUPS Z3, 192(DI)
+	VMOVUPS Z4, 256(DI)
+	VMOVUPS Z5, 320(DI)
+	VMOVUPS Z6, 384(DI)
+	VMOVUPS Z7, 448(DI)
+	JMP     next
+
+finish:
+	MOVQ        k+56(FP), R9
 	ANDQ        $0x0000000f, R9
 	JZ          reduce
 	MOVL        $-1, R10
@@ -1048,13 +1238,12 @@ reduce:
 	VUNPCKLPD     Z9, Z8, Z10
 	VUNPCKHPD     Z9, Z8, Z8
 	VADDPS        Z8, Z10, Z10
-	MOVQ          groups+56(FP), DI
+	MOVQ          groups+64(FP), DI
 	SHLQ          $0x02, DI
-	MOVB          add+64(FP), R8
-	TESTB         R8, R8
+	TESTQ         $+1, flags+72(FP)
 	JZ            set
 	MOVQ          AX, R8
-	MOVQ          yStride+24(FP), R9
+	MOVQ          yStride+32(FP), R9
 	LEAQ          (DI)(DI*1), R10
 	ADDQ          R10, R10
 	VMOVAPS       X10, X8
@@ -1087,7 +1276,7 @@ reduce:
 
 set:
 	MOVQ          AX, R8
-	MOVQ          yStride+24(FP), R9
+	MOVQ          yStride+32(FP), R9
 	LEAQ          (DI)(DI*1), R10
 	ADDQ          R10, R10
 	VMOVAPS       X10, X8
@@ -1109,31 +1298,34 @@ set:
 
 next:
 	ADDQ $0x04, AX
-	MOVQ k+48(FP), DI
+	ADDQ $0x00000200, carry+24(FP)
+	MOVQ k+56(FP), DI
 	ANDQ $-16, DI
 	SHLQ $0x02, DI
 	SUBQ DI, CX
-	ADDQ wStride+40(FP), CX
+	ADDQ wStride+48(FP), CX
 	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func dots4x3F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// func dots4x3F32AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·dots4x3F32AVX512(SB), NOSPLIT, $0-65
+TEXT ·dots4x3F32AVX512(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
-	MOVQ  groups+56(FP), DX
-	MOVQ  wStride+40(FP), BX
+	MOVQ  groups+64(FP), DX
+	MOVQ  wStride+48(FP), BX
 	IMULQ DX, BX
 	LEAQ  (BX)(BX*2), SI
 
 group:
 	MOVQ   x+8(FP), DI
-	MOVQ   xStride+32(FP), R8
-	MOVQ   k+48(FP), R9
+	MOVQ   xStride+40(FP), R8
+	MOVQ   k+56(FP), R9
 	SHRQ   $0x04, R9
+	TESTQ  $+2, flags+72(FP)
+	JNZ    resume
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -1146,8 +1338,26 @@ group:
 	VPXORD Z9, Z9, Z9
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
-	TESTQ  R9, R9
-	JZ     tail
+	JMP    start
+
+resume:
+	MOVQ    carry+24(FP), R10
+	VMOVUPS (R10), Z0
+	VMOVUPS 64(R10), Z1
+	VMOVUPS 128(R10), Z2
+	VMOVUPS 192(R10), Z3
+	VMOVUPS 256(R10), Z4
+	VMOVUPS 320(R10), Z5
+	VMOVUPS 384(R10), Z6
+	VMOVUPS 448(R10), Z7
+	VMOVUPS 512(R10), Z8
+	VMOVUPS 576(R10), Z9
+	VMOVUPS 640(R10), Z10
+	VMOVUPS 704(R10), Z11
+
+start:
+	TESTQ R9, R9
+	JZ    tail
 
 step:
 	VMOVUPS     (DI), Z12
@@ -1175,7 +1385,25 @@ step:
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R9
+	TESTQ   $+4, flags+72(FP)
+	JZ      finish
+	MOVQ    carry+24(FP), DI
+	VMOVUPS Z0, (DI)
+	VMOVUPS Z1, 64(DI)
+	VMOVUPS Z2, 128(DI)
+	VMOVUPS Z3, 192(DI)
+	VMOVUPS Z4, 256(DI)
+	VMOVUPS Z5, 320(DI)
+	VMOVUPS Z6, 384(DI)
+	VMOVUPS Z7, 448(DI)
+	VMOVUPS Z8, 512(DI)
+	VMOVUPS Z9, 576(DI)
+	VMOVUPS Z10, 640(DI)
+	VMOVUPS Z11, 704(DI)
+	JMP     next
+
+finish:
+	MOVQ        k+56(FP), R9
 	ANDQ        $0x0000000f, R9
 	JZ          reduce
 	MOVL        $-1, R10
@@ -1247,13 +1475,12 @@ reduce:
 	VUNPCKLPD     Z13, Z12, Z14
 	VUNPCKHPD     Z13, Z12, Z12
 	VADDPS        Z12, Z14, Z14
-	MOVQ          groups+56(FP), DI
+	MOVQ          groups+64(FP), DI
 	SHLQ          $0x02, DI
-	MOVB          add+64(FP), R8
-	TESTB         R8, R8
+	TESTQ         $+1, flags+72(FP)
 	JZ            set
 	MOVQ          AX, R8
-	MOVQ          yStride+24(FP), R9
+	MOVQ          yStride+32(FP), R9
 	LEAQ          (DI)(DI*1), R10
 	ADDQ          R10, R10
 	VMOVAPS       X14, X12
@@ -1299,7 +1526,7 @@ reduce:
 
 set:
 	MOVQ          AX, R8
-	MOVQ          yStride+24(FP), R9
+	MOVQ          yStride+32(FP), R9
 	LEAQ          (DI)(DI*1), R10
 	ADDQ          R10, R10
 	VMOVAPS       X14, X12
@@ -1329,32 +1556,35 @@ set:
 
 next:
 	ADDQ $0x04, AX
-	MOVQ k+48(FP), DI
+	ADDQ $0x00000300, carry+24(FP)
+	MOVQ k+56(FP), DI
 	ANDQ $-16, DI
 	SHLQ $0x02, DI
 	SUBQ DI, CX
-	ADDQ wStride+40(FP), CX
+	ADDQ wStride+48(FP), CX
 	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func dots4x4F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// func dots4x4F32AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·dots4x4F32AVX512(SB), NOSPLIT, $0-65
+TEXT ·dots4x4F32AVX512(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
-	MOVQ  groups+56(FP), DX
-	MOVQ  wStride+40(FP), BX
+	MOVQ  groups+64(FP), DX
+	MOVQ  wStride+48(FP), BX
 	IMULQ DX, BX
 	LEAQ  (BX)(BX*2), SI
 
 group:
 	MOVQ   x+8(FP), DI
-	MOVQ   xStride+32(FP), R8
+	MOVQ   xStride+40(FP), R8
 	LEAQ   (R8)(R8*2), R9
-	MOVQ   k+48(FP), R10
+	MOVQ   k+56(FP), R10
 	SHRQ   $0x04, R10
+	TESTQ  $+2, flags+72(FP)
+	JNZ    resume
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -1371,8 +1601,30 @@ group:
 	VPXORD Z13, Z13, Z13
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
-	TESTQ  R10, R10
-	JZ     tail
+	JMP    start
+
+resume:
+	MOVQ    carry+24(FP), R11
+	VMOVUPS (R11), Z0
+	VMOVUPS 64(R11), Z1
+	VMOVUPS 128(R11), Z2
+	VMOVUPS 192(R11), Z3
+	VMOVUPS 256(R11), Z4
+	VMOVUPS 320(R11), Z5
+	VMOVUPS 384(R11), Z6
+	VMOVUPS 448(R11), Z7
+	VMOVUPS 512(R11), Z8
+	VMOVUPS 576(R11), Z9
+	VMOVUPS 640(R11), Z10
+	VMOVUPS 704(R11), Z11
+	VMOVUPS 768(R11), Z12
+	VMOVUPS 832(R11), Z13
+	VMOVUPS 896(R11), Z14
+	VMOVUPS 960(R11), Z15
+
+start:
+	TESTQ R10, R10
+	JZ    tail
 
 step:
 	VMOVUPS     (DI), Z16
@@ -1405,7 +1657,29 @@ step:
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R10
+	TESTQ   $+4, flags+72(FP)
+	JZ      finish
+	MOVQ    carry+24(FP), DI
+	VMOVUPS Z0, (DI)
+	VMOVUPS Z1, 64(DI)
+	VMOVUPS Z2, 128(DI)
+	VMOVUPS Z3, 192(DI)
+	VMOVUPS Z4, 256(DI)
+	VMOVUPS Z5, 320(DI)
+	VMOVUPS Z6, 384(DI)
+	VMOVUPS Z7, 448(DI)
+	VMOVUPS Z8, 512(DI)
+	VMOVUPS Z9, 576(DI)
+	VMOVUPS Z10, 640(DI)
+	VMOVUPS Z11, 704(DI)
+	VMOVUPS Z12, 768(DI)
+	VMOVUPS Z13, 832(DI)
+	VMOVUPS Z14, 896(DI)
+	VMOVUPS Z15, 960(DI)
+	JMP     next
+
+finish:
+	MOVQ        k+56(FP), R10
 	ANDQ        $0x0000000f, R10
 	JZ          reduce
 	MOVL        $-1, R11
@@ -1482,13 +1756,12 @@ reduce:
 	VUNPCKLPD     Z17, Z16, Z18
 	VUNPCKHPD     Z17, Z16, Z16
 	VADDPS        Z16, Z18, Z18
-	MOVQ          groups+56(FP), DI
+	MOVQ          groups+64(FP), DI
 	SHLQ          $0x02, DI
-	MOVB          add+64(FP), R8
-	TESTB         R8, R8
+	TESTQ         $+1, flags+72(FP)
 	JZ            set
 	MOVQ          AX, R8
-	MOVQ          yStride+24(FP), R9
+	MOVQ          yStride+32(FP), R9
 	LEAQ          (DI)(DI*1), R10
 	ADDQ          R10, R10
 	VMOVAPS       X18, X16
@@ -1547,7 +1820,7 @@ reduce:
 
 set:
 	MOVQ          AX, R8
-	MOVQ          yStride+24(FP), R9
+	MOVQ          yStride+32(FP), R9
 	LEAQ          (DI)(DI*1), R10
 	ADDQ          R10, R10
 	VMOVAPS       X18, X16
@@ -1585,32 +1858,35 @@ set:
 
 next:
 	ADDQ $0x04, AX
-	MOVQ k+48(FP), DI
+	ADDQ $0x00000400, carry+24(FP)
+	MOVQ k+56(FP), DI
 	ANDQ $-16, DI
 	SHLQ $0x02, DI
 	SUBQ DI, CX
-	ADDQ wStride+40(FP), CX
+	ADDQ wStride+48(FP), CX
 	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func dots4x5F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// func dots4x5F32AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·dots4x5F32AVX512(SB), NOSPLIT, $0-65
+TEXT ·dots4x5F32AVX512(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
-	MOVQ  groups+56(FP), DX
-	MOVQ  wStride+40(FP), BX
+	MOVQ  groups+64(FP), DX
+	MOVQ  wStride+48(FP), BX
 	IMULQ DX, BX
 	LEAQ  (BX)(BX*2), SI
 
 group:
 	MOVQ   x+8(FP), DI
-	MOVQ   xStride+32(FP), R8
+	MOVQ   xStride+40(FP), R8
 	LEAQ   (R8)(R8*2), R9
-	MOVQ   k+48(FP), R10
+	MOVQ   k+56(FP), R10
 	SHRQ   $0x04, R10
+	TESTQ  $+2, flags+72(FP)
+	JNZ    resume
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -1631,8 +1907,34 @@ group:
 	VPXORD Z17, Z17, Z17
 	VPXORD Z18, Z18, Z18
 	VPXORD Z19, Z19, Z19
-	TESTQ  R10, R10
-	JZ     tail
+	JMP    start
+
+resume:
+	MOVQ    carry+24(FP), R11
+	VMOVUPS (R11), Z0
+	VMOVUPS 64(R11), Z1
+	VMOVUPS 128(R11), Z2
+	VMOVUPS 192(R11), Z3
+	VMOVUPS 256(R11), Z4
+	VMOVUPS 320(R11), Z5
+	VMOVUPS 384(R11), Z6
+	VMOVUPS 448(R11), Z7
+	VMOVUPS 512(R11), Z8
+	VMOVUPS 576(R11), Z9
+	VMOVUPS 640(R11), Z10
+	VMOVUPS 704(R11), Z11
+	VMOVUPS 768(R11), Z12
+	VMOVUPS 832(R11), Z13
+	VMOVUPS 896(R11), Z14
+	VMOVUPS 960(R11), Z15
+	VMOVUPS 1024(R11), Z16
+	VMOVUPS 1088(R11), Z17
+	VMOVUPS 1152(R11), Z18
+	VMOVUPS 1216(R11), Z19
+
+start:
+	TESTQ R10, R10
+	JZ    tail
 
 step:
 	VMOVUPS     (DI), Z20
@@ -1670,7 +1972,33 @@ step:
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R10
+	TESTQ   $+4, flags+72(FP)
+	JZ      finish
+	MOVQ    carry+24(FP), DI
+	VMOVUPS Z0, (DI)
+	VMOVUPS Z1, 64(DI)
+	VMOVUPS Z2, 128(DI)
+	VMOVUPS Z3, 192(DI)
+	VMOVUPS Z4, 256(DI)
+	VMOVUPS Z5, 320(DI)
+	VMOVUPS Z6, 384(DI)
+	VMOVUPS Z7, 448(DI)
+	VMOVUPS Z8, 512(DI)
+	VMOVUPS Z9, 576(DI)
+	VMOVUPS Z10, 640(DI)
+	VMOVUPS Z11, 704(DI)
+	VMOVUPS Z12, 768(DI)
+	VMOVUPS Z13, 832(DI)
+	VMOVUPS Z14, 896(DI)
+	VMOVUPS Z15, 960(DI)
+	VMOVUPS Z16, 1024(DI)
+	VMOVUPS Z17, 1088(DI)
+	VMOVUPS Z18, 1152(DI)
+	VMOVUPS Z19, 1216(DI)
+	JMP     next
+
+finish:
+	MOVQ        k+56(FP), R10
 	ANDQ        $0x0000000f, R10
 	JZ          reduce
 	MOVL        $-1, R11
@@ -1785,13 +2113,12 @@ reduce:
 	VUNPCKLPD     Z21, Z20, Z23
 	VUNPCKHPD     Z21, Z20, Z20
 	VADDPS        Z20, Z23, Z23
-	MOVQ          groups+56(FP), DI
+	MOVQ          groups+64(FP), DI
 	SHLQ          $0x02, DI
-	MOVB          add+64(FP), R8
-	TESTB         R8, R8
+	TESTQ         $+1, flags+72(FP)
 	JZ            set
 	MOVQ          AX, R8
-	MOVQ          yStride+24(FP), R9
+	MOVQ          yStride+32(FP), R9
 	LEAQ          (DI)(DI*1), R10
 	ADDQ          R10, R10
 	VMOVAPS       X22, X20
@@ -1863,7 +2190,7 @@ reduce:
 
 set:
 	MOVQ          AX, R8
-	MOVQ          yStride+24(FP), R9
+	MOVQ          yStride+32(FP), R9
 	LEAQ          (DI)(DI*1), R10
 	ADDQ          R10, R10
 	VMOVAPS       X22, X20
@@ -1909,33 +2236,36 @@ set:
 
 next:
 	ADDQ $0x04, AX
-	MOVQ k+48(FP), DI
+	ADDQ $0x00000500, carry+24(FP)
+	MOVQ k+56(FP), DI
 	ANDQ $-16, DI
 	SHLQ $0x02, DI
 	SUBQ DI, CX
-	ADDQ wStride+40(FP), CX
+	ADDQ wStride+48(FP), CX
 	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func dots4x6F32AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// func dots4x6F32AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·dots4x6F32AVX512(SB), NOSPLIT, $0-65
+TEXT ·dots4x6F32AVX512(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
-	MOVQ  groups+56(FP), DX
-	MOVQ  wStride+40(FP), BX
+	MOVQ  groups+64(FP), DX
+	MOVQ  wStride+48(FP), BX
 	IMULQ DX, BX
 	LEAQ  (BX)(BX*2), SI
 
 group:
 	MOVQ   x+8(FP), DI
-	MOVQ   xStride+32(FP), R8
+	MOVQ   xStride+40(FP), R8
 	LEAQ   (R8)(R8*2), R9
 	LEAQ   (R9)(R8*2), R10
-	MOVQ   k+48(FP), R11
+	MOVQ   k+56(FP), R11
 	SHRQ   $0x04, R11
+	TESTQ  $+2, flags+72(FP)
+	JNZ    resume
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -1960,8 +2290,38 @@ group:
 	VPXORD Z21, Z21, Z21
 	VPXORD Z22, Z22, Z22
 	VPXORD Z23, Z23, Z23
-	TESTQ  R11, R11
-	JZ     tail
+	JMP    start
+
+resume:
+	MOVQ    carry+24(FP), R12
+	VMOVUPS (R12), Z0
+	VMOVUPS 64(R12), Z1
+	VMOVUPS 128(R12), Z2
+	VMOVUPS 192(R12), Z3
+	VMOVUPS 256(R12), Z4
+	VMOVUPS 320(R12), Z5
+	VMOVUPS 384(R12), Z6
+	VMOVUPS 448(R12), Z7
+	VMOVUPS 512(R12), Z8
+	VMOVUPS 576(R12), Z9
+	VMOVUPS 640(R12), Z10
+	VMOVUPS 704(R12), Z11
+	VMOVUPS 768(R12), Z12
+	VMOVUPS 832(R12), Z13
+	VMOVUPS 896(R12), Z14
+	VMOVUPS 960(R12), Z15
+	VMOVUPS 1024(R12), Z16
+	VMOVUPS 1088(R12), Z17
+	VMOVUPS 1152(R12), Z18
+	VMOVUPS 1216(R12), Z19
+	VMOVUPS 1280(R12), Z20
+	VMOVUPS 1344(R12), Z21
+	VMOVUPS 1408(R12), Z22
+	VMOVUPS 1472(R12), Z23
+
+start:
+	TESTQ R11, R11
+	JZ    tail
 
 step:
 	VMOVUPS     (DI), Z24
@@ -2004,7 +2364,37 @@ step:
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R11
+	TESTQ   $+4, flags+72(FP)
+	JZ      finish
+	MOVQ    carry+24(FP), DI
+	VMOVUPS Z0, (DI)
+	VMOVUPS Z1, 64(DI)
+	VMOVUPS Z2, 128(DI)
+	VMOVUPS Z3, 192(DI)
+	VMOVUPS Z4, 256(DI)
+	VMOVUPS Z5, 320(DI)
+	VMOVUPS Z6, 384(DI)
+	VMOVUPS Z7, 448(DI)
+	VMOVUPS Z8, 512(DI)
+	VMOVUPS Z9, 576(DI)
+	VMOVUPS Z10, 640(DI)
+	VMOVUPS Z11, 704(DI)
+	VMOVUPS Z12, 768(DI)
+	VMOVUPS Z13, 832(DI)
+	VMOVUPS Z14, 896(DI)
+	VMOVUPS Z15, 960(DI)
+	VMOVUPS Z16, 1024(DI)
+	VMOVUPS Z17, 1088(DI)
+	VMOVUPS Z18, 1152(DI)
+	VMOVUPS Z19, 1216(DI)
+	VMOVUPS Z20, 1280(DI)
+	VMOVUPS Z21, 1344(DI)
+	VMOVUPS Z22, 1408(DI)
+	VMOVUPS Z23, 1472(DI)
+	JMP     next
+
+finish:
+	MOVQ        k+56(FP), R11
 	ANDQ        $0x0000000f, R11
 	JZ          reduce
 	MOVL        $-1, R12
@@ -2124,13 +2514,12 @@ reduce:
 	VUNPCKLPD     Z25, Z24, Z27
 	VUNPCKHPD     Z25, Z24, Z24
 	VADDPS        Z24, Z27, Z27
-	MOVQ          groups+56(FP), DI
+	MOVQ          groups+64(FP), DI
 	SHLQ          $0x02, DI
-	MOVB          add+64(FP), R8
-	TESTB         R8, R8
+	TESTQ         $+1, flags+72(FP)
 	JZ            set
 	MOVQ          AX, R8
-	MOVQ          yStride+24(FP), R9
+	MOVQ          yStride+32(FP), R9
 	LEAQ          (DI)(DI*1), R10
 	ADDQ          R10, R10
 	VMOVAPS       X26, X24
@@ -2215,7 +2604,7 @@ reduce:
 
 set:
 	MOVQ          AX, R8
-	MOVQ          yStride+24(FP), R9
+	MOVQ          yStride+32(FP), R9
 	LEAQ          (DI)(DI*1), R10
 	ADDQ          R10, R10
 	VMOVAPS       X26, X24
@@ -2269,23 +2658,24 @@ set:
 
 next:
 	ADDQ $0x04, AX
-	MOVQ k+48(FP), DI
+	ADDQ $0x00000600, carry+24(FP)
+	MOVQ k+56(FP), DI
 	ANDQ $-16, DI
 	SHLQ $0x02, DI
 	SUBQ DI, CX
-	ADDQ wStride+40(FP), CX
+	ADDQ wStride+48(FP), CX
 	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func dots8x1BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// func dots8x1BF16AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·dots8x1BF16AVX512(SB), NOSPLIT, $0-65
+TEXT ·dots8x1BF16AVX512(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
-	MOVQ  groups+56(FP), DX
-	MOVQ  wStride+40(FP), BX
+	MOVQ  groups+64(FP), DX
+	MOVQ  wStride+48(FP), BX
 	IMULQ DX, BX
 	LEAQ  (BX)(BX*2), SI
 	LEAQ  (SI)(BX*2), DI
@@ -2293,9 +2683,11 @@ TEXT ·dots8x1BF16AVX512(SB), NOSPLIT, $0-65
 
 group:
 	MOVQ   x+8(FP), R9
-	MOVQ   xStride+32(FP), R10
-	MOVQ   k+48(FP), R10
+	MOVQ   xStride+40(FP), R10
+	MOVQ   k+56(FP), R10
 	SHRQ   $0x04, R10
+	TESTQ  $+2, flags+72(FP)
+	JNZ    resume
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -2304,8 +2696,22 @@ group:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
-	TESTQ  R10, R10
-	JZ     tail
+	JMP    start
+
+resume:
+	MOVQ    carry+24(FP), R11
+	VMOVUPS (R11), Z0
+	VMOVUPS 64(R11), Z1
+	VMOVUPS 128(R11), Z2
+	VMOVUPS 192(R11), Z3
+	VMOVUPS 256(R11), Z4
+	VMOVUPS 320(R11), Z5
+	VMOVUPS 384(R11), Z6
+	VMOVUPS 448(R11), Z7
+
+start:
+	TESTQ R10, R10
+	JZ    tail
 
 step:
 	VMOVUPS     (R9), Z8
@@ -2339,7 +2745,21 @@ step:
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R10
+	TESTQ   $+4, flags+72(FP)
+	JZ      finish
+	MOVQ    carry+24(FP), R9
+	VMOVUPS Z0, (R9)
+	VMOVUPS Z1, 64(R9)
+	VMOVUPS Z2, 128(R9)
+	VMOVUPS Z3, 192(R9)
+	VMOVUPS Z4, 256(R9)
+	VMOVUPS Z5, 320(R9)
+	VMOVUPS Z6, 384(R9)
+	VMOVUPS Z7, 448(R9)
+	JMP     next
+
+finish:
+	MOVQ        k+56(FP), R10
 	ANDQ        $0x0000000f, R10
 	JZ          reduce
 	MOVL        $-1, R11
@@ -2405,13 +2825,12 @@ reduce:
 	VUNPCKLPD     Z9, Z8, Z10
 	VUNPCKHPD     Z9, Z8, Z8
 	VADDPS        Z8, Z10, Z10
-	MOVQ          groups+56(FP), R9
+	MOVQ          groups+64(FP), R9
 	SHLQ          $0x02, R9
-	MOVB          add+64(FP), R10
-	TESTB         R10, R10
+	TESTQ         $+1, flags+72(FP)
 	JZ            set
 	MOVQ          AX, R10
-	MOVQ          yStride+24(FP), R11
+	MOVQ          yStride+32(FP), R11
 	LEAQ          (R9)(R9*1), R12
 	ADDQ          R12, R12
 	VMOVAPS       X10, X8
@@ -2444,7 +2863,7 @@ reduce:
 
 set:
 	MOVQ          AX, R10
-	MOVQ          yStride+24(FP), R11
+	MOVQ          yStride+32(FP), R11
 	LEAQ          (R9)(R9*1), R12
 	ADDQ          R12, R12
 	VMOVAPS       X10, X8
@@ -2466,23 +2885,24 @@ set:
 
 next:
 	ADDQ $0x04, AX
-	MOVQ k+48(FP), R9
+	ADDQ $0x00000200, carry+24(FP)
+	MOVQ k+56(FP), R9
 	ANDQ $-16, R9
 	SHLQ $0x01, R9
 	SUBQ R9, CX
-	ADDQ wStride+40(FP), CX
+	ADDQ wStride+48(FP), CX
 	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func dots8x2BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// func dots8x2BF16AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·dots8x2BF16AVX512(SB), NOSPLIT, $0-65
+TEXT ·dots8x2BF16AVX512(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
-	MOVQ  groups+56(FP), DX
-	MOVQ  wStride+40(FP), BX
+	MOVQ  groups+64(FP), DX
+	MOVQ  wStride+48(FP), BX
 	IMULQ DX, BX
 	LEAQ  (BX)(BX*2), SI
 	LEAQ  (SI)(BX*2), DI
@@ -2490,9 +2910,11 @@ TEXT ·dots8x2BF16AVX512(SB), NOSPLIT, $0-65
 
 group:
 	MOVQ   x+8(FP), R9
-	MOVQ   xStride+32(FP), R10
-	MOVQ   k+48(FP), R11
+	MOVQ   xStride+40(FP), R10
+	MOVQ   k+56(FP), R11
 	SHRQ   $0x04, R11
+	TESTQ  $+2, flags+72(FP)
+	JNZ    resume
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -2509,8 +2931,30 @@ group:
 	VPXORD Z13, Z13, Z13
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
-	TESTQ  R11, R11
-	JZ     tail
+	JMP    start
+
+resume:
+	MOVQ    carry+24(FP), R12
+	VMOVUPS (R12), Z0
+	VMOVUPS 64(R12), Z1
+	VMOVUPS 128(R12), Z2
+	VMOVUPS 192(R12), Z3
+	VMOVUPS 256(R12), Z4
+	VMOVUPS 320(R12), Z5
+	VMOVUPS 384(R12), Z6
+	VMOVUPS 448(R12), Z7
+	VMOVUPS 512(R12), Z8
+	VMOVUPS 576(R12), Z9
+	VMOVUPS 640(R12), Z10
+	VMOVUPS 704(R12), Z11
+	VMOVUPS 768(R12), Z12
+	VMOVUPS 832(R12), Z13
+	VMOVUPS 896(R12), Z14
+	VMOVUPS 960(R12), Z15
+
+start:
+	TESTQ R11, R11
+	JZ    tail
 
 step:
 	VMOVUPS     (R9), Z16
@@ -2553,7 +2997,29 @@ step:
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R11
+	TESTQ   $+4, flags+72(FP)
+	JZ      finish
+	MOVQ    carry+24(FP), R9
+	VMOVUPS Z0, (R9)
+	VMOVUPS Z1, 64(R9)
+	VMOVUPS Z2, 128(R9)
+	VMOVUPS Z3, 192(R9)
+	VMOVUPS Z4, 256(R9)
+	VMOVUPS Z5, 320(R9)
+	VMOVUPS Z6, 384(R9)
+	VMOVUPS Z7, 448(R9)
+	VMOVUPS Z8, 512(R9)
+	VMOVUPS Z9, 576(R9)
+	VMOVUPS Z10, 640(R9)
+	VMOVUPS Z11, 704(R9)
+	VMOVUPS Z12, 768(R9)
+	VMOVUPS Z13, 832(R9)
+	VMOVUPS Z14, 896(R9)
+	VMOVUPS Z15, 960(R9)
+	JMP     next
+
+finish:
+	MOVQ        k+56(FP), R11
 	ANDQ        $0x0000000f, R11
 	JZ          reduce
 	MOVL        $-1, R12
@@ -2640,13 +3106,12 @@ reduce:
 	VUNPCKLPD     Z17, Z16, Z18
 	VUNPCKHPD     Z17, Z16, Z16
 	VADDPS        Z16, Z18, Z18
-	MOVQ          groups+56(FP), R9
+	MOVQ          groups+64(FP), R9
 	SHLQ          $0x02, R9
-	MOVB          add+64(FP), R10
-	TESTB         R10, R10
+	TESTQ         $+1, flags+72(FP)
 	JZ            set
 	MOVQ          AX, R10
-	MOVQ          yStride+24(FP), R11
+	MOVQ          yStride+32(FP), R11
 	LEAQ          (R9)(R9*1), R12
 	ADDQ          R12, R12
 	VMOVAPS       X18, X16
@@ -2705,7 +3170,7 @@ reduce:
 
 set:
 	MOVQ          AX, R10
-	MOVQ          yStride+24(FP), R11
+	MOVQ          yStride+32(FP), R11
 	LEAQ          (R9)(R9*1), R12
 	ADDQ          R12, R12
 	VMOVAPS       X18, X16
@@ -2743,23 +3208,24 @@ set:
 
 next:
 	ADDQ $0x04, AX
-	MOVQ k+48(FP), R9
+	ADDQ $0x00000400, carry+24(FP)
+	MOVQ k+56(FP), R9
 	ANDQ $-16, R9
 	SHLQ $0x01, R9
 	SUBQ R9, CX
-	ADDQ wStride+40(FP), CX
+	ADDQ wStride+48(FP), CX
 	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func dots8x3BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// func dots8x3BF16AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·dots8x3BF16AVX512(SB), NOSPLIT, $0-65
+TEXT ·dots8x3BF16AVX512(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
-	MOVQ  groups+56(FP), DX
-	MOVQ  wStride+40(FP), BX
+	MOVQ  groups+64(FP), DX
+	MOVQ  wStride+48(FP), BX
 	IMULQ DX, BX
 	LEAQ  (BX)(BX*2), SI
 	LEAQ  (SI)(BX*2), DI
@@ -2767,9 +3233,11 @@ TEXT ·dots8x3BF16AVX512(SB), NOSPLIT, $0-65
 
 group:
 	MOVQ   x+8(FP), R9
-	MOVQ   xStride+32(FP), R10
-	MOVQ   k+48(FP), R11
+	MOVQ   xStride+40(FP), R10
+	MOVQ   k+56(FP), R11
 	SHRQ   $0x04, R11
+	TESTQ  $+2, flags+72(FP)
+	JNZ    resume
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -2794,8 +3262,38 @@ group:
 	VPXORD Z21, Z21, Z21
 	VPXORD Z22, Z22, Z22
 	VPXORD Z23, Z23, Z23
-	TESTQ  R11, R11
-	JZ     tail
+	JMP    start
+
+resume:
+	MOVQ    carry+24(FP), R12
+	VMOVUPS (R12), Z0
+	VMOVUPS 64(R12), Z1
+	VMOVUPS 128(R12), Z2
+	VMOVUPS 192(R12), Z3
+	VMOVUPS 256(R12), Z4
+	VMOVUPS 320(R12), Z5
+	VMOVUPS 384(R12), Z6
+	VMOVUPS 448(R12), Z7
+	VMOVUPS 512(R12), Z8
+	VMOVUPS 576(R12), Z9
+	VMOVUPS 640(R12), Z10
+	VMOVUPS 704(R12), Z11
+	VMOVUPS 768(R12), Z12
+	VMOVUPS 832(R12), Z13
+	VMOVUPS 896(R12), Z14
+	VMOVUPS 960(R12), Z15
+	VMOVUPS 1024(R12), Z16
+	VMOVUPS 1088(R12), Z17
+	VMOVUPS 1152(R12), Z18
+	VMOVUPS 1216(R12), Z19
+	VMOVUPS 1280(R12), Z20
+	VMOVUPS 1344(R12), Z21
+	VMOVUPS 1408(R12), Z22
+	VMOVUPS 1472(R12), Z23
+
+start:
+	TESTQ R11, R11
+	JZ    tail
 
 step:
 	VMOVUPS     (R9), Z24
@@ -2847,7 +3345,37 @@ step:
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R11
+	TESTQ   $+4, flags+72(FP)
+	JZ      finish
+	MOVQ    carry+24(FP), R9
+	VMOVUPS Z0, (R9)
+	VMOVUPS Z1, 64(R9)
+	VMOVUPS Z2, 128(R9)
+	VMOVUPS Z3, 192(R9)
+	VMOVUPS Z4, 256(R9)
+	VMOVUPS Z5, 320(R9)
+	VMOVUPS Z6, 384(R9)
+	VMOVUPS Z7, 448(R9)
+	VMOVUPS Z8, 512(R9)
+	VMOVUPS Z9, 576(R9)
+	VMOVUPS Z10, 640(R9)
+	VMOVUPS Z11, 704(R9)
+	VMOVUPS Z12, 768(R9)
+	VMOVUPS Z13, 832(R9)
+	VMOVUPS Z14, 896(R9)
+	VMOVUPS Z15, 960(R9)
+	VMOVUPS Z16, 1024(R9)
+	VMOVUPS Z17, 1088(R9)
+	VMOVUPS Z18, 1152(R9)
+	VMOVUPS Z19, 1216(R9)
+	VMOVUPS Z20, 1280(R9)
+	VMOVUPS Z21, 1344(R9)
+	VMOVUPS Z22, 1408(R9)
+	VMOVUPS Z23, 1472(R9)
+	JMP     next
+
+finish:
+	MOVQ        k+56(FP), R11
 	ANDQ        $0x0000000f, R11
 	JZ          reduce
 	MOVL        $-1, R12
@@ -2976,13 +3504,12 @@ reduce:
 	VUNPCKLPD     Z25, Z24, Z27
 	VUNPCKHPD     Z25, Z24, Z24
 	VADDPS        Z24, Z27, Z27
-	MOVQ          groups+56(FP), R9
+	MOVQ          groups+64(FP), R9
 	SHLQ          $0x02, R9
-	MOVB          add+64(FP), R10
-	TESTB         R10, R10
+	TESTQ         $+1, flags+72(FP)
 	JZ            set
 	MOVQ          AX, R10
-	MOVQ          yStride+24(FP), R11
+	MOVQ          yStride+32(FP), R11
 	LEAQ          (R9)(R9*1), R12
 	ADDQ          R12, R12
 	VMOVAPS       X26, X24
@@ -3067,7 +3594,7 @@ reduce:
 
 set:
 	MOVQ          AX, R10
-	MOVQ          yStride+24(FP), R11
+	MOVQ          yStride+32(FP), R11
 	LEAQ          (R9)(R9*1), R12
 	ADDQ          R12, R12
 	VMOVAPS       X26, X24
@@ -3121,37 +3648,50 @@ set:
 
 next:
 	ADDQ $0x04, AX
-	MOVQ k+48(FP), R9
+	ADDQ $0x00000600, carry+24(FP)
+	MOVQ k+56(FP), R9
 	ANDQ $-16, R9
 	SHLQ $0x01, R9
 	SUBQ R9, CX
-	ADDQ wStride+40(FP), CX
+	ADDQ wStride+48(FP), CX
 	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func dots4x1BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// func dots4x1BF16AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·dots4x1BF16AVX512(SB), NOSPLIT, $0-65
+TEXT ·dots4x1BF16AVX512(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
-	MOVQ  groups+56(FP), DX
-	MOVQ  wStride+40(FP), BX
+	MOVQ  groups+64(FP), DX
+	MOVQ  wStride+48(FP), BX
 	IMULQ DX, BX
 	LEAQ  (BX)(BX*2), SI
 
 group:
 	MOVQ   x+8(FP), DI
-	MOVQ   xStride+32(FP), R8
-	MOVQ   k+48(FP), R8
+	MOVQ   xStride+40(FP), R8
+	MOVQ   k+56(FP), R8
 	SHRQ   $0x04, R8
+	TESTQ  $+2, flags+72(FP)
+	JNZ    resume
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
-	TESTQ  R8, R8
-	JZ     tail
+	JMP    start
+
+resume:
+	MOVQ    carry+24(FP), R9
+	VMOVUPS (R9), Z0
+	VMOVUPS 64(R9), Z1
+	VMOVUPS 128(R9), Z2
+	VMOVUPS 192(R9), Z3
+
+start:
+	TESTQ R8, R8
+	JZ    tail
 
 step:
 	VMOVUPS     (DI), Z4
@@ -3173,7 +3713,17 @@ step:
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R8
+	TESTQ   $+4, flags+72(FP)
+	JZ      finish
+	MOVQ    carry+24(FP), DI
+	VMOVUPS Z0, (DI)
+	VMOVUPS Z1, 64(DI)
+	VMOVUPS Z2, 128(DI)
+	VMOVUPS Z3, 192(DI)
+	JMP     next
+
+finish:
+	MOVQ        k+56(FP), R8
 	ANDQ        $0x0000000f, R8
 	JZ          reduce
 	MOVL        $-1, R9
@@ -3227,13 +3777,12 @@ reduce:
 	VUNPCKLPD  Z5, Z4, Z6
 	VUNPCKHPD  Z5, Z4, Z4
 	VADDPS     Z4, Z6, Z6
-	MOVQ       groups+56(FP), DI
+	MOVQ       groups+64(FP), DI
 	SHLQ       $0x02, DI
-	MOVB       add+64(FP), R8
-	TESTB      R8, R8
+	TESTQ      $+1, flags+72(FP)
 	JZ         set
 	MOVQ       AX, R8
-	MOVQ       yStride+24(FP), R9
+	MOVQ       yStride+32(FP), R9
 	LEAQ       (DI)(DI*1), R10
 	ADDQ       R10, R10
 	VMOVAPS    X6, X4
@@ -3253,7 +3802,7 @@ reduce:
 
 set:
 	MOVQ       AX, R8
-	MOVQ       yStride+24(FP), R9
+	MOVQ       yStride+32(FP), R9
 	LEAQ       (DI)(DI*1), R10
 	ADDQ       R10, R10
 	VMOVAPS    X6, X4
@@ -3267,31 +3816,34 @@ set:
 
 next:
 	ADDQ $0x04, AX
-	MOVQ k+48(FP), DI
+	ADDQ $0x00000100, carry+24(FP)
+	MOVQ k+56(FP), DI
 	ANDQ $-16, DI
 	SHLQ $0x01, DI
 	SUBQ DI, CX
-	ADDQ wStride+40(FP), CX
+	ADDQ wStride+48(FP), CX
 	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func dots4x2BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// func dots4x2BF16AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·dots4x2BF16AVX512(SB), NOSPLIT, $0-65
+TEXT ·dots4x2BF16AVX512(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
-	MOVQ  groups+56(FP), DX
-	MOVQ  wStride+40(FP), BX
+	MOVQ  groups+64(FP), DX
+	MOVQ  wStride+48(FP), BX
 	IMULQ DX, BX
 	LEAQ  (BX)(BX*2), SI
 
 group:
 	MOVQ   x+8(FP), DI
-	MOVQ   xStride+32(FP), R8
-	MOVQ   k+48(FP), R9
+	MOVQ   xStride+40(FP), R8
+	MOVQ   k+56(FP), R9
 	SHRQ   $0x04, R9
+	TESTQ  $+2, flags+72(FP)
+	JNZ    resume
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -3300,8 +3852,22 @@ group:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
-	TESTQ  R9, R9
-	JZ     tail
+	JMP    start
+
+resume:
+	MOVQ    carry+24(FP), R10
+	VMOVUPS (R10), Z0
+	VMOVUPS 64(R10), Z1
+	VMOVUPS 128(R10), Z2
+	VMOVUPS 192(R10), Z3
+	VMOVUPS 256(R10), Z4
+	VMOVUPS 320(R10), Z5
+	VMOVUPS 384(R10), Z6
+	VMOVUPS 448(R10), Z7
+
+start:
+	TESTQ R9, R9
+	JZ    tail
 
 step:
 	VMOVUPS     (DI), Z8
@@ -3328,7 +3894,21 @@ step:
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R9
+	TESTQ   $+4, flags+72(FP)
+	JZ      finish
+	MOVQ    carry+24(FP), DI
+	VMOVUPS Z0, (DI)
+	VMOVUPS Z1, 64(DI)
+	VMOVUPS Z2, 128(DI)
+	VMOVUPS Z3, 192(DI)
+	VMOVUPS Z4, 256(DI)
+	VMOVUPS Z5, 320(DI)
+	VMOVUPS Z6, 384(DI)
+	VMOVUPS Z7, 448(DI)
+	JMP     next
+
+finish:
+	MOVQ        k+56(FP), R9
 	ANDQ        $0x0000000f, R9
 	JZ          reduce
 	MOVL        $-1, R10
@@ -3387,13 +3967,12 @@ reduce:
 	VUNPCKLPD     Z9, Z8, Z10
 	VUNPCKHPD     Z9, Z8, Z8
 	VADDPS        Z8, Z10, Z10
-	MOVQ          groups+56(FP), DI
+	MOVQ          groups+64(FP), DI
 	SHLQ          $0x02, DI
-	MOVB          add+64(FP), R8
-	TESTB         R8, R8
+	TESTQ         $+1, flags+72(FP)
 	JZ            set
 	MOVQ          AX, R8
-	MOVQ          yStride+24(FP), R9
+	MOVQ          yStride+32(FP), R9
 	LEAQ          (DI)(DI*1), R10
 	ADDQ          R10, R10
 	VMOVAPS       X10, X8
@@ -3426,7 +4005,7 @@ reduce:
 
 set:
 	MOVQ          AX, R8
-	MOVQ          yStride+24(FP), R9
+	MOVQ          yStride+32(FP), R9
 	LEAQ          (DI)(DI*1), R10
 	ADDQ          R10, R10
 	VMOVAPS       X10, X8
@@ -3448,31 +4027,34 @@ set:
 
 next:
 	ADDQ $0x04, AX
-	MOVQ k+48(FP), DI
+	ADDQ $0x00000200, carry+24(FP)
+	MOVQ k+56(FP), DI
 	ANDQ $-16, DI
 	SHLQ $0x01, DI
 	SUBQ DI, CX
-	ADDQ wStride+40(FP), CX
+	ADDQ wStride+48(FP), CX
 	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func dots4x3BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// func dots4x3BF16AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·dots4x3BF16AVX512(SB), NOSPLIT, $0-65
+TEXT ·dots4x3BF16AVX512(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
-	MOVQ  groups+56(FP), DX
-	MOVQ  wStride+40(FP), BX
+	MOVQ  groups+64(FP), DX
+	MOVQ  wStride+48(FP), BX
 	IMULQ DX, BX
 	LEAQ  (BX)(BX*2), SI
 
 group:
 	MOVQ   x+8(FP), DI
-	MOVQ   xStride+32(FP), R8
-	MOVQ   k+48(FP), R9
+	MOVQ   xStride+40(FP), R8
+	MOVQ   k+56(FP), R9
 	SHRQ   $0x04, R9
+	TESTQ  $+2, flags+72(FP)
+	JNZ    resume
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -3485,8 +4067,26 @@ group:
 	VPXORD Z9, Z9, Z9
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
-	TESTQ  R9, R9
-	JZ     tail
+	JMP    start
+
+resume:
+	MOVQ    carry+24(FP), R10
+	VMOVUPS (R10), Z0
+	VMOVUPS 64(R10), Z1
+	VMOVUPS 128(R10), Z2
+	VMOVUPS 192(R10), Z3
+	VMOVUPS 256(R10), Z4
+	VMOVUPS 320(R10), Z5
+	VMOVUPS 384(R10), Z6
+	VMOVUPS 448(R10), Z7
+	VMOVUPS 512(R10), Z8
+	VMOVUPS 576(R10), Z9
+	VMOVUPS 640(R10), Z10
+	VMOVUPS 704(R10), Z11
+
+start:
+	TESTQ R9, R9
+	JZ    tail
 
 step:
 	VMOVUPS     (DI), Z12
@@ -3518,7 +4118,25 @@ step:
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R9
+	TESTQ   $+4, flags+72(FP)
+	JZ      finish
+	MOVQ    carry+24(FP), DI
+	VMOVUPS Z0, (DI)
+	VMOVUPS Z1, 64(DI)
+	VMOVUPS Z2, 128(DI)
+	VMOVUPS Z3, 192(DI)
+	VMOVUPS Z4, 256(DI)
+	VMOVUPS Z5, 320(DI)
+	VMOVUPS Z6, 384(DI)
+	VMOVUPS Z7, 448(DI)
+	VMOVUPS Z8, 512(DI)
+	VMOVUPS Z9, 576(DI)
+	VMOVUPS Z10, 640(DI)
+	VMOVUPS Z11, 704(DI)
+	JMP     next
+
+finish:
+	MOVQ        k+56(FP), R9
 	ANDQ        $0x0000000f, R9
 	JZ          reduce
 	MOVL        $-1, R10
@@ -3594,13 +4212,12 @@ reduce:
 	VUNPCKLPD     Z13, Z12, Z14
 	VUNPCKHPD     Z13, Z12, Z12
 	VADDPS        Z12, Z14, Z14
-	MOVQ          groups+56(FP), DI
+	MOVQ          groups+64(FP), DI
 	SHLQ          $0x02, DI
-	MOVB          add+64(FP), R8
-	TESTB         R8, R8
+	TESTQ         $+1, flags+72(FP)
 	JZ            set
 	MOVQ          AX, R8
-	MOVQ          yStride+24(FP), R9
+	MOVQ          yStride+32(FP), R9
 	LEAQ          (DI)(DI*1), R10
 	ADDQ          R10, R10
 	VMOVAPS       X14, X12
@@ -3646,7 +4263,7 @@ reduce:
 
 set:
 	MOVQ          AX, R8
-	MOVQ          yStride+24(FP), R9
+	MOVQ          yStride+32(FP), R9
 	LEAQ          (DI)(DI*1), R10
 	ADDQ          R10, R10
 	VMOVAPS       X14, X12
@@ -3676,32 +4293,35 @@ set:
 
 next:
 	ADDQ $0x04, AX
-	MOVQ k+48(FP), DI
+	ADDQ $0x00000300, carry+24(FP)
+	MOVQ k+56(FP), DI
 	ANDQ $-16, DI
 	SHLQ $0x01, DI
 	SUBQ DI, CX
-	ADDQ wStride+40(FP), CX
+	ADDQ wStride+48(FP), CX
 	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func dots4x4BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// func dots4x4BF16AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·dots4x4BF16AVX512(SB), NOSPLIT, $0-65
+TEXT ·dots4x4BF16AVX512(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
-	MOVQ  groups+56(FP), DX
-	MOVQ  wStride+40(FP), BX
+	MOVQ  groups+64(FP), DX
+	MOVQ  wStride+48(FP), BX
 	IMULQ DX, BX
 	LEAQ  (BX)(BX*2), SI
 
 group:
 	MOVQ   x+8(FP), DI
-	MOVQ   xStride+32(FP), R8
+	MOVQ   xStride+40(FP), R8
 	LEAQ   (R8)(R8*2), R9
-	MOVQ   k+48(FP), R10
+	MOVQ   k+56(FP), R10
 	SHRQ   $0x04, R10
+	TESTQ  $+2, flags+72(FP)
+	JNZ    resume
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -3718,8 +4338,30 @@ group:
 	VPXORD Z13, Z13, Z13
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
-	TESTQ  R10, R10
-	JZ     tail
+	JMP    start
+
+resume:
+	MOVQ    carry+24(FP), R11
+	VMOVUPS (R11), Z0
+	VMOVUPS 64(R11), Z1
+	VMOVUPS 128(R11), Z2
+	VMOVUPS 192(R11), Z3
+	VMOVUPS 256(R11), Z4
+	VMOVUPS 320(R11), Z5
+	VMOVUPS 384(R11), Z6
+	VMOVUPS 448(R11), Z7
+	VMOVUPS 512(R11), Z8
+	VMOVUPS 576(R11), Z9
+	VMOVUPS 640(R11), Z10
+	VMOVUPS 704(R11), Z11
+	VMOVUPS 768(R11), Z12
+	VMOVUPS 832(R11), Z13
+	VMOVUPS 896(R11), Z14
+	VMOVUPS 960(R11), Z15
+
+start:
+	TESTQ R10, R10
+	JZ    tail
 
 step:
 	VMOVUPS     (DI), Z16
@@ -3756,7 +4398,29 @@ step:
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R10
+	TESTQ   $+4, flags+72(FP)
+	JZ      finish
+	MOVQ    carry+24(FP), DI
+	VMOVUPS Z0, (DI)
+	VMOVUPS Z1, 64(DI)
+	VMOVUPS Z2, 128(DI)
+	VMOVUPS Z3, 192(DI)
+	VMOVUPS Z4, 256(DI)
+	VMOVUPS Z5, 320(DI)
+	VMOVUPS Z6, 384(DI)
+	VMOVUPS Z7, 448(DI)
+	VMOVUPS Z8, 512(DI)
+	VMOVUPS Z9, 576(DI)
+	VMOVUPS Z10, 640(DI)
+	VMOVUPS Z11, 704(DI)
+	VMOVUPS Z12, 768(DI)
+	VMOVUPS Z13, 832(DI)
+	VMOVUPS Z14, 896(DI)
+	VMOVUPS Z15, 960(DI)
+	JMP     next
+
+finish:
+	MOVQ        k+56(FP), R10
 	ANDQ        $0x0000000f, R10
 	JZ          reduce
 	MOVL        $-1, R11
@@ -3837,13 +4501,12 @@ reduce:
 	VUNPCKLPD     Z17, Z16, Z18
 	VUNPCKHPD     Z17, Z16, Z16
 	VADDPS        Z16, Z18, Z18
-	MOVQ          groups+56(FP), DI
+	MOVQ          groups+64(FP), DI
 	SHLQ          $0x02, DI
-	MOVB          add+64(FP), R8
-	TESTB         R8, R8
+	TESTQ         $+1, flags+72(FP)
 	JZ            set
 	MOVQ          AX, R8
-	MOVQ          yStride+24(FP), R9
+	MOVQ          yStride+32(FP), R9
 	LEAQ          (DI)(DI*1), R10
 	ADDQ          R10, R10
 	VMOVAPS       X18, X16
@@ -3902,7 +4565,7 @@ reduce:
 
 set:
 	MOVQ          AX, R8
-	MOVQ          yStride+24(FP), R9
+	MOVQ          yStride+32(FP), R9
 	LEAQ          (DI)(DI*1), R10
 	ADDQ          R10, R10
 	VMOVAPS       X18, X16
@@ -3940,32 +4603,35 @@ set:
 
 next:
 	ADDQ $0x04, AX
-	MOVQ k+48(FP), DI
+	ADDQ $0x00000400, carry+24(FP)
+	MOVQ k+56(FP), DI
 	ANDQ $-16, DI
 	SHLQ $0x01, DI
 	SUBQ DI, CX
-	ADDQ wStride+40(FP), CX
+	ADDQ wStride+48(FP), CX
 	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func dots4x5BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// func dots4x5BF16AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·dots4x5BF16AVX512(SB), NOSPLIT, $0-65
+TEXT ·dots4x5BF16AVX512(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
-	MOVQ  groups+56(FP), DX
-	MOVQ  wStride+40(FP), BX
+	MOVQ  groups+64(FP), DX
+	MOVQ  wStride+48(FP), BX
 	IMULQ DX, BX
 	LEAQ  (BX)(BX*2), SI
 
 group:
 	MOVQ   x+8(FP), DI
-	MOVQ   xStride+32(FP), R8
+	MOVQ   xStride+40(FP), R8
 	LEAQ   (R8)(R8*2), R9
-	MOVQ   k+48(FP), R10
+	MOVQ   k+56(FP), R10
 	SHRQ   $0x04, R10
+	TESTQ  $+2, flags+72(FP)
+	JNZ    resume
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -3986,8 +4652,34 @@ group:
 	VPXORD Z17, Z17, Z17
 	VPXORD Z18, Z18, Z18
 	VPXORD Z19, Z19, Z19
-	TESTQ  R10, R10
-	JZ     tail
+	JMP    start
+
+resume:
+	MOVQ    carry+24(FP), R11
+	VMOVUPS (R11), Z0
+	VMOVUPS 64(R11), Z1
+	VMOVUPS 128(R11), Z2
+	VMOVUPS 192(R11), Z3
+	VMOVUPS 256(R11), Z4
+	VMOVUPS 320(R11), Z5
+	VMOVUPS 384(R11), Z6
+	VMOVUPS 448(R11), Z7
+	VMOVUPS 512(R11), Z8
+	VMOVUPS 576(R11), Z9
+	VMOVUPS 640(R11), Z10
+	VMOVUPS 704(R11), Z11
+	VMOVUPS 768(R11), Z12
+	VMOVUPS 832(R11), Z13
+	VMOVUPS 896(R11), Z14
+	VMOVUPS 960(R11), Z15
+	VMOVUPS 1024(R11), Z16
+	VMOVUPS 1088(R11), Z17
+	VMOVUPS 1152(R11), Z18
+	VMOVUPS 1216(R11), Z19
+
+start:
+	TESTQ R10, R10
+	JZ    tail
 
 step:
 	VMOVUPS     (DI), Z20
@@ -4029,7 +4721,33 @@ step:
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R10
+	TESTQ   $+4, flags+72(FP)
+	JZ      finish
+	MOVQ    carry+24(FP), DI
+	VMOVUPS Z0, (DI)
+	VMOVUPS Z1, 64(DI)
+	VMOVUPS Z2, 128(DI)
+	VMOVUPS Z3, 192(DI)
+	VMOVUPS Z4, 256(DI)
+	VMOVUPS Z5, 320(DI)
+	VMOVUPS Z6, 384(DI)
+	VMOVUPS Z7, 448(DI)
+	VMOVUPS Z8, 512(DI)
+	VMOVUPS Z9, 576(DI)
+	VMOVUPS Z10, 640(DI)
+	VMOVUPS Z11, 704(DI)
+	VMOVUPS Z12, 768(DI)
+	VMOVUPS Z13, 832(DI)
+	VMOVUPS Z14, 896(DI)
+	VMOVUPS Z15, 960(DI)
+	VMOVUPS Z16, 1024(DI)
+	VMOVUPS Z17, 1088(DI)
+	VMOVUPS Z18, 1152(DI)
+	VMOVUPS Z19, 1216(DI)
+	JMP     next
+
+finish:
+	MOVQ        k+56(FP), R10
 	ANDQ        $0x0000000f, R10
 	JZ          reduce
 	MOVL        $-1, R11
@@ -4148,13 +4866,12 @@ reduce:
 	VUNPCKLPD     Z21, Z20, Z23
 	VUNPCKHPD     Z21, Z20, Z20
 	VADDPS        Z20, Z23, Z23
-	MOVQ          groups+56(FP), DI
+	MOVQ          groups+64(FP), DI
 	SHLQ          $0x02, DI
-	MOVB          add+64(FP), R8
-	TESTB         R8, R8
+	TESTQ         $+1, flags+72(FP)
 	JZ            set
 	MOVQ          AX, R8
-	MOVQ          yStride+24(FP), R9
+	MOVQ          yStride+32(FP), R9
 	LEAQ          (DI)(DI*1), R10
 	ADDQ          R10, R10
 	VMOVAPS       X22, X20
@@ -4226,7 +4943,7 @@ reduce:
 
 set:
 	MOVQ          AX, R8
-	MOVQ          yStride+24(FP), R9
+	MOVQ          yStride+32(FP), R9
 	LEAQ          (DI)(DI*1), R10
 	ADDQ          R10, R10
 	VMOVAPS       X22, X20
@@ -4272,33 +4989,36 @@ set:
 
 next:
 	ADDQ $0x04, AX
-	MOVQ k+48(FP), DI
+	ADDQ $0x00000500, carry+24(FP)
+	MOVQ k+56(FP), DI
 	ANDQ $-16, DI
 	SHLQ $0x01, DI
 	SUBQ DI, CX
-	ADDQ wStride+40(FP), CX
+	ADDQ wStride+48(FP), CX
 	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func dots4x6BF16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// func dots4x6BF16AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·dots4x6BF16AVX512(SB), NOSPLIT, $0-65
+TEXT ·dots4x6BF16AVX512(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
-	MOVQ  groups+56(FP), DX
-	MOVQ  wStride+40(FP), BX
+	MOVQ  groups+64(FP), DX
+	MOVQ  wStride+48(FP), BX
 	IMULQ DX, BX
 	LEAQ  (BX)(BX*2), SI
 
 group:
 	MOVQ   x+8(FP), DI
-	MOVQ   xStride+32(FP), R8
+	MOVQ   xStride+40(FP), R8
 	LEAQ   (R8)(R8*2), R9
 	LEAQ   (R9)(R8*2), R10
-	MOVQ   k+48(FP), R11
+	MOVQ   k+56(FP), R11
 	SHRQ   $0x04, R11
+	TESTQ  $+2, flags+72(FP)
+	JNZ    resume
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -4323,8 +5043,38 @@ group:
 	VPXORD Z21, Z21, Z21
 	VPXORD Z22, Z22, Z22
 	VPXORD Z23, Z23, Z23
-	TESTQ  R11, R11
-	JZ     tail
+	JMP    start
+
+resume:
+	MOVQ    carry+24(FP), R12
+	VMOVUPS (R12), Z0
+	VMOVUPS 64(R12), Z1
+	VMOVUPS 128(R12), Z2
+	VMOVUPS 192(R12), Z3
+	VMOVUPS 256(R12), Z4
+	VMOVUPS 320(R12), Z5
+	VMOVUPS 384(R12), Z6
+	VMOVUPS 448(R12), Z7
+	VMOVUPS 512(R12), Z8
+	VMOVUPS 576(R12), Z9
+	VMOVUPS 640(R12), Z10
+	VMOVUPS 704(R12), Z11
+	VMOVUPS 768(R12), Z12
+	VMOVUPS 832(R12), Z13
+	VMOVUPS 896(R12), Z14
+	VMOVUPS 960(R12), Z15
+	VMOVUPS 1024(R12), Z16
+	VMOVUPS 1088(R12), Z17
+	VMOVUPS 1152(R12), Z18
+	VMOVUPS 1216(R12), Z19
+	VMOVUPS 1280(R12), Z20
+	VMOVUPS 1344(R12), Z21
+	VMOVUPS 1408(R12), Z22
+	VMOVUPS 1472(R12), Z23
+
+start:
+	TESTQ R11, R11
+	JZ    tail
 
 step:
 	VMOVUPS     (DI), Z24
@@ -4371,7 +5121,37 @@ step:
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R11
+	TESTQ   $+4, flags+72(FP)
+	JZ      finish
+	MOVQ    carry+24(FP), DI
+	VMOVUPS Z0, (DI)
+	VMOVUPS Z1, 64(DI)
+	VMOVUPS Z2, 128(DI)
+	VMOVUPS Z3, 192(DI)
+	VMOVUPS Z4, 256(DI)
+	VMOVUPS Z5, 320(DI)
+	VMOVUPS Z6, 384(DI)
+	VMOVUPS Z7, 448(DI)
+	VMOVUPS Z8, 512(DI)
+	VMOVUPS Z9, 576(DI)
+	VMOVUPS Z10, 640(DI)
+	VMOVUPS Z11, 704(DI)
+	VMOVUPS Z12, 768(DI)
+	VMOVUPS Z13, 832(DI)
+	VMOVUPS Z14, 896(DI)
+	VMOVUPS Z15, 960(DI)
+	VMOVUPS Z16, 1024(DI)
+	VMOVUPS Z17, 1088(DI)
+	VMOVUPS Z18, 1152(DI)
+	VMOVUPS Z19, 1216(DI)
+	VMOVUPS Z20, 1280(DI)
+	VMOVUPS Z21, 1344(DI)
+	VMOVUPS Z22, 1408(DI)
+	VMOVUPS Z23, 1472(DI)
+	JMP     next
+
+finish:
+	MOVQ        k+56(FP), R11
 	ANDQ        $0x0000000f, R11
 	JZ          reduce
 	MOVL        $-1, R12
@@ -4495,13 +5275,12 @@ reduce:
 	VUNPCKLPD     Z25, Z24, Z27
 	VUNPCKHPD     Z25, Z24, Z24
 	VADDPS        Z24, Z27, Z27
-	MOVQ          groups+56(FP), DI
+	MOVQ          groups+64(FP), DI
 	SHLQ          $0x02, DI
-	MOVB          add+64(FP), R8
-	TESTB         R8, R8
+	TESTQ         $+1, flags+72(FP)
 	JZ            set
 	MOVQ          AX, R8
-	MOVQ          yStride+24(FP), R9
+	MOVQ          yStride+32(FP), R9
 	LEAQ          (DI)(DI*1), R10
 	ADDQ          R10, R10
 	VMOVAPS       X26, X24
@@ -4586,7 +5365,7 @@ reduce:
 
 set:
 	MOVQ          AX, R8
-	MOVQ          yStride+24(FP), R9
+	MOVQ          yStride+32(FP), R9
 	LEAQ          (DI)(DI*1), R10
 	ADDQ          R10, R10
 	VMOVAPS       X26, X24
@@ -4640,23 +5419,24 @@ set:
 
 next:
 	ADDQ $0x04, AX
-	MOVQ k+48(FP), DI
+	ADDQ $0x00000600, carry+24(FP)
+	MOVQ k+56(FP), DI
 	ANDQ $-16, DI
 	SHLQ $0x01, DI
 	SUBQ DI, CX
-	ADDQ wStride+40(FP), CX
+	ADDQ wStride+48(FP), CX
 	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func dots8x1F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// func dots8x1F16AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
-TEXT ·dots8x1F16AVX512(SB), NOSPLIT, $0-65
+TEXT ·dots8x1F16AVX512(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
-	MOVQ  groups+56(FP), DX
-	MOVQ  wStride+40(FP), BX
+	MOVQ  groups+64(FP), DX
+	MOVQ  wStride+48(FP), BX
 	IMULQ DX, BX
 	LEAQ  (BX)(BX*2), SI
 	LEAQ  (SI)(BX*2), DI
@@ -4664,9 +5444,11 @@ TEXT ·dots8x1F16AVX512(SB), NOSPLIT, $0-65
 
 group:
 	MOVQ   x+8(FP), R9
-	MOVQ   xStride+32(FP), R10
-	MOVQ   k+48(FP), R10
+	MOVQ   xStride+40(FP), R10
+	MOVQ   k+56(FP), R10
 	SHRQ   $0x04, R10
+	TESTQ  $+2, flags+72(FP)
+	JNZ    resume
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -4675,8 +5457,22 @@ group:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
-	TESTQ  R10, R10
-	JZ     tail
+	JMP    start
+
+resume:
+	MOVQ    carry+24(FP), R11
+	VMOVUPS (R11), Z0
+	VMOVUPS 64(R11), Z1
+	VMOVUPS 128(R11), Z2
+	VMOVUPS 192(R11), Z3
+	VMOVUPS 256(R11), Z4
+	VMOVUPS 320(R11), Z5
+	VMOVUPS 384(R11), Z6
+	VMOVUPS 448(R11), Z7
+
+start:
+	TESTQ R10, R10
+	JZ    tail
 
 step:
 	VMOVUPS     (R9), Z8
@@ -4702,7 +5498,21 @@ step:
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R10
+	TESTQ   $+4, flags+72(FP)
+	JZ      finish
+	MOVQ    carry+24(FP), R9
+	VMOVUPS Z0, (R9)
+	VMOVUPS Z1, 64(R9)
+	VMOVUPS Z2, 128(R9)
+	VMOVUPS Z3, 192(R9)
+	VMOVUPS Z4, 256(R9)
+	VMOVUPS Z5, 320(R9)
+	VMOVUPS Z6, 384(R9)
+	VMOVUPS Z7, 448(R9)
+	JMP     next
+
+finish:
+	MOVQ        k+56(FP), R10
 	ANDQ        $0x0000000f, R10
 	JZ          reduce
 	MOVL        $-1, R11
@@ -4768,13 +5578,12 @@ reduce:
 	VUNPCKLPD     Z9, Z8, Z10
 	VUNPCKHPD     Z9, Z8, Z8
 	VADDPS        Z8, Z10, Z10
-	MOVQ          groups+56(FP), R9
+	MOVQ          groups+64(FP), R9
 	SHLQ          $0x02, R9
-	MOVB          add+64(FP), R10
-	TESTB         R10, R10
+	TESTQ         $+1, flags+72(FP)
 	JZ            set
 	MOVQ          AX, R10
-	MOVQ          yStride+24(FP), R11
+	MOVQ          yStride+32(FP), R11
 	LEAQ          (R9)(R9*1), R12
 	ADDQ          R12, R12
 	VMOVAPS       X10, X8
@@ -4807,7 +5616,7 @@ reduce:
 
 set:
 	MOVQ          AX, R10
-	MOVQ          yStride+24(FP), R11
+	MOVQ          yStride+32(FP), R11
 	LEAQ          (R9)(R9*1), R12
 	ADDQ          R12, R12
 	VMOVAPS       X10, X8
@@ -4829,23 +5638,24 @@ set:
 
 next:
 	ADDQ $0x04, AX
-	MOVQ k+48(FP), R9
+	ADDQ $0x00000200, carry+24(FP)
+	MOVQ k+56(FP), R9
 	ANDQ $-16, R9
 	SHLQ $0x01, R9
 	SUBQ R9, CX
-	ADDQ wStride+40(FP), CX
+	ADDQ wStride+48(FP), CX
 	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func dots8x2F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// func dots8x2F16AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
-TEXT ·dots8x2F16AVX512(SB), NOSPLIT, $0-65
+TEXT ·dots8x2F16AVX512(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
-	MOVQ  groups+56(FP), DX
-	MOVQ  wStride+40(FP), BX
+	MOVQ  groups+64(FP), DX
+	MOVQ  wStride+48(FP), BX
 	IMULQ DX, BX
 	LEAQ  (BX)(BX*2), SI
 	LEAQ  (SI)(BX*2), DI
@@ -4853,9 +5663,11 @@ TEXT ·dots8x2F16AVX512(SB), NOSPLIT, $0-65
 
 group:
 	MOVQ   x+8(FP), R9
-	MOVQ   xStride+32(FP), R10
-	MOVQ   k+48(FP), R11
+	MOVQ   xStride+40(FP), R10
+	MOVQ   k+56(FP), R11
 	SHRQ   $0x04, R11
+	TESTQ  $+2, flags+72(FP)
+	JNZ    resume
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -4872,8 +5684,30 @@ group:
 	VPXORD Z13, Z13, Z13
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
-	TESTQ  R11, R11
-	JZ     tail
+	JMP    start
+
+resume:
+	MOVQ    carry+24(FP), R12
+	VMOVUPS (R12), Z0
+	VMOVUPS 64(R12), Z1
+	VMOVUPS 128(R12), Z2
+	VMOVUPS 192(R12), Z3
+	VMOVUPS 256(R12), Z4
+	VMOVUPS 320(R12), Z5
+	VMOVUPS 384(R12), Z6
+	VMOVUPS 448(R12), Z7
+	VMOVUPS 512(R12), Z8
+	VMOVUPS 576(R12), Z9
+	VMOVUPS 640(R12), Z10
+	VMOVUPS 704(R12), Z11
+	VMOVUPS 768(R12), Z12
+	VMOVUPS 832(R12), Z13
+	VMOVUPS 896(R12), Z14
+	VMOVUPS 960(R12), Z15
+
+start:
+	TESTQ R11, R11
+	JZ    tail
 
 step:
 	VMOVUPS     (R9), Z16
@@ -4908,7 +5742,29 @@ step:
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R11
+	TESTQ   $+4, flags+72(FP)
+	JZ      finish
+	MOVQ    carry+24(FP), R9
+	VMOVUPS Z0, (R9)
+	VMOVUPS Z1, 64(R9)
+	VMOVUPS Z2, 128(R9)
+	VMOVUPS Z3, 192(R9)
+	VMOVUPS Z4, 256(R9)
+	VMOVUPS Z5, 320(R9)
+	VMOVUPS Z6, 384(R9)
+	VMOVUPS Z7, 448(R9)
+	VMOVUPS Z8, 512(R9)
+	VMOVUPS Z9, 576(R9)
+	VMOVUPS Z10, 640(R9)
+	VMOVUPS Z11, 704(R9)
+	VMOVUPS Z12, 768(R9)
+	VMOVUPS Z13, 832(R9)
+	VMOVUPS Z14, 896(R9)
+	VMOVUPS Z15, 960(R9)
+	JMP     next
+
+finish:
+	MOVQ        k+56(FP), R11
 	ANDQ        $0x0000000f, R11
 	JZ          reduce
 	MOVL        $-1, R12
@@ -4995,13 +5851,12 @@ reduce:
 	VUNPCKLPD     Z17, Z16, Z18
 	VUNPCKHPD     Z17, Z16, Z16
 	VADDPS        Z16, Z18, Z18
-	MOVQ          groups+56(FP), R9
+	MOVQ          groups+64(FP), R9
 	SHLQ          $0x02, R9
-	MOVB          add+64(FP), R10
-	TESTB         R10, R10
+	TESTQ         $+1, flags+72(FP)
 	JZ            set
 	MOVQ          AX, R10
-	MOVQ          yStride+24(FP), R11
+	MOVQ          yStride+32(FP), R11
 	LEAQ          (R9)(R9*1), R12
 	ADDQ          R12, R12
 	VMOVAPS       X18, X16
@@ -5060,7 +5915,7 @@ reduce:
 
 set:
 	MOVQ          AX, R10
-	MOVQ          yStride+24(FP), R11
+	MOVQ          yStride+32(FP), R11
 	LEAQ          (R9)(R9*1), R12
 	ADDQ          R12, R12
 	VMOVAPS       X18, X16
@@ -5098,23 +5953,24 @@ set:
 
 next:
 	ADDQ $0x04, AX
-	MOVQ k+48(FP), R9
+	ADDQ $0x00000400, carry+24(FP)
+	MOVQ k+56(FP), R9
 	ANDQ $-16, R9
 	SHLQ $0x01, R9
 	SUBQ R9, CX
-	ADDQ wStride+40(FP), CX
+	ADDQ wStride+48(FP), CX
 	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func dots8x3F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// func dots8x3F16AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
-TEXT ·dots8x3F16AVX512(SB), NOSPLIT, $0-65
+TEXT ·dots8x3F16AVX512(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
-	MOVQ  groups+56(FP), DX
-	MOVQ  wStride+40(FP), BX
+	MOVQ  groups+64(FP), DX
+	MOVQ  wStride+48(FP), BX
 	IMULQ DX, BX
 	LEAQ  (BX)(BX*2), SI
 	LEAQ  (SI)(BX*2), DI
@@ -5122,9 +5978,11 @@ TEXT ·dots8x3F16AVX512(SB), NOSPLIT, $0-65
 
 group:
 	MOVQ   x+8(FP), R9
-	MOVQ   xStride+32(FP), R10
-	MOVQ   k+48(FP), R11
+	MOVQ   xStride+40(FP), R10
+	MOVQ   k+56(FP), R11
 	SHRQ   $0x04, R11
+	TESTQ  $+2, flags+72(FP)
+	JNZ    resume
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -5149,8 +6007,38 @@ group:
 	VPXORD Z21, Z21, Z21
 	VPXORD Z22, Z22, Z22
 	VPXORD Z23, Z23, Z23
-	TESTQ  R11, R11
-	JZ     tail
+	JMP    start
+
+resume:
+	MOVQ    carry+24(FP), R12
+	VMOVUPS (R12), Z0
+	VMOVUPS 64(R12), Z1
+	VMOVUPS 128(R12), Z2
+	VMOVUPS 192(R12), Z3
+	VMOVUPS 256(R12), Z4
+	VMOVUPS 320(R12), Z5
+	VMOVUPS 384(R12), Z6
+	VMOVUPS 448(R12), Z7
+	VMOVUPS 512(R12), Z8
+	VMOVUPS 576(R12), Z9
+	VMOVUPS 640(R12), Z10
+	VMOVUPS 704(R12), Z11
+	VMOVUPS 768(R12), Z12
+	VMOVUPS 832(R12), Z13
+	VMOVUPS 896(R12), Z14
+	VMOVUPS 960(R12), Z15
+	VMOVUPS 1024(R12), Z16
+	VMOVUPS 1088(R12), Z17
+	VMOVUPS 1152(R12), Z18
+	VMOVUPS 1216(R12), Z19
+	VMOVUPS 1280(R12), Z20
+	VMOVUPS 1344(R12), Z21
+	VMOVUPS 1408(R12), Z22
+	VMOVUPS 1472(R12), Z23
+
+start:
+	TESTQ R11, R11
+	JZ    tail
 
 step:
 	VMOVUPS     (R9), Z24
@@ -5194,7 +6082,37 @@ step:
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R11
+	TESTQ   $+4, flags+72(FP)
+	JZ      finish
+	MOVQ    carry+24(FP), R9
+	VMOVUPS Z0, (R9)
+	VMOVUPS Z1, 64(R9)
+	VMOVUPS Z2, 128(R9)
+	VMOVUPS Z3, 192(R9)
+	VMOVUPS Z4, 256(R9)
+	VMOVUPS Z5, 320(R9)
+	VMOVUPS Z6, 384(R9)
+	VMOVUPS Z7, 448(R9)
+	VMOVUPS Z8, 512(R9)
+	VMOVUPS Z9, 576(R9)
+	VMOVUPS Z10, 640(R9)
+	VMOVUPS Z11, 704(R9)
+	VMOVUPS Z12, 768(R9)
+	VMOVUPS Z13, 832(R9)
+	VMOVUPS Z14, 896(R9)
+	VMOVUPS Z15, 960(R9)
+	VMOVUPS Z16, 1024(R9)
+	VMOVUPS Z17, 1088(R9)
+	VMOVUPS Z18, 1152(R9)
+	VMOVUPS Z19, 1216(R9)
+	VMOVUPS Z20, 1280(R9)
+	VMOVUPS Z21, 1344(R9)
+	VMOVUPS Z22, 1408(R9)
+	VMOVUPS Z23, 1472(R9)
+	JMP     next
+
+finish:
+	MOVQ        k+56(FP), R11
 	ANDQ        $0x0000000f, R11
 	JZ          reduce
 	MOVL        $-1, R12
@@ -5323,13 +6241,12 @@ reduce:
 	VUNPCKLPD     Z25, Z24, Z27
 	VUNPCKHPD     Z25, Z24, Z24
 	VADDPS        Z24, Z27, Z27
-	MOVQ          groups+56(FP), R9
+	MOVQ          groups+64(FP), R9
 	SHLQ          $0x02, R9
-	MOVB          add+64(FP), R10
-	TESTB         R10, R10
+	TESTQ         $+1, flags+72(FP)
 	JZ            set
 	MOVQ          AX, R10
-	MOVQ          yStride+24(FP), R11
+	MOVQ          yStride+32(FP), R11
 	LEAQ          (R9)(R9*1), R12
 	ADDQ          R12, R12
 	VMOVAPS       X26, X24
@@ -5414,7 +6331,7 @@ reduce:
 
 set:
 	MOVQ          AX, R10
-	MOVQ          yStride+24(FP), R11
+	MOVQ          yStride+32(FP), R11
 	LEAQ          (R9)(R9*1), R12
 	ADDQ          R12, R12
 	VMOVAPS       X26, X24
@@ -5468,37 +6385,50 @@ set:
 
 next:
 	ADDQ $0x04, AX
-	MOVQ k+48(FP), R9
+	ADDQ $0x00000600, carry+24(FP)
+	MOVQ k+56(FP), R9
 	ANDQ $-16, R9
 	SHLQ $0x01, R9
 	SUBQ R9, CX
-	ADDQ wStride+40(FP), CX
+	ADDQ wStride+48(FP), CX
 	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func dots4x1F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// func dots4x1F16AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
-TEXT ·dots4x1F16AVX512(SB), NOSPLIT, $0-65
+TEXT ·dots4x1F16AVX512(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
-	MOVQ  groups+56(FP), DX
-	MOVQ  wStride+40(FP), BX
+	MOVQ  groups+64(FP), DX
+	MOVQ  wStride+48(FP), BX
 	IMULQ DX, BX
 	LEAQ  (BX)(BX*2), SI
 
 group:
 	MOVQ   x+8(FP), DI
-	MOVQ   xStride+32(FP), R8
-	MOVQ   k+48(FP), R8
+	MOVQ   xStride+40(FP), R8
+	MOVQ   k+56(FP), R8
 	SHRQ   $0x04, R8
+	TESTQ  $+2, flags+72(FP)
+	JNZ    resume
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
-	TESTQ  R8, R8
-	JZ     tail
+	JMP    start
+
+resume:
+	MOVQ    carry+24(FP), R9
+	VMOVUPS (R9), Z0
+	VMOVUPS 64(R9), Z1
+	VMOVUPS 128(R9), Z2
+	VMOVUPS 192(R9), Z3
+
+start:
+	TESTQ R8, R8
+	JZ    tail
 
 step:
 	VMOVUPS     (DI), Z4
@@ -5516,7 +6446,17 @@ step:
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R8
+	TESTQ   $+4, flags+72(FP)
+	JZ      finish
+	MOVQ    carry+24(FP), DI
+	VMOVUPS Z0, (DI)
+	VMOVUPS Z1, 64(DI)
+	VMOVUPS Z2, 128(DI)
+	VMOVUPS Z3, 192(DI)
+	JMP     next
+
+finish:
+	MOVQ        k+56(FP), R8
 	ANDQ        $0x0000000f, R8
 	JZ          reduce
 	MOVL        $-1, R9
@@ -5570,13 +6510,12 @@ reduce:
 	VUNPCKLPD  Z5, Z4, Z6
 	VUNPCKHPD  Z5, Z4, Z4
 	VADDPS     Z4, Z6, Z6
-	MOVQ       groups+56(FP), DI
+	MOVQ       groups+64(FP), DI
 	SHLQ       $0x02, DI
-	MOVB       add+64(FP), R8
-	TESTB      R8, R8
+	TESTQ      $+1, flags+72(FP)
 	JZ         set
 	MOVQ       AX, R8
-	MOVQ       yStride+24(FP), R9
+	MOVQ       yStride+32(FP), R9
 	LEAQ       (DI)(DI*1), R10
 	ADDQ       R10, R10
 	VMOVAPS    X6, X4
@@ -5596,7 +6535,7 @@ reduce:
 
 set:
 	MOVQ       AX, R8
-	MOVQ       yStride+24(FP), R9
+	MOVQ       yStride+32(FP), R9
 	LEAQ       (DI)(DI*1), R10
 	ADDQ       R10, R10
 	VMOVAPS    X6, X4
@@ -5610,31 +6549,34 @@ set:
 
 next:
 	ADDQ $0x04, AX
-	MOVQ k+48(FP), DI
+	ADDQ $0x00000100, carry+24(FP)
+	MOVQ k+56(FP), DI
 	ANDQ $-16, DI
 	SHLQ $0x01, DI
 	SUBQ DI, CX
-	ADDQ wStride+40(FP), CX
+	ADDQ wStride+48(FP), CX
 	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func dots4x2F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// func dots4x2F16AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
-TEXT ·dots4x2F16AVX512(SB), NOSPLIT, $0-65
+TEXT ·dots4x2F16AVX512(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
-	MOVQ  groups+56(FP), DX
-	MOVQ  wStride+40(FP), BX
+	MOVQ  groups+64(FP), DX
+	MOVQ  wStride+48(FP), BX
 	IMULQ DX, BX
 	LEAQ  (BX)(BX*2), SI
 
 group:
 	MOVQ   x+8(FP), DI
-	MOVQ   xStride+32(FP), R8
-	MOVQ   k+48(FP), R9
+	MOVQ   xStride+40(FP), R8
+	MOVQ   k+56(FP), R9
 	SHRQ   $0x04, R9
+	TESTQ  $+2, flags+72(FP)
+	JNZ    resume
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -5643,8 +6585,22 @@ group:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
-	TESTQ  R9, R9
-	JZ     tail
+	JMP    start
+
+resume:
+	MOVQ    carry+24(FP), R10
+	VMOVUPS (R10), Z0
+	VMOVUPS 64(R10), Z1
+	VMOVUPS 128(R10), Z2
+	VMOVUPS 192(R10), Z3
+	VMOVUPS 256(R10), Z4
+	VMOVUPS 320(R10), Z5
+	VMOVUPS 384(R10), Z6
+	VMOVUPS 448(R10), Z7
+
+start:
+	TESTQ R9, R9
+	JZ    tail
 
 step:
 	VMOVUPS     (DI), Z8
@@ -5667,7 +6623,21 @@ step:
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R9
+	TESTQ   $+4, flags+72(FP)
+	JZ      finish
+	MOVQ    carry+24(FP), DI
+	VMOVUPS Z0, (DI)
+	VMOVUPS Z1, 64(DI)
+	VMOVUPS Z2, 128(DI)
+	VMOVUPS Z3, 192(DI)
+	VMOVUPS Z4, 256(DI)
+	VMOVUPS Z5, 320(DI)
+	VMOVUPS Z6, 384(DI)
+	VMOVUPS Z7, 448(DI)
+	JMP     next
+
+finish:
+	MOVQ        k+56(FP), R9
 	ANDQ        $0x0000000f, R9
 	JZ          reduce
 	MOVL        $-1, R10
@@ -5726,13 +6696,12 @@ reduce:
 	VUNPCKLPD     Z9, Z8, Z10
 	VUNPCKHPD     Z9, Z8, Z8
 	VADDPS        Z8, Z10, Z10
-	MOVQ          groups+56(FP), DI
+	MOVQ          groups+64(FP), DI
 	SHLQ          $0x02, DI
-	MOVB          add+64(FP), R8
-	TESTB         R8, R8
+	TESTQ         $+1, flags+72(FP)
 	JZ            set
 	MOVQ          AX, R8
-	MOVQ          yStride+24(FP), R9
+	MOVQ          yStride+32(FP), R9
 	LEAQ          (DI)(DI*1), R10
 	ADDQ          R10, R10
 	VMOVAPS       X10, X8
@@ -5765,7 +6734,7 @@ reduce:
 
 set:
 	MOVQ          AX, R8
-	MOVQ          yStride+24(FP), R9
+	MOVQ          yStride+32(FP), R9
 	LEAQ          (DI)(DI*1), R10
 	ADDQ          R10, R10
 	VMOVAPS       X10, X8
@@ -5787,31 +6756,34 @@ set:
 
 next:
 	ADDQ $0x04, AX
-	MOVQ k+48(FP), DI
+	ADDQ $0x00000200, carry+24(FP)
+	MOVQ k+56(FP), DI
 	ANDQ $-16, DI
 	SHLQ $0x01, DI
 	SUBQ DI, CX
-	ADDQ wStride+40(FP), CX
+	ADDQ wStride+48(FP), CX
 	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func dots4x3F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// func dots4x3F16AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
-TEXT ·dots4x3F16AVX512(SB), NOSPLIT, $0-65
+TEXT ·dots4x3F16AVX512(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
-	MOVQ  groups+56(FP), DX
-	MOVQ  wStride+40(FP), BX
+	MOVQ  groups+64(FP), DX
+	MOVQ  wStride+48(FP), BX
 	IMULQ DX, BX
 	LEAQ  (BX)(BX*2), SI
 
 group:
 	MOVQ   x+8(FP), DI
-	MOVQ   xStride+32(FP), R8
-	MOVQ   k+48(FP), R9
+	MOVQ   xStride+40(FP), R8
+	MOVQ   k+56(FP), R9
 	SHRQ   $0x04, R9
+	TESTQ  $+2, flags+72(FP)
+	JNZ    resume
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -5824,8 +6796,26 @@ group:
 	VPXORD Z9, Z9, Z9
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
-	TESTQ  R9, R9
-	JZ     tail
+	JMP    start
+
+resume:
+	MOVQ    carry+24(FP), R10
+	VMOVUPS (R10), Z0
+	VMOVUPS 64(R10), Z1
+	VMOVUPS 128(R10), Z2
+	VMOVUPS 192(R10), Z3
+	VMOVUPS 256(R10), Z4
+	VMOVUPS 320(R10), Z5
+	VMOVUPS 384(R10), Z6
+	VMOVUPS 448(R10), Z7
+	VMOVUPS 512(R10), Z8
+	VMOVUPS 576(R10), Z9
+	VMOVUPS 640(R10), Z10
+	VMOVUPS 704(R10), Z11
+
+start:
+	TESTQ R9, R9
+	JZ    tail
 
 step:
 	VMOVUPS     (DI), Z12
@@ -5853,7 +6843,25 @@ step:
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R9
+	TESTQ   $+4, flags+72(FP)
+	JZ      finish
+	MOVQ    carry+24(FP), DI
+	VMOVUPS Z0, (DI)
+	VMOVUPS Z1, 64(DI)
+	VMOVUPS Z2, 128(DI)
+	VMOVUPS Z3, 192(DI)
+	VMOVUPS Z4, 256(DI)
+	VMOVUPS Z5, 320(DI)
+	VMOVUPS Z6, 384(DI)
+	VMOVUPS Z7, 448(DI)
+	VMOVUPS Z8, 512(DI)
+	VMOVUPS Z9, 576(DI)
+	VMOVUPS Z10, 640(DI)
+	VMOVUPS Z11, 704(DI)
+	JMP     next
+
+finish:
+	MOVQ        k+56(FP), R9
 	ANDQ        $0x0000000f, R9
 	JZ          reduce
 	MOVL        $-1, R10
@@ -5929,13 +6937,12 @@ reduce:
 	VUNPCKLPD     Z13, Z12, Z14
 	VUNPCKHPD     Z13, Z12, Z12
 	VADDPS        Z12, Z14, Z14
-	MOVQ          groups+56(FP), DI
+	MOVQ          groups+64(FP), DI
 	SHLQ          $0x02, DI
-	MOVB          add+64(FP), R8
-	TESTB         R8, R8
+	TESTQ         $+1, flags+72(FP)
 	JZ            set
 	MOVQ          AX, R8
-	MOVQ          yStride+24(FP), R9
+	MOVQ          yStride+32(FP), R9
 	LEAQ          (DI)(DI*1), R10
 	ADDQ          R10, R10
 	VMOVAPS       X14, X12
@@ -5981,7 +6988,7 @@ reduce:
 
 set:
 	MOVQ          AX, R8
-	MOVQ          yStride+24(FP), R9
+	MOVQ          yStride+32(FP), R9
 	LEAQ          (DI)(DI*1), R10
 	ADDQ          R10, R10
 	VMOVAPS       X14, X12
@@ -6011,32 +7018,35 @@ set:
 
 next:
 	ADDQ $0x04, AX
-	MOVQ k+48(FP), DI
+	ADDQ $0x00000300, carry+24(FP)
+	MOVQ k+56(FP), DI
 	ANDQ $-16, DI
 	SHLQ $0x01, DI
 	SUBQ DI, CX
-	ADDQ wStride+40(FP), CX
+	ADDQ wStride+48(FP), CX
 	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func dots4x4F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// func dots4x4F16AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
-TEXT ·dots4x4F16AVX512(SB), NOSPLIT, $0-65
+TEXT ·dots4x4F16AVX512(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
-	MOVQ  groups+56(FP), DX
-	MOVQ  wStride+40(FP), BX
+	MOVQ  groups+64(FP), DX
+	MOVQ  wStride+48(FP), BX
 	IMULQ DX, BX
 	LEAQ  (BX)(BX*2), SI
 
 group:
 	MOVQ   x+8(FP), DI
-	MOVQ   xStride+32(FP), R8
+	MOVQ   xStride+40(FP), R8
 	LEAQ   (R8)(R8*2), R9
-	MOVQ   k+48(FP), R10
+	MOVQ   k+56(FP), R10
 	SHRQ   $0x04, R10
+	TESTQ  $+2, flags+72(FP)
+	JNZ    resume
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -6053,8 +7063,30 @@ group:
 	VPXORD Z13, Z13, Z13
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
-	TESTQ  R10, R10
-	JZ     tail
+	JMP    start
+
+resume:
+	MOVQ    carry+24(FP), R11
+	VMOVUPS (R11), Z0
+	VMOVUPS 64(R11), Z1
+	VMOVUPS 128(R11), Z2
+	VMOVUPS 192(R11), Z3
+	VMOVUPS 256(R11), Z4
+	VMOVUPS 320(R11), Z5
+	VMOVUPS 384(R11), Z6
+	VMOVUPS 448(R11), Z7
+	VMOVUPS 512(R11), Z8
+	VMOVUPS 576(R11), Z9
+	VMOVUPS 640(R11), Z10
+	VMOVUPS 704(R11), Z11
+	VMOVUPS 768(R11), Z12
+	VMOVUPS 832(R11), Z13
+	VMOVUPS 896(R11), Z14
+	VMOVUPS 960(R11), Z15
+
+start:
+	TESTQ R10, R10
+	JZ    tail
 
 step:
 	VMOVUPS     (DI), Z16
@@ -6087,7 +7119,29 @@ step:
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R10
+	TESTQ   $+4, flags+72(FP)
+	JZ      finish
+	MOVQ    carry+24(FP), DI
+	VMOVUPS Z0, (DI)
+	VMOVUPS Z1, 64(DI)
+	VMOVUPS Z2, 128(DI)
+	VMOVUPS Z3, 192(DI)
+	VMOVUPS Z4, 256(DI)
+	VMOVUPS Z5, 320(DI)
+	VMOVUPS Z6, 384(DI)
+	VMOVUPS Z7, 448(DI)
+	VMOVUPS Z8, 512(DI)
+	VMOVUPS Z9, 576(DI)
+	VMOVUPS Z10, 640(DI)
+	VMOVUPS Z11, 704(DI)
+	VMOVUPS Z12, 768(DI)
+	VMOVUPS Z13, 832(DI)
+	VMOVUPS Z14, 896(DI)
+	VMOVUPS Z15, 960(DI)
+	JMP     next
+
+finish:
+	MOVQ        k+56(FP), R10
 	ANDQ        $0x0000000f, R10
 	JZ          reduce
 	MOVL        $-1, R11
@@ -6168,13 +7222,12 @@ reduce:
 	VUNPCKLPD     Z17, Z16, Z18
 	VUNPCKHPD     Z17, Z16, Z16
 	VADDPS        Z16, Z18, Z18
-	MOVQ          groups+56(FP), DI
+	MOVQ          groups+64(FP), DI
 	SHLQ          $0x02, DI
-	MOVB          add+64(FP), R8
-	TESTB         R8, R8
+	TESTQ         $+1, flags+72(FP)
 	JZ            set
 	MOVQ          AX, R8
-	MOVQ          yStride+24(FP), R9
+	MOVQ          yStride+32(FP), R9
 	LEAQ          (DI)(DI*1), R10
 	ADDQ          R10, R10
 	VMOVAPS       X18, X16
@@ -6233,7 +7286,7 @@ reduce:
 
 set:
 	MOVQ          AX, R8
-	MOVQ          yStride+24(FP), R9
+	MOVQ          yStride+32(FP), R9
 	LEAQ          (DI)(DI*1), R10
 	ADDQ          R10, R10
 	VMOVAPS       X18, X16
@@ -6271,32 +7324,35 @@ set:
 
 next:
 	ADDQ $0x04, AX
-	MOVQ k+48(FP), DI
+	ADDQ $0x00000400, carry+24(FP)
+	MOVQ k+56(FP), DI
 	ANDQ $-16, DI
 	SHLQ $0x01, DI
 	SUBQ DI, CX
-	ADDQ wStride+40(FP), CX
+	ADDQ wStride+48(FP), CX
 	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func dots4x5F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// func dots4x5F16AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
-TEXT ·dots4x5F16AVX512(SB), NOSPLIT, $0-65
+TEXT ·dots4x5F16AVX512(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
-	MOVQ  groups+56(FP), DX
-	MOVQ  wStride+40(FP), BX
+	MOVQ  groups+64(FP), DX
+	MOVQ  wStride+48(FP), BX
 	IMULQ DX, BX
 	LEAQ  (BX)(BX*2), SI
 
 group:
 	MOVQ   x+8(FP), DI
-	MOVQ   xStride+32(FP), R8
+	MOVQ   xStride+40(FP), R8
 	LEAQ   (R8)(R8*2), R9
-	MOVQ   k+48(FP), R10
+	MOVQ   k+56(FP), R10
 	SHRQ   $0x04, R10
+	TESTQ  $+2, flags+72(FP)
+	JNZ    resume
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -6317,8 +7373,34 @@ group:
 	VPXORD Z17, Z17, Z17
 	VPXORD Z18, Z18, Z18
 	VPXORD Z19, Z19, Z19
-	TESTQ  R10, R10
-	JZ     tail
+	JMP    start
+
+resume:
+	MOVQ    carry+24(FP), R11
+	VMOVUPS (R11), Z0
+	VMOVUPS 64(R11), Z1
+	VMOVUPS 128(R11), Z2
+	VMOVUPS 192(R11), Z3
+	VMOVUPS 256(R11), Z4
+	VMOVUPS 320(R11), Z5
+	VMOVUPS 384(R11), Z6
+	VMOVUPS 448(R11), Z7
+	VMOVUPS 512(R11), Z8
+	VMOVUPS 576(R11), Z9
+	VMOVUPS 640(R11), Z10
+	VMOVUPS 704(R11), Z11
+	VMOVUPS 768(R11), Z12
+	VMOVUPS 832(R11), Z13
+	VMOVUPS 896(R11), Z14
+	VMOVUPS 960(R11), Z15
+	VMOVUPS 1024(R11), Z16
+	VMOVUPS 1088(R11), Z17
+	VMOVUPS 1152(R11), Z18
+	VMOVUPS 1216(R11), Z19
+
+start:
+	TESTQ R10, R10
+	JZ    tail
 
 step:
 	VMOVUPS     (DI), Z20
@@ -6356,7 +7438,33 @@ step:
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R10
+	TESTQ   $+4, flags+72(FP)
+	JZ      finish
+	MOVQ    carry+24(FP), DI
+	VMOVUPS Z0, (DI)
+	VMOVUPS Z1, 64(DI)
+	VMOVUPS Z2, 128(DI)
+	VMOVUPS Z3, 192(DI)
+	VMOVUPS Z4, 256(DI)
+	VMOVUPS Z5, 320(DI)
+	VMOVUPS Z6, 384(DI)
+	VMOVUPS Z7, 448(DI)
+	VMOVUPS Z8, 512(DI)
+	VMOVUPS Z9, 576(DI)
+	VMOVUPS Z10, 640(DI)
+	VMOVUPS Z11, 704(DI)
+	VMOVUPS Z12, 768(DI)
+	VMOVUPS Z13, 832(DI)
+	VMOVUPS Z14, 896(DI)
+	VMOVUPS Z15, 960(DI)
+	VMOVUPS Z16, 1024(DI)
+	VMOVUPS Z17, 1088(DI)
+	VMOVUPS Z18, 1152(DI)
+	VMOVUPS Z19, 1216(DI)
+	JMP     next
+
+finish:
+	MOVQ        k+56(FP), R10
 	ANDQ        $0x0000000f, R10
 	JZ          reduce
 	MOVL        $-1, R11
@@ -6475,13 +7583,12 @@ reduce:
 	VUNPCKLPD     Z21, Z20, Z23
 	VUNPCKHPD     Z21, Z20, Z20
 	VADDPS        Z20, Z23, Z23
-	MOVQ          groups+56(FP), DI
+	MOVQ          groups+64(FP), DI
 	SHLQ          $0x02, DI
-	MOVB          add+64(FP), R8
-	TESTB         R8, R8
+	TESTQ         $+1, flags+72(FP)
 	JZ            set
 	MOVQ          AX, R8
-	MOVQ          yStride+24(FP), R9
+	MOVQ          yStride+32(FP), R9
 	LEAQ          (DI)(DI*1), R10
 	ADDQ          R10, R10
 	VMOVAPS       X22, X20
@@ -6553,7 +7660,7 @@ reduce:
 
 set:
 	MOVQ          AX, R8
-	MOVQ          yStride+24(FP), R9
+	MOVQ          yStride+32(FP), R9
 	LEAQ          (DI)(DI*1), R10
 	ADDQ          R10, R10
 	VMOVAPS       X22, X20
@@ -6599,33 +7706,36 @@ set:
 
 next:
 	ADDQ $0x04, AX
-	MOVQ k+48(FP), DI
+	ADDQ $0x00000500, carry+24(FP)
+	MOVQ k+56(FP), DI
 	ANDQ $-16, DI
 	SHLQ $0x01, DI
 	SUBQ DI, CX
-	ADDQ wStride+40(FP), CX
+	ADDQ wStride+48(FP), CX
 	DECQ DX
 	JNZ  group
 	VZEROUPPER
 	RET
 
-// func dots4x6F16AVX512(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+// func dots4x6F16AVX512(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VL, BMI2
-TEXT ·dots4x6F16AVX512(SB), NOSPLIT, $0-65
+TEXT ·dots4x6F16AVX512(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
-	MOVQ  groups+56(FP), DX
-	MOVQ  wStride+40(FP), BX
+	MOVQ  groups+64(FP), DX
+	MOVQ  wStride+48(FP), BX
 	IMULQ DX, BX
 	LEAQ  (BX)(BX*2), SI
 
 group:
 	MOVQ   x+8(FP), DI
-	MOVQ   xStride+32(FP), R8
+	MOVQ   xStride+40(FP), R8
 	LEAQ   (R8)(R8*2), R9
 	LEAQ   (R9)(R8*2), R10
-	MOVQ   k+48(FP), R11
+	MOVQ   k+56(FP), R11
 	SHRQ   $0x04, R11
+	TESTQ  $+2, flags+72(FP)
+	JNZ    resume
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -6650,8 +7760,38 @@ group:
 	VPXORD Z21, Z21, Z21
 	VPXORD Z22, Z22, Z22
 	VPXORD Z23, Z23, Z23
-	TESTQ  R11, R11
-	JZ     tail
+	JMP    start
+
+resume:
+	MOVQ    carry+24(FP), R12
+	VMOVUPS (R12), Z0
+	VMOVUPS 64(R12), Z1
+	VMOVUPS 128(R12), Z2
+	VMOVUPS 192(R12), Z3
+	VMOVUPS 256(R12), Z4
+	VMOVUPS 320(R12), Z5
+	VMOVUPS 384(R12), Z6
+	VMOVUPS 448(R12), Z7
+	VMOVUPS 512(R12), Z8
+	VMOVUPS 576(R12), Z9
+	VMOVUPS 640(R12), Z10
+	VMOVUPS 704(R12), Z11
+	VMOVUPS 768(R12), Z12
+	VMOVUPS 832(R12), Z13
+	VMOVUPS 896(R12), Z14
+	VMOVUPS 960(R12), Z15
+	VMOVUPS 1024(R12), Z16
+	VMOVUPS 1088(R12), Z17
+	VMOVUPS 1152(R12), Z18
+	VMOVUPS 1216(R12), Z19
+	VMOVUPS 1280(R12), Z20
+	VMOVUPS 1344(R12), Z21
+	VMOVUPS 1408(R12), Z22
+	VMOVUPS 1472(R12), Z23
+
+start:
+	TESTQ R11, R11
+	JZ    tail
 
 step:
 	VMOVUPS     (DI), Z24
@@ -6694,7 +7834,37 @@ step:
 	JNZ         step
 
 tail:
-	MOVQ        k+48(FP), R11
+	TESTQ   $+4, flags+72(FP)
+	JZ      finish
+	MOVQ    carry+24(FP), DI
+	VMOVUPS Z0, (DI)
+	VMOVUPS Z1, 64(DI)
+	VMOVUPS Z2, 128(DI)
+	VMOVUPS Z3, 192(DI)
+	VMOVUPS Z4, 256(DI)
+	VMOVUPS Z5, 320(DI)
+	VMOVUPS Z6, 384(DI)
+	VMOVUPS Z7, 448(DI)
+	VMOVUPS Z8, 512(DI)
+	VMOVUPS Z9, 576(DI)
+	VMOVUPS Z10, 640(DI)
+	VMOVUPS Z11, 704(DI)
+	VMOVUPS Z12, 768(DI)
+	VMOVUPS Z13, 832(DI)
+	VMOVUPS Z14, 896(DI)
+	VMOVUPS Z15, 960(DI)
+	VMOVUPS Z16, 1024(DI)
+	VMOVUPS Z17, 1088(DI)
+	VMOVUPS Z18, 1152(DI)
+	VMOVUPS Z19, 1216(DI)
+	VMOVUPS Z20, 1280(DI)
+	VMOVUPS Z21, 1344(DI)
+	VMOVUPS Z22, 1408(DI)
+	VMOVUPS Z23, 1472(DI)
+	JMP     next
+
+finish:
+	MOVQ        k+56(FP), R11
 	ANDQ        $0x0000000f, R11
 	JZ          reduce
 	MOVL        $-1, R12
@@ -6818,13 +7988,12 @@ reduce:
 	VUNPCKLPD     Z25, Z24, Z27
 	VUNPCKHPD     Z25, Z24, Z24
 	VADDPS        Z24, Z27, Z27
-	MOVQ          groups+56(FP), DI
+	MOVQ          groups+64(FP), DI
 	SHLQ          $0x02, DI
-	MOVB          add+64(FP), R8
-	TESTB         R8, R8
+	TESTQ         $+1, flags+72(FP)
 	JZ            set
 	MOVQ          AX, R8
-	MOVQ          yStride+24(FP), R9
+	MOVQ          yStride+32(FP), R9
 	LEAQ          (DI)(DI*1), R10
 	ADDQ          R10, R10
 	VMOVAPS       X26, X24
@@ -6909,7 +8078,7 @@ reduce:
 
 set:
 	MOVQ          AX, R8
-	MOVQ          yStride+24(FP), R9
+	MOVQ          yStride+32(FP), R9
 	LEAQ          (DI)(DI*1), R10
 	ADDQ          R10, R10
 	VMOVAPS       X26, X24
@@ -6963,12 +8132,48 @@ set:
 
 next:
 	ADDQ $0x04, AX
-	MOVQ k+48(FP), DI
+	ADDQ $0x00000600, carry+24(FP)
+	MOVQ k+56(FP), DI
 	ANDQ $-16, DI
 	SHLQ $0x01, DI
 	SUBQ DI, CX
-	ADDQ wStride+40(FP), CX
+	ADDQ wStride+48(FP), CX
 	DECQ DX
 	JNZ  group
+	VZEROUPPER
+	RET
+
+// func widenF16AVX512(dst *float32, src *byte, n int)
+// Requires: AVX, AVX512F
+TEXT ·widenF16AVX512(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), AX
+	MOVQ src+8(FP), CX
+	MOVQ n+16(FP), DX
+
+step:
+	VCVTPH2PS (CX), Z0
+	VMOVUPS   Z0, (AX)
+	ADDQ      $0x00000020, CX
+	ADDQ      $0x00000040, AX
+	SUBQ      $0x00000010, DX
+	JNZ       step
+	VZEROUPPER
+	RET
+
+// func widenBF16AVX512(dst *float32, src *byte, n int)
+// Requires: AVX, AVX512F
+TEXT ·widenBF16AVX512(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), AX
+	MOVQ src+8(FP), CX
+	MOVQ n+16(FP), DX
+
+step:
+	VPMOVZXWD (CX), Z0
+	VPSLLD    $0x10, Z0, Z0
+	VMOVUPS   Z0, (AX)
+	ADDQ      $0x00000020, CX
+	ADDQ      $0x00000040, AX
+	SUBQ      $0x00000010, DX
+	JNZ       step
 	VZEROUPPER
 	RET

@@ -7,47 +7,47 @@ package cpu
 // dots8x1BF16AVX512BF16 is a tileFunc of 8 weight rows, tokens: 1.
 //
 //go:noescape
-func dots8x1BF16AVX512BF16(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots8x1BF16AVX512BF16(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots8x2BF16AVX512BF16 is a tileFunc of 8 weight rows, tokens: 2.
 //
 //go:noescape
-func dots8x2BF16AVX512BF16(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots8x2BF16AVX512BF16(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots8x3BF16AVX512BF16 is a tileFunc of 8 weight rows, tokens: 3.
 //
 //go:noescape
-func dots8x3BF16AVX512BF16(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots8x3BF16AVX512BF16(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x1BF16AVX512BF16 is a tileFunc of 4 weight rows, tokens: 1.
 //
 //go:noescape
-func dots4x1BF16AVX512BF16(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x1BF16AVX512BF16(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x2BF16AVX512BF16 is a tileFunc of 4 weight rows, tokens: 2.
 //
 //go:noescape
-func dots4x2BF16AVX512BF16(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x2BF16AVX512BF16(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x3BF16AVX512BF16 is a tileFunc of 4 weight rows, tokens: 3.
 //
 //go:noescape
-func dots4x3BF16AVX512BF16(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x3BF16AVX512BF16(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x4BF16AVX512BF16 is a tileFunc of 4 weight rows, tokens: 4.
 //
 //go:noescape
-func dots4x4BF16AVX512BF16(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x4BF16AVX512BF16(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x5BF16AVX512BF16 is a tileFunc of 4 weight rows, tokens: 5.
 //
 //go:noescape
-func dots4x5BF16AVX512BF16(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x5BF16AVX512BF16(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x6BF16AVX512BF16 is a tileFunc of 4 weight rows, tokens: 6.
 //
 //go:noescape
-func dots4x6BF16AVX512BF16(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x6BF16AVX512BF16(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // roundBF16AVX512 sets n elements of dst to those of src, as bf16FromFloat32 rounds them.
 //

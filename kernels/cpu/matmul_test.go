@@ -167,7 +167,7 @@ func TestMatMulRowsAreIndependent(t *testing.T) {
 		rng := rand.New(rand.NewPCG(3, 4))
 		one := openStream(t, o, 1)
 		for _, ty := range weightTypes {
-			for _, cols := range []int{64, 149} {
+			for _, cols := range []int{64, 149, depth + 13, 2*depth + fewCols + 5} {
 				const tokens, rows = 61, 107
 				x, w := random(rng, tokens, cols, cols, kernels.F32), random(rng, rows, cols, cols, ty)
 				want := random(rng, tokens, rows, rows, kernels.F32)

@@ -23,7 +23,7 @@ type Stream struct {
 var _ kernels.Stream = (*Stream)(nil)
 
 func newStream(d *Device) *Stream {
-	return &Stream{pool: d.pool, code: &d.code, matMul: newMatMulTask(d.pool.threads)}
+	return &Stream{pool: d.pool, code: &d.code}
 }
 
 // Sync implements kernels.Stream.

@@ -29,6 +29,9 @@ func main() {
 	}
 	if *isaFlag == "avx512bf16" {
 		round()
+	} else {
+		widen(target, "F16")
+		widen(target, "BF16")
 	}
 	build.Generate()
 	if err := encodeDots(flag.Lookup("out").Value.String()); err != nil {
@@ -63,6 +66,13 @@ type isa interface {
 	done()
 }
 
+// Flags of a tile, which kernels/cpu/matmul.go knows by the same names.
+const (
+	add      = 1 << iota // to what y holds
+	carryIn              // begin with the accumulators in carry
+	carryOut             // leave the accumulators in carry, and y as it is
+)
+
 func elementBytes(weight string) int {
 	if weight == "F32" {
 		return 4
@@ -73,13 +83,15 @@ func elementBytes(weight string) int {
 // dots emits one tile function. For each group of s.rows weight rows it computes their products with s.tokens rows of
 // x. Every product has one accumulator of a vector's width that runs along k and is reduced at the end by halves.
 //
+// Accumulators begin with what a call for the columns before has left in carry, and end there, where flags say so.
+//
 // The rows of a group lie as many rows apart as there are groups, so that the tile reads s.rows stretches of memory
 // from end to end. The processor's own prefetching follows such long streams and needs no help.
 func dots(t isa, weight string, s shape) {
 	bytes := elementBytes(weight)
 	name := fmt.Sprintf("dots%dx%d%s%s", s.rows, s.tokens, weight, t.name())
 	build.TEXT(name, build.NOSPLIT,
-		"func(y, x *float32, w *byte, yStride, xStride, wStride, k, groups int, add bool)")
+		"func(y, x *float32, w *byte, carry *float32, yStride, xStride, wStride, k, groups, flags int)")
 	build.Doc(fmt.Sprintf("%s is a tileFunc of %d weight rows, tokens: %d.", name, s.rows, s.tokens))
 	build.Pragma("noescape")
 
@@ -98,8 +110,23 @@ func dots(t isa, weight string, s shape) {
 	acc := make([]reg.VecVirtual, s.rows*s.tokens)
 	for i := range acc {
 		acc[i] = t.vec()
-		t.zero(acc[i])
 	}
+	has := func(flag int) {
+		build.TESTQ(operand.I32(flag), operand.NewParamAddr("flags", 72))
+	}
+	accBytes := int(acc[0].Size())
+	has(carryIn)
+	build.JNZ(operand.LabelRef("resume"))
+	for _, a := range acc {
+		t.zero(a)
+	}
+	build.JMP(operand.LabelRef("start"))
+	build.Label("resume")
+	carried := param("carry")
+	for i, a := range acc {
+		build.VMOVUPS(operand.Mem{Base: carried, Disp: i * accBytes}, a)
+	}
+	build.Label("start")
 	step := func(tail bool) {
 		xv := make([]reg.VecVirtual, s.tokens)
 		for i := range xv {
@@ -124,6 +151,14 @@ func dots(t isa, weight string, s shape) {
 	build.JNZ(operand.LabelRef("step"))
 
 	build.Label("tail")
+	has(carryOut)
+	build.JZ(operand.LabelRef("finish"))
+	carry := param("carry")
+	for i, a := range acc {
+		build.VMOVUPS(a, operand.Mem{Base: carry, Disp: i * accBytes})
+	}
+	build.JMP(operand.LabelRef("next"))
+	build.Label("finish")
 	rest := param("k")
 	build.ANDQ(operand.U32(t.lanes()-1), rest)
 	build.JZ(operand.LabelRef("reduce"))
@@ -162,7 +197,7 @@ func dots(t isa, weight string, s shape) {
 	}
 	columns := param("groups") // between the group's rows of y
 	build.SHLQ(operand.U8(2), columns)
-	store := func(add bool) {
+	store := func(onto bool) {
 		at := build.GP64()
 		build.MOVQ(y, at)
 		next := param("yStride")
@@ -177,7 +212,7 @@ func dots(t isa, weight string, s shape) {
 				build.ADDQ(four, to)
 			}
 			place := strided(to, columns, 4)
-			if add {
+			if onto {
 				old := build.XMM()
 				build.VMOVSS(place(0), old)
 				for j := 1; j < 4; j++ {
@@ -194,8 +229,7 @@ func dots(t isa, weight string, s shape) {
 			}
 		}
 	}
-	flagged := build.Load(build.Param("add"), build.GP8())
-	build.TESTB(flagged, flagged)
+	has(add)
 	build.JZ(operand.LabelRef("set"))
 	store(true)
 	build.JMP(operand.LabelRef("next"))
@@ -204,14 +238,36 @@ func dots(t isa, weight string, s shape) {
 
 	build.Label("next")
 	build.ADDQ(operand.U8(4), y)
+	build.ADDQ(operand.U32(len(acc)*accBytes), operand.NewParamAddr("carry", 24))
 	// w stands behind the first row's last whole vector: go back to its start and on to the next row.
 	whole := param("k")
 	build.ANDQ(operand.I32(-t.lanes()), whole)
 	build.SHLQ(operand.U8(log2(bytes)), whole)
 	build.SUBQ(whole, w)
-	build.ADDQ(operand.NewParamAddr("wStride", 40), w)
+	build.ADDQ(operand.NewParamAddr("wStride", 48), w)
 	build.DECQ(left)
 	build.JNZ(operand.LabelRef("group"))
+	t.done()
+	build.RET()
+}
+
+// widen emits a function that widens weights.
+func widen(t isa, weight string) {
+	name := "widen" + weight + t.name()
+	build.TEXT(name, build.NOSPLIT, "func(dst *float32, src *byte, n int)")
+	build.Doc(name + " sets n floats, a multiple of 16 and not 0, to the weights at src.")
+	build.Pragma("noescape")
+	dst, src, n := param("dst"), param("src"), param("n")
+	build.Label("step")
+	for i := 0; i < 16; i += t.lanes() {
+		v := t.vec()
+		t.weights(v, operand.Mem{Base: src, Disp: i * elementBytes(weight)}, weight, false)
+		build.VMOVUPS(v, operand.Mem{Base: dst, Disp: i * 4})
+	}
+	build.ADDQ(operand.U32(16*elementBytes(weight)), src)
+	build.ADDQ(operand.U32(16*4), dst)
+	build.SUBQ(operand.U32(16), n)
+	build.JNZ(operand.LabelRef("step"))
 	t.done()
 	build.RET()
 }

@@ -48,6 +48,9 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte) (*htt
 		request.Header.Set("Authorization", "Bearer "+c.Key)
 	}
 	request.Header.Set("Content-Type", "application/json")
+	// A server may close a kept connection just when the next request goes out on it. A key without a value is not sent
+	// and lets the transport try again on a new one.
+	request.Header["Idempotency-Key"] = nil
 	response, err := c.HTTP.Do(request)
 	if err != nil {
 		return nil, err

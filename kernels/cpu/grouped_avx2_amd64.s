@@ -4,125 +4,152 @@
 
 #include "textflag.h"
 
-// func product8AVX2(sums *float32, x *byte, w *byte, tokens int, blocks int, groupBlocks int, scaleType int, zeros bool)
+// func streams8AVX2(sums *float32, x *byte, w *byte, panels int, apart int, blocks int, groupBlocks int, scaleType int, zeros bool)
 // Requires: AVX, AVX2, CMOV, F16C, FMA3, MMX+
-TEXT ·product8AVX2(SB), NOSPLIT, $0-57
+TEXT ·streams8AVX2(SB), NOSPLIT, $0-65
 	MOVQ    sums+0(FP), AX
 	MOVQ    x+8(FP), CX
-	MOVQ    blocks+32(FP), DX
-	MOVQ    w+16(FP), BX
-	MOVB    zeros+56(FP), SI
-	MOVBQZX SI, SI
+	MOVQ    blocks+40(FP), DX
+	MOVQ    apart+32(FP), BX
+	MOVQ    w+16(FP), SI
+	MOVB    zeros+64(FP), DI
+	MOVBQZX DI, R8
 	VMOVUPS grouped00010001<>+0(SB), Y2
-	VXORPS  Y3, Y3, Y3
+	MOVQ    panels+24(FP), DI
+	VXORPS  Y0, Y0, Y0
+	MOVQ    AX, R9
+
+clear:
+	VMOVUPS Y0, (R9)
+	ADDQ    $0x00000020, R9
+	DECQ    DI
+	JNZ     clear
+	MOVQ    panels+24(FP), R9
+	DECQ    R9
+	IMULQ   BX, R9
 
 group:
-	MOVQ    scaleType+48(FP), DI
-	CMPQ    DI, $0x01
+	MOVQ    groupBlocks+48(FP), R10
+	CMPQ    DX, R10
+	CMOVQLT DX, R10
+	SUBQ    R10, DX
+	MOVQ    panels+24(FP), R12
+	MOVQ    AX, R11
+	MOVQ    SI, R13
+
+panel:
+	MOVQ    R13, SI
+	MOVQ    CX, DI
+	MOVQ    scaleType+56(FP), R14
+	CMPQ    R14, $0x01
 	JEQ     f16
 	JGT     bf16
-	VMOVUPS (BX), Y0
-	ADDQ    $0x00000020, BX
+	VMOVUPS (SI), Y0
+	ADDQ    $0x00000020, SI
 	JMP     points
 
 bf16:
-	VPMOVZXWD (BX), Y0
+	VPMOVZXWD (SI), Y0
 	VPSLLD    $0x10, Y0, Y0
-	ADDQ      $0x00000010, BX
+	ADDQ      $0x00000010, SI
 	JMP       points
 
 f16:
-	VCVTPH2PS (BX), Y0
-	ADDQ      $0x00000010, BX
+	VCVTPH2PS (SI), Y0
+	ADDQ      $0x00000010, SI
 
 points:
-	TESTQ     SI, SI
+	TESTQ     R8, R8
 	JZ        symmetric
-	VPMOVZXBD (BX), Y1
+	VPMOVZXBD (SI), Y1
 	VPSUBD    grouped00000080<>+0(SB), Y1, Y1
 	VPAND     grouped0000ffff<>+0(SB), Y1, Y1
-	ADDQ      $0x00000008, BX
+	ADDQ      $0x00000008, SI
 	JMP       scaled
 
 symmetric:
 	VMOVUPS grouped00000000<>+0(SB), Y1
 
 scaled:
-	MOVQ    groupBlocks+40(FP), DI
-	CMPQ    DX, DI
-	CMOVQLT DX, DI
-	SUBQ    DI, DX
+	VMOVUPS (R11), Y3
+	MOVQ    R10, R14
 
 block:
-	PREFETCHT0   1536(BX)
-	PREFETCHT0   1600(BX)
-	PREFETCHT0   1664(BX)
-	PREFETCHT0   1728(BX)
-	VPABSB       (BX), Y4
-	VPBROADCASTD (CX), Y5
-	VPSIGNB      (BX), Y5, Y5
+	PREFETCHT0   512(SI)
+	PREFETCHT0   576(SI)
+	PREFETCHT0   640(SI)
+	PREFETCHT0   704(SI)
+	VPABSB       (SI), Y4
+	VPBROADCASTD (DI), Y5
+	VPSIGNB      (SI), Y5, Y5
 	VPMADDUBSW   Y5, Y4, Y5
 	VPMADDWD     Y2, Y5, Y5
-	VPABSB       32(BX), Y4
-	VPBROADCASTD 4(CX), Y6
-	VPSIGNB      32(BX), Y6, Y6
+	VPABSB       32(SI), Y4
+	VPBROADCASTD 4(DI), Y6
+	VPSIGNB      32(SI), Y6, Y6
 	VPMADDUBSW   Y6, Y4, Y6
 	VPMADDWD     Y2, Y6, Y6
 	VPADDD       Y5, Y6, Y6
-	VPABSB       64(BX), Y4
-	VPBROADCASTD 8(CX), Y5
-	VPSIGNB      64(BX), Y5, Y5
+	VPABSB       64(SI), Y4
+	VPBROADCASTD 8(DI), Y5
+	VPSIGNB      64(SI), Y5, Y5
 	VPMADDUBSW   Y5, Y4, Y5
 	VPMADDWD     Y2, Y5, Y5
-	VPABSB       96(BX), Y4
-	VPBROADCASTD 12(CX), Y7
-	VPSIGNB      96(BX), Y7, Y7
+	VPABSB       96(SI), Y4
+	VPBROADCASTD 12(DI), Y7
+	VPSIGNB      96(SI), Y7, Y7
 	VPMADDUBSW   Y7, Y4, Y7
 	VPMADDWD     Y2, Y7, Y7
 	VPADDD       Y5, Y7, Y7
 	VPADDD       Y6, Y7, Y7
-	VPABSB       128(BX), Y4
-	VPBROADCASTD 16(CX), Y5
-	VPSIGNB      128(BX), Y5, Y5
+	VPABSB       128(SI), Y4
+	VPBROADCASTD 16(DI), Y5
+	VPSIGNB      128(SI), Y5, Y5
 	VPMADDUBSW   Y5, Y4, Y5
 	VPMADDWD     Y2, Y5, Y5
-	VPABSB       160(BX), Y4
-	VPBROADCASTD 20(CX), Y6
-	VPSIGNB      160(BX), Y6, Y6
+	VPABSB       160(SI), Y4
+	VPBROADCASTD 20(DI), Y6
+	VPSIGNB      160(SI), Y6, Y6
 	VPMADDUBSW   Y6, Y4, Y6
 	VPMADDWD     Y2, Y6, Y6
 	VPADDD       Y5, Y6, Y6
-	VPABSB       192(BX), Y4
-	VPBROADCASTD 24(CX), Y5
-	VPSIGNB      192(BX), Y5, Y5
+	VPABSB       192(SI), Y4
+	VPBROADCASTD 24(DI), Y5
+	VPSIGNB      192(SI), Y5, Y5
 	VPMADDUBSW   Y5, Y4, Y5
 	VPMADDWD     Y2, Y5, Y5
-	VPABSB       224(BX), Y4
-	VPBROADCASTD 28(CX), Y8
-	VPSIGNB      224(BX), Y8, Y8
+	VPABSB       224(SI), Y4
+	VPBROADCASTD 28(DI), Y8
+	VPSIGNB      224(SI), Y8, Y8
 	VPMADDUBSW   Y8, Y4, Y8
 	VPMADDWD     Y2, Y8, Y8
 	VPADDD       Y5, Y8, Y8
 	VPADDD       Y6, Y8, Y8
 	VPADDD       Y7, Y8, Y8
-	TESTQ        SI, SI
+	TESTQ        R8, R8
 	JZ           corrected1
-	VPBROADCASTD 36(CX), Y4
+	VPBROADCASTD 36(DI), Y4
 	VPMADDWD     Y1, Y4, Y4
 	VPSUBD       Y4, Y8, Y8
 
 corrected1:
 	VCVTDQ2PS    Y8, Y8
-	VBROADCASTSS 32(CX), Y4
+	VBROADCASTSS 32(DI), Y4
 	VMULPS       Y0, Y4, Y4
 	VFMADD231PS  Y4, Y8, Y3
-	ADDQ         $0x00000028, CX
-	ADDQ         $0x00000100, BX
-	DECQ         DI
+	ADDQ         $0x00000028, DI
+	ADDQ         $0x00000100, SI
+	DECQ         R14
 	JNZ          block
+	VMOVUPS      Y3, (R11)
+	ADDQ         $0x00000020, R11
+	ADDQ         BX, R13
+	DECQ         R12
+	JNZ          panel
+	SUBQ         R9, SI
+	MOVQ         DI, CX
 	TESTQ        DX, DX
 	JNZ          group
-	VMOVUPS      Y3, (AX)
 	VZEROUPPER
 	RET
 
@@ -176,14 +203,14 @@ TEXT ·products8AVX2(SB), NOSPLIT, $0-57
 	MOVB    zeros+56(FP), SI
 	MOVBQZX SI, SI
 	VMOVUPS grouped00010001<>+0(SB), Y2
-	MOVQ    tokens+24(FP), R8
+	MOVQ    tokens+24(FP), DI
 	VXORPS  Y0, Y0, Y0
-	MOVQ    AX, DI
+	MOVQ    AX, R8
 
 clear:
-	VMOVUPS Y0, (DI)
-	ADDQ    $0x00000020, DI
-	DECQ    R8
+	VMOVUPS Y0, (R8)
+	ADDQ    $0x00000020, R8
+	DECQ    DI
 	JNZ     clear
 
 group:
@@ -415,111 +442,138 @@ done:
 	VZEROUPPER
 	RET
 
-// func product4AVX2(sums *float32, x *byte, w *byte, tokens int, blocks int, groupBlocks int, scaleType int, zeros bool)
+// func streams4AVX2(sums *float32, x *byte, w *byte, panels int, apart int, blocks int, groupBlocks int, scaleType int, zeros bool)
 // Requires: AVX, AVX2, CMOV, F16C, FMA3, MMX+
-TEXT ·product4AVX2(SB), NOSPLIT, $0-57
+TEXT ·streams4AVX2(SB), NOSPLIT, $0-65
 	MOVQ    sums+0(FP), AX
 	MOVQ    x+8(FP), CX
-	MOVQ    blocks+32(FP), DX
-	MOVQ    w+16(FP), BX
-	MOVB    zeros+56(FP), SI
-	MOVBQZX SI, SI
+	MOVQ    blocks+40(FP), DX
+	MOVQ    apart+32(FP), BX
+	MOVQ    w+16(FP), SI
+	MOVB    zeros+64(FP), DI
+	MOVBQZX DI, R8
 	VMOVUPS grouped00010001<>+0(SB), Y2
 	VMOVUPS grouped0f0f0f0f<>+0(SB), Y3
-	VXORPS  Y4, Y4, Y4
+	MOVQ    panels+24(FP), DI
+	VXORPS  Y0, Y0, Y0
+	MOVQ    AX, R9
+
+clear:
+	VMOVUPS Y0, (R9)
+	ADDQ    $0x00000020, R9
+	DECQ    DI
+	JNZ     clear
+	MOVQ    panels+24(FP), R9
+	DECQ    R9
+	IMULQ   BX, R9
 
 group:
-	MOVQ    scaleType+48(FP), DI
-	CMPQ    DI, $0x01
+	MOVQ    groupBlocks+48(FP), R10
+	CMPQ    DX, R10
+	CMOVQLT DX, R10
+	SUBQ    R10, DX
+	MOVQ    panels+24(FP), R12
+	MOVQ    AX, R11
+	MOVQ    SI, R13
+
+panel:
+	MOVQ    R13, SI
+	MOVQ    CX, DI
+	MOVQ    scaleType+56(FP), R14
+	CMPQ    R14, $0x01
 	JEQ     f16
 	JGT     bf16
-	VMOVUPS (BX), Y0
-	ADDQ    $0x00000020, BX
+	VMOVUPS (SI), Y0
+	ADDQ    $0x00000020, SI
 	JMP     points
 
 bf16:
-	VPMOVZXWD (BX), Y0
+	VPMOVZXWD (SI), Y0
 	VPSLLD    $0x10, Y0, Y0
-	ADDQ      $0x00000010, BX
+	ADDQ      $0x00000010, SI
 	JMP       points
 
 f16:
-	VCVTPH2PS (BX), Y0
-	ADDQ      $0x00000010, BX
+	VCVTPH2PS (SI), Y0
+	ADDQ      $0x00000010, SI
 
 points:
-	TESTQ     SI, SI
+	TESTQ     R8, R8
 	JZ        symmetric
-	VPMOVZXBD (BX), Y1
-	ADDQ      $0x00000008, BX
+	VPMOVZXBD (SI), Y1
+	ADDQ      $0x00000008, SI
 	JMP       scaled
 
 symmetric:
 	VMOVUPS grouped00000008<>+0(SB), Y1
 
 scaled:
-	MOVQ    groupBlocks+40(FP), DI
-	CMPQ    DX, DI
-	CMOVQLT DX, DI
-	SUBQ    DI, DX
+	VMOVUPS (R11), Y4
+	MOVQ    R10, R14
 
 block:
-	PREFETCHT0   1536(BX)
-	PREFETCHT0   1600(BX)
-	VMOVUPS      (BX), Y6
+	PREFETCHT0   512(SI)
+	PREFETCHT0   576(SI)
+	VMOVUPS      (SI), Y6
 	VPAND        Y3, Y6, Y5
-	VPBROADCASTD (CX), Y7
+	VPBROADCASTD (DI), Y7
 	VPMADDUBSW   Y7, Y5, Y7
 	VPSRLW       $0x04, Y6, Y5
 	VPAND        Y3, Y5, Y5
-	VPBROADCASTD 16(CX), Y6
+	VPBROADCASTD 16(DI), Y6
 	VPMADDUBSW   Y6, Y5, Y6
 	VPADDW       Y7, Y6, Y6
-	VMOVUPS      32(BX), Y7
+	VMOVUPS      32(SI), Y7
 	VPAND        Y3, Y7, Y5
-	VPBROADCASTD 4(CX), Y8
+	VPBROADCASTD 4(DI), Y8
 	VPMADDUBSW   Y8, Y5, Y8
 	VPSRLW       $0x04, Y7, Y5
 	VPAND        Y3, Y5, Y5
-	VPBROADCASTD 20(CX), Y7
+	VPBROADCASTD 20(DI), Y7
 	VPMADDUBSW   Y7, Y5, Y7
 	VPADDW       Y8, Y7, Y7
 	VPADDW       Y6, Y7, Y7
-	VMOVUPS      64(BX), Y6
+	VMOVUPS      64(SI), Y6
 	VPAND        Y3, Y6, Y5
-	VPBROADCASTD 8(CX), Y8
+	VPBROADCASTD 8(DI), Y8
 	VPMADDUBSW   Y8, Y5, Y8
 	VPSRLW       $0x04, Y6, Y5
 	VPAND        Y3, Y5, Y5
-	VPBROADCASTD 24(CX), Y6
+	VPBROADCASTD 24(DI), Y6
 	VPMADDUBSW   Y6, Y5, Y6
 	VPADDW       Y8, Y6, Y6
-	VMOVUPS      96(BX), Y8
+	VMOVUPS      96(SI), Y8
 	VPAND        Y3, Y8, Y5
-	VPBROADCASTD 12(CX), Y9
+	VPBROADCASTD 12(DI), Y9
 	VPMADDUBSW   Y9, Y5, Y9
 	VPSRLW       $0x04, Y8, Y5
 	VPAND        Y3, Y5, Y5
-	VPBROADCASTD 28(CX), Y8
+	VPBROADCASTD 28(DI), Y8
 	VPMADDUBSW   Y8, Y5, Y8
 	VPADDW       Y9, Y8, Y8
 	VPADDW       Y6, Y8, Y8
 	VPADDW       Y7, Y8, Y8
 	VPMADDWD     Y2, Y8, Y8
-	VPBROADCASTD 36(CX), Y5
+	VPBROADCASTD 36(DI), Y5
 	VPMADDWD     Y1, Y5, Y5
 	VPSUBD       Y5, Y8, Y8
 	VCVTDQ2PS    Y8, Y8
-	VBROADCASTSS 32(CX), Y5
+	VBROADCASTSS 32(DI), Y5
 	VMULPS       Y0, Y5, Y5
 	VFMADD231PS  Y5, Y8, Y4
-	ADDQ         $0x00000028, CX
-	ADDQ         $0x00000080, BX
-	DECQ         DI
+	ADDQ         $0x00000028, DI
+	ADDQ         $0x00000080, SI
+	DECQ         R14
 	JNZ          block
+	VMOVUPS      Y4, (R11)
+	ADDQ         $0x00000020, R11
+	ADDQ         BX, R13
+	DECQ         R12
+	JNZ          panel
+	SUBQ         R9, SI
+	MOVQ         DI, CX
 	TESTQ        DX, DX
 	JNZ          group
-	VMOVUPS      Y4, (AX)
 	VZEROUPPER
 	RET
 
@@ -553,14 +607,14 @@ TEXT ·products4AVX2(SB), NOSPLIT, $0-57
 	MOVB    zeros+56(FP), SI
 	MOVBQZX SI, SI
 	VMOVUPS grouped00010001<>+0(SB), Y2
-	MOVQ    tokens+24(FP), R8
+	MOVQ    tokens+24(FP), DI
 	VXORPS  Y0, Y0, Y0
-	MOVQ    AX, DI
+	MOVQ    AX, R8
 
 clear:
-	VMOVUPS Y0, (DI)
-	ADDQ    $0x00000020, DI
-	DECQ    R8
+	VMOVUPS Y0, (R8)
+	ADDQ    $0x00000020, R8
+	DECQ    DI
 	JNZ     clear
 
 group:
@@ -743,71 +797,92 @@ done:
 	VZEROUPPER
 	RET
 
-// func product3AVX2(sums *float32, x *byte, w *byte, tokens int, blocks int, groupBlocks int, scaleType int, zeros bool)
+// func streams3AVX2(sums *float32, x *byte, w *byte, panels int, apart int, blocks int, groupBlocks int, scaleType int, zeros bool)
 // Requires: AVX, AVX2, CMOV, F16C, FMA3, MMX+
-TEXT ·product3AVX2(SB), NOSPLIT, $0-57
+TEXT ·streams3AVX2(SB), NOSPLIT, $0-65
 	MOVQ    sums+0(FP), AX
 	MOVQ    x+8(FP), CX
-	MOVQ    blocks+32(FP), DX
-	MOVQ    w+16(FP), BX
-	MOVB    zeros+56(FP), SI
-	MOVBQZX SI, SI
+	MOVQ    blocks+40(FP), DX
+	MOVQ    apart+32(FP), BX
+	MOVQ    w+16(FP), SI
+	MOVB    zeros+64(FP), DI
+	MOVBQZX DI, R8
 	VMOVUPS grouped00010001<>+0(SB), Y2
 	VMOVUPS grouped03030303<>+0(SB), Y3
 	VMOVUPS grouped04040404<>+0(SB), Y4
-	VXORPS  Y5, Y5, Y5
+	MOVQ    panels+24(FP), DI
+	VXORPS  Y0, Y0, Y0
+	MOVQ    AX, R9
+
+clear:
+	VMOVUPS Y0, (R9)
+	ADDQ    $0x00000020, R9
+	DECQ    DI
+	JNZ     clear
+	MOVQ    panels+24(FP), R9
+	DECQ    R9
+	IMULQ   BX, R9
 
 group:
-	MOVQ    scaleType+48(FP), DI
-	CMPQ    DI, $0x01
+	MOVQ    groupBlocks+48(FP), R10
+	CMPQ    DX, R10
+	CMOVQLT DX, R10
+	SUBQ    R10, DX
+	MOVQ    panels+24(FP), R12
+	MOVQ    AX, R11
+	MOVQ    SI, R13
+
+panel:
+	MOVQ    R13, SI
+	MOVQ    CX, DI
+	MOVQ    scaleType+56(FP), R14
+	CMPQ    R14, $0x01
 	JEQ     f16
 	JGT     bf16
-	VMOVUPS (BX), Y0
-	ADDQ    $0x00000020, BX
+	VMOVUPS (SI), Y0
+	ADDQ    $0x00000020, SI
 	JMP     points
 
 bf16:
-	VPMOVZXWD (BX), Y0
+	VPMOVZXWD (SI), Y0
 	VPSLLD    $0x10, Y0, Y0
-	ADDQ      $0x00000010, BX
+	ADDQ      $0x00000010, SI
 	JMP       points
 
 f16:
-	VCVTPH2PS (BX), Y0
-	ADDQ      $0x00000010, BX
+	VCVTPH2PS (SI), Y0
+	ADDQ      $0x00000010, SI
 
 points:
-	TESTQ     SI, SI
+	TESTQ     R8, R8
 	JZ        symmetric
-	VPMOVZXBD (BX), Y1
-	ADDQ      $0x00000008, BX
+	VPMOVZXBD (SI), Y1
+	ADDQ      $0x00000008, SI
 	JMP       scaled
 
 symmetric:
 	VMOVUPS grouped00000004<>+0(SB), Y1
 
 scaled:
-	MOVQ    groupBlocks+40(FP), DI
-	CMPQ    DX, DI
-	CMOVQLT DX, DI
-	SUBQ    DI, DX
+	VMOVUPS (R11), Y5
+	MOVQ    R10, R14
 
 block:
-	PREFETCHT0   1536(BX)
-	PREFETCHT0   1600(BX)
-	VMOVUPS      (BX), Y7
+	PREFETCHT0   512(SI)
+	PREFETCHT0   576(SI)
+	VMOVUPS      (SI), Y7
 	VPAND        Y3, Y7, Y6
-	VMOVUPS      64(BX), Y8
+	VMOVUPS      64(SI), Y8
 	VPSLLW       $0x02, Y8, Y9
 	VPAND        Y4, Y9, Y9
 	VPOR         Y9, Y6, Y6
-	VPBROADCASTD (CX), Y9
+	VPBROADCASTD (DI), Y9
 	VPMADDUBSW   Y9, Y6, Y9
 	VPSRLW       $0x02, Y7, Y6
 	VPAND        Y3, Y6, Y6
 	VPAND        Y4, Y8, Y10
 	VPOR         Y10, Y6, Y6
-	VPBROADCASTD 8(CX), Y10
+	VPBROADCASTD 8(DI), Y10
 	VPMADDUBSW   Y10, Y6, Y10
 	VPADDW       Y9, Y10, Y10
 	VPSRLW       $0x04, Y7, Y6
@@ -815,30 +890,30 @@ block:
 	VPSRLW       $0x02, Y8, Y9
 	VPAND        Y4, Y9, Y9
 	VPOR         Y9, Y6, Y6
-	VPBROADCASTD 16(CX), Y9
+	VPBROADCASTD 16(DI), Y9
 	VPMADDUBSW   Y9, Y6, Y9
 	VPSRLW       $0x06, Y7, Y6
 	VPAND        Y3, Y6, Y6
 	VPSRLW       $0x04, Y8, Y7
 	VPAND        Y4, Y7, Y7
 	VPOR         Y7, Y6, Y6
-	VPBROADCASTD 24(CX), Y7
+	VPBROADCASTD 24(DI), Y7
 	VPMADDUBSW   Y7, Y6, Y7
 	VPADDW       Y9, Y7, Y7
 	VPADDW       Y10, Y7, Y7
-	VMOVUPS      32(BX), Y9
+	VMOVUPS      32(SI), Y9
 	VPAND        Y3, Y9, Y6
 	VPSLLW       $0x01, Y8, Y10
 	VPAND        Y4, Y10, Y10
 	VPOR         Y10, Y6, Y6
-	VPBROADCASTD 4(CX), Y10
+	VPBROADCASTD 4(DI), Y10
 	VPMADDUBSW   Y10, Y6, Y10
 	VPSRLW       $0x02, Y9, Y6
 	VPAND        Y3, Y6, Y6
 	VPSRLW       $0x01, Y8, Y11
 	VPAND        Y4, Y11, Y11
 	VPOR         Y11, Y6, Y6
-	VPBROADCASTD 12(CX), Y11
+	VPBROADCASTD 12(DI), Y11
 	VPMADDUBSW   Y11, Y6, Y11
 	VPADDW       Y10, Y11, Y11
 	VPSRLW       $0x04, Y9, Y6
@@ -846,33 +921,39 @@ block:
 	VPSRLW       $0x03, Y8, Y10
 	VPAND        Y4, Y10, Y10
 	VPOR         Y10, Y6, Y6
-	VPBROADCASTD 20(CX), Y10
+	VPBROADCASTD 20(DI), Y10
 	VPMADDUBSW   Y10, Y6, Y10
 	VPSRLW       $0x06, Y9, Y6
 	VPAND        Y3, Y6, Y6
 	VPSRLW       $0x05, Y8, Y8
 	VPAND        Y4, Y8, Y8
 	VPOR         Y8, Y6, Y6
-	VPBROADCASTD 28(CX), Y8
+	VPBROADCASTD 28(DI), Y8
 	VPMADDUBSW   Y8, Y6, Y8
 	VPADDW       Y10, Y8, Y8
 	VPADDW       Y11, Y8, Y8
 	VPADDW       Y7, Y8, Y8
 	VPMADDWD     Y2, Y8, Y8
-	VPBROADCASTD 36(CX), Y6
+	VPBROADCASTD 36(DI), Y6
 	VPMADDWD     Y1, Y6, Y6
 	VPSUBD       Y6, Y8, Y8
 	VCVTDQ2PS    Y8, Y8
-	VBROADCASTSS 32(CX), Y6
+	VBROADCASTSS 32(DI), Y6
 	VMULPS       Y0, Y6, Y6
 	VFMADD231PS  Y6, Y8, Y5
-	ADDQ         $0x00000028, CX
-	ADDQ         $0x00000060, BX
-	DECQ         DI
+	ADDQ         $0x00000028, DI
+	ADDQ         $0x00000060, SI
+	DECQ         R14
 	JNZ          block
+	VMOVUPS      Y5, (R11)
+	ADDQ         $0x00000020, R11
+	ADDQ         BX, R13
+	DECQ         R12
+	JNZ          panel
+	SUBQ         R9, SI
+	MOVQ         DI, CX
 	TESTQ        DX, DX
 	JNZ          group
-	VMOVUPS      Y5, (AX)
 	VZEROUPPER
 	RET
 
@@ -916,14 +997,14 @@ TEXT ·products3AVX2(SB), NOSPLIT, $0-57
 	MOVB    zeros+56(FP), SI
 	MOVBQZX SI, SI
 	VMOVUPS grouped00010001<>+0(SB), Y2
-	MOVQ    tokens+24(FP), R8
+	MOVQ    tokens+24(FP), DI
 	VXORPS  Y0, Y0, Y0
-	MOVQ    AX, DI
+	MOVQ    AX, R8
 
 clear:
-	VMOVUPS Y0, (DI)
-	ADDQ    $0x00000020, DI
-	DECQ    R8
+	VMOVUPS Y0, (R8)
+	ADDQ    $0x00000020, R8
+	DECQ    DI
 	JNZ     clear
 
 group:
@@ -1130,110 +1211,137 @@ done:
 	VZEROUPPER
 	RET
 
-// func product2AVX2(sums *float32, x *byte, w *byte, tokens int, blocks int, groupBlocks int, scaleType int, zeros bool)
+// func streams2AVX2(sums *float32, x *byte, w *byte, panels int, apart int, blocks int, groupBlocks int, scaleType int, zeros bool)
 // Requires: AVX, AVX2, CMOV, F16C, FMA3, MMX+
-TEXT ·product2AVX2(SB), NOSPLIT, $0-57
+TEXT ·streams2AVX2(SB), NOSPLIT, $0-65
 	MOVQ    sums+0(FP), AX
 	MOVQ    x+8(FP), CX
-	MOVQ    blocks+32(FP), DX
-	MOVQ    w+16(FP), BX
-	MOVB    zeros+56(FP), SI
-	MOVBQZX SI, SI
+	MOVQ    blocks+40(FP), DX
+	MOVQ    apart+32(FP), BX
+	MOVQ    w+16(FP), SI
+	MOVB    zeros+64(FP), DI
+	MOVBQZX DI, R8
 	VMOVUPS grouped00010001<>+0(SB), Y2
 	VMOVUPS grouped03030303<>+0(SB), Y3
-	VXORPS  Y4, Y4, Y4
+	MOVQ    panels+24(FP), DI
+	VXORPS  Y0, Y0, Y0
+	MOVQ    AX, R9
+
+clear:
+	VMOVUPS Y0, (R9)
+	ADDQ    $0x00000020, R9
+	DECQ    DI
+	JNZ     clear
+	MOVQ    panels+24(FP), R9
+	DECQ    R9
+	IMULQ   BX, R9
 
 group:
-	MOVQ    scaleType+48(FP), DI
-	CMPQ    DI, $0x01
+	MOVQ    groupBlocks+48(FP), R10
+	CMPQ    DX, R10
+	CMOVQLT DX, R10
+	SUBQ    R10, DX
+	MOVQ    panels+24(FP), R12
+	MOVQ    AX, R11
+	MOVQ    SI, R13
+
+panel:
+	MOVQ    R13, SI
+	MOVQ    CX, DI
+	MOVQ    scaleType+56(FP), R14
+	CMPQ    R14, $0x01
 	JEQ     f16
 	JGT     bf16
-	VMOVUPS (BX), Y0
-	ADDQ    $0x00000020, BX
+	VMOVUPS (SI), Y0
+	ADDQ    $0x00000020, SI
 	JMP     points
 
 bf16:
-	VPMOVZXWD (BX), Y0
+	VPMOVZXWD (SI), Y0
 	VPSLLD    $0x10, Y0, Y0
-	ADDQ      $0x00000010, BX
+	ADDQ      $0x00000010, SI
 	JMP       points
 
 f16:
-	VCVTPH2PS (BX), Y0
-	ADDQ      $0x00000010, BX
+	VCVTPH2PS (SI), Y0
+	ADDQ      $0x00000010, SI
 
 points:
-	TESTQ     SI, SI
+	TESTQ     R8, R8
 	JZ        symmetric
-	VPMOVZXBD (BX), Y1
-	ADDQ      $0x00000008, BX
+	VPMOVZXBD (SI), Y1
+	ADDQ      $0x00000008, SI
 	JMP       scaled
 
 symmetric:
 	VMOVUPS grouped00000002<>+0(SB), Y1
 
 scaled:
-	MOVQ    groupBlocks+40(FP), DI
-	CMPQ    DX, DI
-	CMOVQLT DX, DI
-	SUBQ    DI, DX
+	VMOVUPS (R11), Y4
+	MOVQ    R10, R14
 
 block:
-	PREFETCHT0   1536(BX)
-	VMOVUPS      (BX), Y6
+	PREFETCHT0   512(SI)
+	VMOVUPS      (SI), Y6
 	VPAND        Y3, Y6, Y5
-	VPBROADCASTD (CX), Y7
+	VPBROADCASTD (DI), Y7
 	VPMADDUBSW   Y7, Y5, Y7
 	VPSRLW       $0x02, Y6, Y5
 	VPAND        Y3, Y5, Y5
-	VPBROADCASTD 8(CX), Y8
+	VPBROADCASTD 8(DI), Y8
 	VPMADDUBSW   Y8, Y5, Y8
 	VPADDW       Y7, Y8, Y8
 	VPSRLW       $0x04, Y6, Y5
 	VPAND        Y3, Y5, Y5
-	VPBROADCASTD 16(CX), Y7
+	VPBROADCASTD 16(DI), Y7
 	VPMADDUBSW   Y7, Y5, Y7
 	VPSRLW       $0x06, Y6, Y5
 	VPAND        Y3, Y5, Y5
-	VPBROADCASTD 24(CX), Y6
+	VPBROADCASTD 24(DI), Y6
 	VPMADDUBSW   Y6, Y5, Y6
 	VPADDW       Y7, Y6, Y6
 	VPADDW       Y8, Y6, Y6
-	VMOVUPS      32(BX), Y7
+	VMOVUPS      32(SI), Y7
 	VPAND        Y3, Y7, Y5
-	VPBROADCASTD 4(CX), Y8
+	VPBROADCASTD 4(DI), Y8
 	VPMADDUBSW   Y8, Y5, Y8
 	VPSRLW       $0x02, Y7, Y5
 	VPAND        Y3, Y5, Y5
-	VPBROADCASTD 12(CX), Y9
+	VPBROADCASTD 12(DI), Y9
 	VPMADDUBSW   Y9, Y5, Y9
 	VPADDW       Y8, Y9, Y9
 	VPSRLW       $0x04, Y7, Y5
 	VPAND        Y3, Y5, Y5
-	VPBROADCASTD 20(CX), Y8
+	VPBROADCASTD 20(DI), Y8
 	VPMADDUBSW   Y8, Y5, Y8
 	VPSRLW       $0x06, Y7, Y5
 	VPAND        Y3, Y5, Y5
-	VPBROADCASTD 28(CX), Y7
+	VPBROADCASTD 28(DI), Y7
 	VPMADDUBSW   Y7, Y5, Y7
 	VPADDW       Y8, Y7, Y7
 	VPADDW       Y9, Y7, Y7
 	VPADDW       Y6, Y7, Y7
 	VPMADDWD     Y2, Y7, Y7
-	VPBROADCASTD 36(CX), Y5
+	VPBROADCASTD 36(DI), Y5
 	VPMADDWD     Y1, Y5, Y5
 	VPSUBD       Y5, Y7, Y7
 	VCVTDQ2PS    Y7, Y7
-	VBROADCASTSS 32(CX), Y5
+	VBROADCASTSS 32(DI), Y5
 	VMULPS       Y0, Y5, Y5
 	VFMADD231PS  Y5, Y7, Y4
-	ADDQ         $0x00000028, CX
-	ADDQ         $0x00000040, BX
-	DECQ         DI
+	ADDQ         $0x00000028, DI
+	ADDQ         $0x00000040, SI
+	DECQ         R14
 	JNZ          block
+	VMOVUPS      Y4, (R11)
+	ADDQ         $0x00000020, R11
+	ADDQ         BX, R13
+	DECQ         R12
+	JNZ          panel
+	SUBQ         R9, SI
+	MOVQ         DI, CX
 	TESTQ        DX, DX
 	JNZ          group
-	VMOVUPS      Y4, (AX)
 	VZEROUPPER
 	RET
 
@@ -1257,14 +1365,14 @@ TEXT ·products2AVX2(SB), NOSPLIT, $0-57
 	MOVB    zeros+56(FP), SI
 	MOVBQZX SI, SI
 	VMOVUPS grouped00010001<>+0(SB), Y2
-	MOVQ    tokens+24(FP), R8
+	MOVQ    tokens+24(FP), DI
 	VXORPS  Y0, Y0, Y0
-	MOVQ    AX, DI
+	MOVQ    AX, R8
 
 clear:
-	VMOVUPS Y0, (DI)
-	ADDQ    $0x00000020, DI
-	DECQ    R8
+	VMOVUPS Y0, (R8)
+	ADDQ    $0x00000020, R8
+	DECQ    DI
 	JNZ     clear
 
 group:

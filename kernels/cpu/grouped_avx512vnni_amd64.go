@@ -4,40 +4,40 @@
 
 package cpu
 
-// product8AVX512VNNI is a groupedFunc for one token and codes of 8 bits.
+// streams8AVX512VNNI is a streamsFunc for codes of 8 bits.
 //
 //go:noescape
-func product8AVX512VNNI(sums *float32, x *byte, w *byte, tokens int, blocks int, groupBlocks int, scaleType int, zeros bool)
+func streams8AVX512VNNI(sums *float32, x *byte, w *byte, panels int, apart int, blocks int, groupBlocks int, scaleType int, zeros bool)
 
 // products8AVX512VNNI is a groupedFunc for codes of 8 bits.
 //
 //go:noescape
 func products8AVX512VNNI(sums *float32, x *byte, w *byte, tokens int, blocks int, groupBlocks int, scaleType int, zeros bool)
 
-// product4AVX512VNNI is a groupedFunc for one token and codes of 4 bits.
+// streams4AVX512VNNI is a streamsFunc for codes of 4 bits.
 //
 //go:noescape
-func product4AVX512VNNI(sums *float32, x *byte, w *byte, tokens int, blocks int, groupBlocks int, scaleType int, zeros bool)
+func streams4AVX512VNNI(sums *float32, x *byte, w *byte, panels int, apart int, blocks int, groupBlocks int, scaleType int, zeros bool)
 
 // products4AVX512VNNI is a groupedFunc for codes of 4 bits.
 //
 //go:noescape
 func products4AVX512VNNI(sums *float32, x *byte, w *byte, tokens int, blocks int, groupBlocks int, scaleType int, zeros bool)
 
-// product3AVX512VNNI is a groupedFunc for one token and codes of 3 bits.
+// streams3AVX512VNNI is a streamsFunc for codes of 3 bits.
 //
 //go:noescape
-func product3AVX512VNNI(sums *float32, x *byte, w *byte, tokens int, blocks int, groupBlocks int, scaleType int, zeros bool)
+func streams3AVX512VNNI(sums *float32, x *byte, w *byte, panels int, apart int, blocks int, groupBlocks int, scaleType int, zeros bool)
 
 // products3AVX512VNNI is a groupedFunc for codes of 3 bits.
 //
 //go:noescape
 func products3AVX512VNNI(sums *float32, x *byte, w *byte, tokens int, blocks int, groupBlocks int, scaleType int, zeros bool)
 
-// product2AVX512VNNI is a groupedFunc for one token and codes of 2 bits.
+// streams2AVX512VNNI is a streamsFunc for codes of 2 bits.
 //
 //go:noescape
-func product2AVX512VNNI(sums *float32, x *byte, w *byte, tokens int, blocks int, groupBlocks int, scaleType int, zeros bool)
+func streams2AVX512VNNI(sums *float32, x *byte, w *byte, panels int, apart int, blocks int, groupBlocks int, scaleType int, zeros bool)
 
 // products2AVX512VNNI is a groupedFunc for codes of 2 bits.
 //

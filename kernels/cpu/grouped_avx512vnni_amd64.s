@@ -4,46 +4,69 @@
 
 #include "textflag.h"
 
-// func product8AVX512VNNI(sums *float32, x *byte, w *byte, tokens int, blocks int, groupBlocks int, scaleType int, zeros bool)
+// func streams8AVX512VNNI(sums *float32, x *byte, w *byte, panels int, apart int, blocks int, groupBlocks int, scaleType int, zeros bool)
 // Requires: AVX, AVX512DQ, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·product8AVX512VNNI(SB), NOSPLIT, $0-57
+TEXT ·streams8AVX512VNNI(SB), NOSPLIT, $0-65
 	MOVQ         sums+0(FP), AX
 	MOVQ         x+8(FP), CX
-	MOVQ         blocks+32(FP), DX
-	MOVQ         w+16(FP), BX
-	MOVB         zeros+56(FP), SI
-	MOVBQZX      SI, SI
+	MOVQ         blocks+40(FP), DX
+	MOVQ         apart+32(FP), BX
+	MOVQ         w+16(FP), SI
+	MOVB         zeros+64(FP), DI
+	MOVBQZX      DI, R8
 	VPBROADCASTD groupedWord80808080<>+0(SB), Z2
-	VXORPS       Z3, Z3, Z3
+	MOVQ         panels+24(FP), DI
+	VXORPS       Z0, Z0, Z0
+	MOVQ         AX, R9
+
+clear:
+	VMOVUPS Z0, (R9)
+	ADDQ    $0x00000040, R9
+	DECQ    DI
+	JNZ     clear
+	MOVQ    panels+24(FP), R9
+	DECQ    R9
+	IMULQ   BX, R9
 
 group:
-	MOVQ    scaleType+48(FP), DI
-	CMPQ    DI, $0x01
+	MOVQ    groupBlocks+48(FP), R10
+	CMPQ    DX, R10
+	CMOVQLT DX, R10
+	SUBQ    R10, DX
+	MOVQ    panels+24(FP), R12
+	MOVQ    AX, R11
+	MOVQ    SI, R13
+
+panel:
+	MOVQ    R13, SI
+	MOVQ    CX, DI
+	MOVQ    scaleType+56(FP), R14
+	CMPQ    R14, $0x01
 	JEQ     f16
 	JGT     bf16
-	VMOVUPS (BX), Z0
-	ADDQ    $0x00000040, BX
+	VMOVUPS (SI), Z0
+	ADDQ    $0x00000040, SI
 	JMP     points
 
 bf16:
-	VPMOVZXWD (BX), Z0
+	VPMOVZXWD (SI), Z0
 	VPSLLD    $0x10, Z0, Z0
-	ADDQ      $0x00000020, BX
+	ADDQ      $0x00000020, SI
 	JMP       points
 
 f16:
-	VCVTPH2PS (BX), Z0
-	ADDQ      $0x00000020, BX
+	VCVTPH2PS (SI), Z0
+	ADDQ      $0x00000020, SI
 
 points:
-	TESTQ        SI, SI
+	TESTQ        R8, R8
 	JZ           symmetric
-	VPMOVZXBD    (BX), Z1
-	VPXORD       Z4, Z4, Z4
-	VPSUBD       Z1, Z4, Z1
-	VPBROADCASTD groupedWord0000ffff<>+0(SB), Z5
-	VPANDD       Z5, Z1, Z1
-	ADDQ         $0x00000010, BX
+	VPMOVZXBD    (SI), Z1
+	VPXORD       Z3, Z3, Z3
+	VPSUBD       Z1, Z3, Z1
+	VPBROADCASTD groupedWord0000ffff<>+0(SB), Z4
+	VPANDD       Z4, Z1, Z1
+	ADDQ         $0x00000010, SI
 	JMP          scaled
 
 symmetric:
@@ -51,48 +74,52 @@ symmetric:
 	VMOVDQA32    Z1, Z1
 
 scaled:
-	MOVQ    groupBlocks+40(FP), DI
-	CMPQ    DX, DI
-	CMOVQLT DX, DI
-	SUBQ    DI, DX
+	VMOVUPS (R11), Z4
+	MOVQ    R10, R14
 
 block:
-	PREFETCHT0    1536(BX)
-	PREFETCHT0    1600(BX)
-	PREFETCHT0    1664(BX)
-	PREFETCHT0    1728(BX)
-	PREFETCHT0    1792(BX)
-	PREFETCHT0    1856(BX)
-	PREFETCHT0    1920(BX)
-	PREFETCHT0    1984(BX)
-	VPXORD        Z6, Z6, Z6
-	VPDPWSSD.BCST 36(CX), Z1, Z6
-	VPXORD        (BX), Z2, Z5
-	VPDPBUSD.BCST (CX), Z5, Z6
-	VPXORD        64(BX), Z2, Z5
-	VPDPBUSD.BCST 4(CX), Z5, Z6
-	VPXORD        128(BX), Z2, Z5
-	VPDPBUSD.BCST 8(CX), Z5, Z6
-	VPXORD        192(BX), Z2, Z5
-	VPDPBUSD.BCST 12(CX), Z5, Z6
-	VPXORD        256(BX), Z2, Z5
-	VPDPBUSD.BCST 16(CX), Z5, Z6
-	VPXORD        320(BX), Z2, Z5
-	VPDPBUSD.BCST 20(CX), Z5, Z6
-	VPXORD        384(BX), Z2, Z5
-	VPDPBUSD.BCST 24(CX), Z5, Z6
-	VPXORD        448(BX), Z2, Z5
-	VPDPBUSD.BCST 28(CX), Z5, Z6
-	VCVTDQ2PS     Z6, Z6
-	VMULPS.BCST   32(CX), Z0, Z5
-	VFMADD231PS   Z5, Z6, Z3
-	ADDQ          $0x00000028, CX
-	ADDQ          $0x00000200, BX
-	DECQ          DI
+	PREFETCHT0    512(SI)
+	PREFETCHT0    576(SI)
+	PREFETCHT0    640(SI)
+	PREFETCHT0    704(SI)
+	PREFETCHT0    768(SI)
+	PREFETCHT0    832(SI)
+	PREFETCHT0    896(SI)
+	PREFETCHT0    960(SI)
+	VPXORD        Z5, Z5, Z5
+	VPDPWSSD.BCST 36(DI), Z1, Z5
+	VPXORD        (SI), Z2, Z6
+	VPDPBUSD.BCST (DI), Z6, Z5
+	VPXORD        64(SI), Z2, Z6
+	VPDPBUSD.BCST 4(DI), Z6, Z5
+	VPXORD        128(SI), Z2, Z6
+	VPDPBUSD.BCST 8(DI), Z6, Z5
+	VPXORD        192(SI), Z2, Z6
+	VPDPBUSD.BCST 12(DI), Z6, Z5
+	VPXORD        256(SI), Z2, Z6
+	VPDPBUSD.BCST 16(DI), Z6, Z5
+	VPXORD        320(SI), Z2, Z6
+	VPDPBUSD.BCST 20(DI), Z6, Z5
+	VPXORD        384(SI), Z2, Z6
+	VPDPBUSD.BCST 24(DI), Z6, Z5
+	VPXORD        448(SI), Z2, Z6
+	VPDPBUSD.BCST 28(DI), Z6, Z5
+	VCVTDQ2PS     Z5, Z5
+	VMULPS.BCST   32(DI), Z0, Z6
+	VFMADD231PS   Z6, Z5, Z4
+	ADDQ          $0x00000028, DI
+	ADDQ          $0x00000200, SI
+	DECQ          R14
 	JNZ           block
+	VMOVUPS       Z4, (R11)
+	ADDQ          $0x00000040, R11
+	ADDQ          BX, R13
+	DECQ          R12
+	JNZ           panel
+	SUBQ          R9, SI
+	MOVQ          DI, CX
 	TESTQ         DX, DX
 	JNZ           group
-	VMOVUPS       Z3, (AX)
 	VZEROUPPER
 	RET
 
@@ -115,14 +142,14 @@ TEXT ·products8AVX512VNNI(SB), NOSPLIT, $0-57
 	MOVB         zeros+56(FP), SI
 	MOVBQZX      SI, SI
 	VPBROADCASTD groupedWord80808080<>+0(SB), Z2
-	MOVQ         tokens+24(FP), R8
+	MOVQ         tokens+24(FP), DI
 	VXORPS       Z0, Z0, Z0
-	MOVQ         AX, DI
+	MOVQ         AX, R8
 
 clear:
-	VMOVUPS Z0, (DI)
-	ADDQ    $0x00000040, DI
-	DECQ    R8
+	VMOVUPS Z0, (R8)
+	ADDQ    $0x00000040, R8
+	DECQ    DI
 	JNZ     clear
 
 group:
@@ -282,46 +309,69 @@ done:
 	VZEROUPPER
 	RET
 
-// func product4AVX512VNNI(sums *float32, x *byte, w *byte, tokens int, blocks int, groupBlocks int, scaleType int, zeros bool)
+// func streams4AVX512VNNI(sums *float32, x *byte, w *byte, panels int, apart int, blocks int, groupBlocks int, scaleType int, zeros bool)
 // Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·product4AVX512VNNI(SB), NOSPLIT, $0-57
+TEXT ·streams4AVX512VNNI(SB), NOSPLIT, $0-65
 	MOVQ         sums+0(FP), AX
 	MOVQ         x+8(FP), CX
-	MOVQ         blocks+32(FP), DX
-	MOVQ         w+16(FP), BX
-	MOVB         zeros+56(FP), SI
-	MOVBQZX      SI, SI
+	MOVQ         blocks+40(FP), DX
+	MOVQ         apart+32(FP), BX
+	MOVQ         w+16(FP), SI
+	MOVB         zeros+64(FP), DI
+	MOVBQZX      DI, R8
 	VPBROADCASTD groupedWord0f0f0f0f<>+0(SB), Z2
-	VXORPS       Z3, Z3, Z3
+	MOVQ         panels+24(FP), DI
+	VXORPS       Z0, Z0, Z0
+	MOVQ         AX, R9
+
+clear:
+	VMOVUPS Z0, (R9)
+	ADDQ    $0x00000040, R9
+	DECQ    DI
+	JNZ     clear
+	MOVQ    panels+24(FP), R9
+	DECQ    R9
+	IMULQ   BX, R9
 
 group:
-	MOVQ    scaleType+48(FP), DI
-	CMPQ    DI, $0x01
+	MOVQ    groupBlocks+48(FP), R10
+	CMPQ    DX, R10
+	CMOVQLT DX, R10
+	SUBQ    R10, DX
+	MOVQ    panels+24(FP), R12
+	MOVQ    AX, R11
+	MOVQ    SI, R13
+
+panel:
+	MOVQ    R13, SI
+	MOVQ    CX, DI
+	MOVQ    scaleType+56(FP), R14
+	CMPQ    R14, $0x01
 	JEQ     f16
 	JGT     bf16
-	VMOVUPS (BX), Z0
-	ADDQ    $0x00000040, BX
+	VMOVUPS (SI), Z0
+	ADDQ    $0x00000040, SI
 	JMP     points
 
 bf16:
-	VPMOVZXWD (BX), Z0
+	VPMOVZXWD (SI), Z0
 	VPSLLD    $0x10, Z0, Z0
-	ADDQ      $0x00000020, BX
+	ADDQ      $0x00000020, SI
 	JMP       points
 
 f16:
-	VCVTPH2PS (BX), Z0
-	ADDQ      $0x00000020, BX
+	VCVTPH2PS (SI), Z0
+	ADDQ      $0x00000020, SI
 
 points:
-	TESTQ        SI, SI
+	TESTQ        R8, R8
 	JZ           symmetric
-	VPMOVZXBD    (BX), Z1
-	VPXORD       Z4, Z4, Z4
-	VPSUBD       Z1, Z4, Z1
-	VPBROADCASTD groupedWord0000ffff<>+0(SB), Z5
-	VPANDD       Z5, Z1, Z1
-	ADDQ         $0x00000010, BX
+	VPMOVZXBD    (SI), Z1
+	VPXORD       Z3, Z3, Z3
+	VPSUBD       Z1, Z3, Z1
+	VPBROADCASTD groupedWord0000ffff<>+0(SB), Z4
+	VPANDD       Z4, Z1, Z1
+	ADDQ         $0x00000010, SI
 	JMP          scaled
 
 symmetric:
@@ -329,52 +379,56 @@ symmetric:
 	VMOVDQA32    Z1, Z1
 
 scaled:
-	MOVQ    groupBlocks+40(FP), DI
-	CMPQ    DX, DI
-	CMOVQLT DX, DI
-	SUBQ    DI, DX
+	VMOVUPS (R11), Z4
+	MOVQ    R10, R14
 
 block:
-	PREFETCHT0    1536(BX)
-	PREFETCHT0    1600(BX)
-	PREFETCHT0    1664(BX)
-	PREFETCHT0    1728(BX)
-	VPXORD        Z6, Z6, Z6
-	VPDPWSSD.BCST 36(CX), Z1, Z6
-	VMOVUPS       (BX), Z7
-	VPANDD        Z2, Z7, Z5
-	VPDPBUSD.BCST (CX), Z5, Z6
-	VPSRLW        $0x04, Z7, Z5
-	VPANDD        Z2, Z5, Z5
-	VPDPBUSD.BCST 16(CX), Z5, Z6
-	VMOVUPS       64(BX), Z7
-	VPANDD        Z2, Z7, Z5
-	VPDPBUSD.BCST 4(CX), Z5, Z6
-	VPSRLW        $0x04, Z7, Z5
-	VPANDD        Z2, Z5, Z5
-	VPDPBUSD.BCST 20(CX), Z5, Z6
-	VMOVUPS       128(BX), Z7
-	VPANDD        Z2, Z7, Z5
-	VPDPBUSD.BCST 8(CX), Z5, Z6
-	VPSRLW        $0x04, Z7, Z5
-	VPANDD        Z2, Z5, Z5
-	VPDPBUSD.BCST 24(CX), Z5, Z6
-	VMOVUPS       192(BX), Z7
-	VPANDD        Z2, Z7, Z5
-	VPDPBUSD.BCST 12(CX), Z5, Z6
-	VPSRLW        $0x04, Z7, Z5
-	VPANDD        Z2, Z5, Z5
-	VPDPBUSD.BCST 28(CX), Z5, Z6
-	VCVTDQ2PS     Z6, Z6
-	VMULPS.BCST   32(CX), Z0, Z5
-	VFMADD231PS   Z5, Z6, Z3
-	ADDQ          $0x00000028, CX
-	ADDQ          $0x00000100, BX
-	DECQ          DI
+	PREFETCHT0    512(SI)
+	PREFETCHT0    576(SI)
+	PREFETCHT0    640(SI)
+	PREFETCHT0    704(SI)
+	VPXORD        Z5, Z5, Z5
+	VPDPWSSD.BCST 36(DI), Z1, Z5
+	VMOVUPS       (SI), Z7
+	VPANDD        Z2, Z7, Z6
+	VPDPBUSD.BCST (DI), Z6, Z5
+	VPSRLW        $0x04, Z7, Z6
+	VPANDD        Z2, Z6, Z6
+	VPDPBUSD.BCST 16(DI), Z6, Z5
+	VMOVUPS       64(SI), Z7
+	VPANDD        Z2, Z7, Z6
+	VPDPBUSD.BCST 4(DI), Z6, Z5
+	VPSRLW        $0x04, Z7, Z6
+	VPANDD        Z2, Z6, Z6
+	VPDPBUSD.BCST 20(DI), Z6, Z5
+	VMOVUPS       128(SI), Z7
+	VPANDD        Z2, Z7, Z6
+	VPDPBUSD.BCST 8(DI), Z6, Z5
+	VPSRLW        $0x04, Z7, Z6
+	VPANDD        Z2, Z6, Z6
+	VPDPBUSD.BCST 24(DI), Z6, Z5
+	VMOVUPS       192(SI), Z7
+	VPANDD        Z2, Z7, Z6
+	VPDPBUSD.BCST 12(DI), Z6, Z5
+	VPSRLW        $0x04, Z7, Z6
+	VPANDD        Z2, Z6, Z6
+	VPDPBUSD.BCST 28(DI), Z6, Z5
+	VCVTDQ2PS     Z5, Z5
+	VMULPS.BCST   32(DI), Z0, Z6
+	VFMADD231PS   Z6, Z5, Z4
+	ADDQ          $0x00000028, DI
+	ADDQ          $0x00000100, SI
+	DECQ          R14
 	JNZ           block
+	VMOVUPS       Z4, (R11)
+	ADDQ          $0x00000040, R11
+	ADDQ          BX, R13
+	DECQ          R12
+	JNZ           panel
+	SUBQ          R9, SI
+	MOVQ          DI, CX
 	TESTQ         DX, DX
 	JNZ           group
-	VMOVUPS       Z3, (AX)
 	VZEROUPPER
 	RET
 
@@ -394,14 +448,14 @@ TEXT ·products4AVX512VNNI(SB), NOSPLIT, $0-57
 	MOVB         zeros+56(FP), SI
 	MOVBQZX      SI, SI
 	VPBROADCASTD groupedWord0f0f0f0f<>+0(SB), Z2
-	MOVQ         tokens+24(FP), R8
+	MOVQ         tokens+24(FP), DI
 	VXORPS       Z0, Z0, Z0
-	MOVQ         AX, DI
+	MOVQ         AX, R8
 
 clear:
-	VMOVUPS Z0, (DI)
-	ADDQ    $0x00000040, DI
-	DECQ    R8
+	VMOVUPS Z0, (R8)
+	ADDQ    $0x00000040, R8
+	DECQ    DI
 	JNZ     clear
 
 group:
@@ -565,47 +619,70 @@ done:
 	VZEROUPPER
 	RET
 
-// func product3AVX512VNNI(sums *float32, x *byte, w *byte, tokens int, blocks int, groupBlocks int, scaleType int, zeros bool)
+// func streams3AVX512VNNI(sums *float32, x *byte, w *byte, panels int, apart int, blocks int, groupBlocks int, scaleType int, zeros bool)
 // Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·product3AVX512VNNI(SB), NOSPLIT, $0-57
+TEXT ·streams3AVX512VNNI(SB), NOSPLIT, $0-65
 	MOVQ         sums+0(FP), AX
 	MOVQ         x+8(FP), CX
-	MOVQ         blocks+32(FP), DX
-	MOVQ         w+16(FP), BX
-	MOVB         zeros+56(FP), SI
-	MOVBQZX      SI, SI
+	MOVQ         blocks+40(FP), DX
+	MOVQ         apart+32(FP), BX
+	MOVQ         w+16(FP), SI
+	MOVB         zeros+64(FP), DI
+	MOVBQZX      DI, R8
 	VPBROADCASTD groupedWord03030303<>+0(SB), Z2
 	VPBROADCASTD groupedWord04040404<>+0(SB), Z3
-	VXORPS       Z4, Z4, Z4
+	MOVQ         panels+24(FP), DI
+	VXORPS       Z0, Z0, Z0
+	MOVQ         AX, R9
+
+clear:
+	VMOVUPS Z0, (R9)
+	ADDQ    $0x00000040, R9
+	DECQ    DI
+	JNZ     clear
+	MOVQ    panels+24(FP), R9
+	DECQ    R9
+	IMULQ   BX, R9
 
 group:
-	MOVQ    scaleType+48(FP), DI
-	CMPQ    DI, $0x01
+	MOVQ    groupBlocks+48(FP), R10
+	CMPQ    DX, R10
+	CMOVQLT DX, R10
+	SUBQ    R10, DX
+	MOVQ    panels+24(FP), R12
+	MOVQ    AX, R11
+	MOVQ    SI, R13
+
+panel:
+	MOVQ    R13, SI
+	MOVQ    CX, DI
+	MOVQ    scaleType+56(FP), R14
+	CMPQ    R14, $0x01
 	JEQ     f16
 	JGT     bf16
-	VMOVUPS (BX), Z0
-	ADDQ    $0x00000040, BX
+	VMOVUPS (SI), Z0
+	ADDQ    $0x00000040, SI
 	JMP     points
 
 bf16:
-	VPMOVZXWD (BX), Z0
+	VPMOVZXWD (SI), Z0
 	VPSLLD    $0x10, Z0, Z0
-	ADDQ      $0x00000020, BX
+	ADDQ      $0x00000020, SI
 	JMP       points
 
 f16:
-	VCVTPH2PS (BX), Z0
-	ADDQ      $0x00000020, BX
+	VCVTPH2PS (SI), Z0
+	ADDQ      $0x00000020, SI
 
 points:
-	TESTQ        SI, SI
+	TESTQ        R8, R8
 	JZ           symmetric
-	VPMOVZXBD    (BX), Z1
-	VPXORD       Z5, Z5, Z5
-	VPSUBD       Z1, Z5, Z1
-	VPBROADCASTD groupedWord0000ffff<>+0(SB), Z6
-	VPANDD       Z6, Z1, Z1
-	ADDQ         $0x00000010, BX
+	VPMOVZXBD    (SI), Z1
+	VPXORD       Z4, Z4, Z4
+	VPSUBD       Z1, Z4, Z1
+	VPBROADCASTD groupedWord0000ffff<>+0(SB), Z5
+	VPANDD       Z5, Z1, Z1
+	ADDQ         $0x00000010, SI
 	JMP          scaled
 
 symmetric:
@@ -613,67 +690,71 @@ symmetric:
 	VMOVDQA32    Z1, Z1
 
 scaled:
-	MOVQ    groupBlocks+40(FP), DI
-	CMPQ    DX, DI
-	CMOVQLT DX, DI
-	SUBQ    DI, DX
+	VMOVUPS (R11), Z5
+	MOVQ    R10, R14
 
 block:
-	PREFETCHT0    1536(BX)
-	PREFETCHT0    1600(BX)
-	PREFETCHT0    1664(BX)
-	VPXORD        Z7, Z7, Z7
-	VPDPWSSD.BCST 36(CX), Z1, Z7
-	VMOVUPS       (BX), Z8
-	VPANDD        Z2, Z8, Z6
-	VMOVUPS       128(BX), Z9
+	PREFETCHT0    512(SI)
+	PREFETCHT0    576(SI)
+	PREFETCHT0    640(SI)
+	VPXORD        Z6, Z6, Z6
+	VPDPWSSD.BCST 36(DI), Z1, Z6
+	VMOVUPS       (SI), Z8
+	VPANDD        Z2, Z8, Z7
+	VMOVUPS       128(SI), Z9
 	VPSLLW        $0x02, Z9, Z10
-	VPTERNLOGD    $0xf8, Z3, Z10, Z6
-	VPDPBUSD.BCST (CX), Z6, Z7
-	VPSRLW        $0x02, Z8, Z6
-	VPANDD        Z2, Z6, Z6
-	VPTERNLOGD    $0xf8, Z3, Z9, Z6
-	VPDPBUSD.BCST 8(CX), Z6, Z7
-	VPSRLW        $0x04, Z8, Z6
-	VPANDD        Z2, Z6, Z6
+	VPTERNLOGD    $0xf8, Z3, Z10, Z7
+	VPDPBUSD.BCST (DI), Z7, Z6
+	VPSRLW        $0x02, Z8, Z7
+	VPANDD        Z2, Z7, Z7
+	VPTERNLOGD    $0xf8, Z3, Z9, Z7
+	VPDPBUSD.BCST 8(DI), Z7, Z6
+	VPSRLW        $0x04, Z8, Z7
+	VPANDD        Z2, Z7, Z7
 	VPSRLW        $0x02, Z9, Z10
-	VPTERNLOGD    $0xf8, Z3, Z10, Z6
-	VPDPBUSD.BCST 16(CX), Z6, Z7
-	VPSRLW        $0x06, Z8, Z6
-	VPANDD        Z2, Z6, Z6
+	VPTERNLOGD    $0xf8, Z3, Z10, Z7
+	VPDPBUSD.BCST 16(DI), Z7, Z6
+	VPSRLW        $0x06, Z8, Z7
+	VPANDD        Z2, Z7, Z7
 	VPSRLW        $0x04, Z9, Z8
-	VPTERNLOGD    $0xf8, Z3, Z8, Z6
-	VPDPBUSD.BCST 24(CX), Z6, Z7
-	VMOVUPS       64(BX), Z8
-	VPANDD        Z2, Z8, Z6
+	VPTERNLOGD    $0xf8, Z3, Z8, Z7
+	VPDPBUSD.BCST 24(DI), Z7, Z6
+	VMOVUPS       64(SI), Z8
+	VPANDD        Z2, Z8, Z7
 	VPSLLW        $0x01, Z9, Z10
-	VPTERNLOGD    $0xf8, Z3, Z10, Z6
-	VPDPBUSD.BCST 4(CX), Z6, Z7
-	VPSRLW        $0x02, Z8, Z6
-	VPANDD        Z2, Z6, Z6
+	VPTERNLOGD    $0xf8, Z3, Z10, Z7
+	VPDPBUSD.BCST 4(DI), Z7, Z6
+	VPSRLW        $0x02, Z8, Z7
+	VPANDD        Z2, Z7, Z7
 	VPSRLW        $0x01, Z9, Z10
-	VPTERNLOGD    $0xf8, Z3, Z10, Z6
-	VPDPBUSD.BCST 12(CX), Z6, Z7
-	VPSRLW        $0x04, Z8, Z6
-	VPANDD        Z2, Z6, Z6
+	VPTERNLOGD    $0xf8, Z3, Z10, Z7
+	VPDPBUSD.BCST 12(DI), Z7, Z6
+	VPSRLW        $0x04, Z8, Z7
+	VPANDD        Z2, Z7, Z7
 	VPSRLW        $0x03, Z9, Z10
-	VPTERNLOGD    $0xf8, Z3, Z10, Z6
-	VPDPBUSD.BCST 20(CX), Z6, Z7
-	VPSRLW        $0x06, Z8, Z6
-	VPANDD        Z2, Z6, Z6
+	VPTERNLOGD    $0xf8, Z3, Z10, Z7
+	VPDPBUSD.BCST 20(DI), Z7, Z6
+	VPSRLW        $0x06, Z8, Z7
+	VPANDD        Z2, Z7, Z7
 	VPSRLW        $0x05, Z9, Z8
-	VPTERNLOGD    $0xf8, Z3, Z8, Z6
-	VPDPBUSD.BCST 28(CX), Z6, Z7
-	VCVTDQ2PS     Z7, Z7
-	VMULPS.BCST   32(CX), Z0, Z6
-	VFMADD231PS   Z6, Z7, Z4
-	ADDQ          $0x00000028, CX
-	ADDQ          $0x000000c0, BX
-	DECQ          DI
+	VPTERNLOGD    $0xf8, Z3, Z8, Z7
+	VPDPBUSD.BCST 28(DI), Z7, Z6
+	VCVTDQ2PS     Z6, Z6
+	VMULPS.BCST   32(DI), Z0, Z7
+	VFMADD231PS   Z7, Z6, Z5
+	ADDQ          $0x00000028, DI
+	ADDQ          $0x000000c0, SI
+	DECQ          R14
 	JNZ           block
+	VMOVUPS       Z5, (R11)
+	ADDQ          $0x00000040, R11
+	ADDQ          BX, R13
+	DECQ          R12
+	JNZ           panel
+	SUBQ          R9, SI
+	MOVQ          DI, CX
 	TESTQ         DX, DX
 	JNZ           group
-	VMOVUPS       Z4, (AX)
 	VZEROUPPER
 	RET
 
@@ -697,14 +778,14 @@ TEXT ·products3AVX512VNNI(SB), NOSPLIT, $0-57
 	MOVBQZX      SI, SI
 	VPBROADCASTD groupedWord03030303<>+0(SB), Z2
 	VPBROADCASTD groupedWord04040404<>+0(SB), Z3
-	MOVQ         tokens+24(FP), R8
+	MOVQ         tokens+24(FP), DI
 	VXORPS       Z0, Z0, Z0
-	MOVQ         AX, DI
+	MOVQ         AX, R8
 
 clear:
-	VMOVUPS Z0, (DI)
-	ADDQ    $0x00000040, DI
-	DECQ    R8
+	VMOVUPS Z0, (R8)
+	ADDQ    $0x00000040, R8
+	DECQ    DI
 	JNZ     clear
 
 group:
@@ -883,46 +964,69 @@ done:
 	VZEROUPPER
 	RET
 
-// func product2AVX512VNNI(sums *float32, x *byte, w *byte, tokens int, blocks int, groupBlocks int, scaleType int, zeros bool)
+// func streams2AVX512VNNI(sums *float32, x *byte, w *byte, panels int, apart int, blocks int, groupBlocks int, scaleType int, zeros bool)
 // Requires: AVX, AVX512BW, AVX512DQ, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·product2AVX512VNNI(SB), NOSPLIT, $0-57
+TEXT ·streams2AVX512VNNI(SB), NOSPLIT, $0-65
 	MOVQ         sums+0(FP), AX
 	MOVQ         x+8(FP), CX
-	MOVQ         blocks+32(FP), DX
-	MOVQ         w+16(FP), BX
-	MOVB         zeros+56(FP), SI
-	MOVBQZX      SI, SI
+	MOVQ         blocks+40(FP), DX
+	MOVQ         apart+32(FP), BX
+	MOVQ         w+16(FP), SI
+	MOVB         zeros+64(FP), DI
+	MOVBQZX      DI, R8
 	VPBROADCASTD groupedWord03030303<>+0(SB), Z2
-	VXORPS       Z3, Z3, Z3
+	MOVQ         panels+24(FP), DI
+	VXORPS       Z0, Z0, Z0
+	MOVQ         AX, R9
+
+clear:
+	VMOVUPS Z0, (R9)
+	ADDQ    $0x00000040, R9
+	DECQ    DI
+	JNZ     clear
+	MOVQ    panels+24(FP), R9
+	DECQ    R9
+	IMULQ   BX, R9
 
 group:
-	MOVQ    scaleType+48(FP), DI
-	CMPQ    DI, $0x01
+	MOVQ    groupBlocks+48(FP), R10
+	CMPQ    DX, R10
+	CMOVQLT DX, R10
+	SUBQ    R10, DX
+	MOVQ    panels+24(FP), R12
+	MOVQ    AX, R11
+	MOVQ    SI, R13
+
+panel:
+	MOVQ    R13, SI
+	MOVQ    CX, DI
+	MOVQ    scaleType+56(FP), R14
+	CMPQ    R14, $0x01
 	JEQ     f16
 	JGT     bf16
-	VMOVUPS (BX), Z0
-	ADDQ    $0x00000040, BX
+	VMOVUPS (SI), Z0
+	ADDQ    $0x00000040, SI
 	JMP     points
 
 bf16:
-	VPMOVZXWD (BX), Z0
+	VPMOVZXWD (SI), Z0
 	VPSLLD    $0x10, Z0, Z0
-	ADDQ      $0x00000020, BX
+	ADDQ      $0x00000020, SI
 	JMP       points
 
 f16:
-	VCVTPH2PS (BX), Z0
-	ADDQ      $0x00000020, BX
+	VCVTPH2PS (SI), Z0
+	ADDQ      $0x00000020, SI
 
 points:
-	TESTQ        SI, SI
+	TESTQ        R8, R8
 	JZ           symmetric
-	VPMOVZXBD    (BX), Z1
-	VPXORD       Z4, Z4, Z4
-	VPSUBD       Z1, Z4, Z1
-	VPBROADCASTD groupedWord0000ffff<>+0(SB), Z5
-	VPANDD       Z5, Z1, Z1
-	ADDQ         $0x00000010, BX
+	VPMOVZXBD    (SI), Z1
+	VPXORD       Z3, Z3, Z3
+	VPSUBD       Z1, Z3, Z1
+	VPBROADCASTD groupedWord0000ffff<>+0(SB), Z4
+	VPANDD       Z4, Z1, Z1
+	ADDQ         $0x00000010, SI
 	JMP          scaled
 
 symmetric:
@@ -930,50 +1034,54 @@ symmetric:
 	VMOVDQA32    Z1, Z1
 
 scaled:
-	MOVQ    groupBlocks+40(FP), DI
-	CMPQ    DX, DI
-	CMOVQLT DX, DI
-	SUBQ    DI, DX
+	VMOVUPS (R11), Z4
+	MOVQ    R10, R14
 
 block:
-	PREFETCHT0    1536(BX)
-	PREFETCHT0    1600(BX)
-	VPXORD        Z6, Z6, Z6
-	VPDPWSSD.BCST 36(CX), Z1, Z6
-	VMOVUPS       (BX), Z7
-	VPANDD        Z2, Z7, Z5
-	VPDPBUSD.BCST (CX), Z5, Z6
-	VPSRLW        $0x02, Z7, Z5
-	VPANDD        Z2, Z5, Z5
-	VPDPBUSD.BCST 8(CX), Z5, Z6
-	VPSRLW        $0x04, Z7, Z5
-	VPANDD        Z2, Z5, Z5
-	VPDPBUSD.BCST 16(CX), Z5, Z6
-	VPSRLW        $0x06, Z7, Z5
-	VPANDD        Z2, Z5, Z5
-	VPDPBUSD.BCST 24(CX), Z5, Z6
-	VMOVUPS       64(BX), Z7
-	VPANDD        Z2, Z7, Z5
-	VPDPBUSD.BCST 4(CX), Z5, Z6
-	VPSRLW        $0x02, Z7, Z5
-	VPANDD        Z2, Z5, Z5
-	VPDPBUSD.BCST 12(CX), Z5, Z6
-	VPSRLW        $0x04, Z7, Z5
-	VPANDD        Z2, Z5, Z5
-	VPDPBUSD.BCST 20(CX), Z5, Z6
-	VPSRLW        $0x06, Z7, Z5
-	VPANDD        Z2, Z5, Z5
-	VPDPBUSD.BCST 28(CX), Z5, Z6
-	VCVTDQ2PS     Z6, Z6
-	VMULPS.BCST   32(CX), Z0, Z5
-	VFMADD231PS   Z5, Z6, Z3
-	ADDQ          $0x00000028, CX
-	ADDQ          $0x00000080, BX
-	DECQ          DI
+	PREFETCHT0    512(SI)
+	PREFETCHT0    576(SI)
+	VPXORD        Z5, Z5, Z5
+	VPDPWSSD.BCST 36(DI), Z1, Z5
+	VMOVUPS       (SI), Z7
+	VPANDD        Z2, Z7, Z6
+	VPDPBUSD.BCST (DI), Z6, Z5
+	VPSRLW        $0x02, Z7, Z6
+	VPANDD        Z2, Z6, Z6
+	VPDPBUSD.BCST 8(DI), Z6, Z5
+	VPSRLW        $0x04, Z7, Z6
+	VPANDD        Z2, Z6, Z6
+	VPDPBUSD.BCST 16(DI), Z6, Z5
+	VPSRLW        $0x06, Z7, Z6
+	VPANDD        Z2, Z6, Z6
+	VPDPBUSD.BCST 24(DI), Z6, Z5
+	VMOVUPS       64(SI), Z7
+	VPANDD        Z2, Z7, Z6
+	VPDPBUSD.BCST 4(DI), Z6, Z5
+	VPSRLW        $0x02, Z7, Z6
+	VPANDD        Z2, Z6, Z6
+	VPDPBUSD.BCST 12(DI), Z6, Z5
+	VPSRLW        $0x04, Z7, Z6
+	VPANDD        Z2, Z6, Z6
+	VPDPBUSD.BCST 20(DI), Z6, Z5
+	VPSRLW        $0x06, Z7, Z6
+	VPANDD        Z2, Z6, Z6
+	VPDPBUSD.BCST 28(DI), Z6, Z5
+	VCVTDQ2PS     Z5, Z5
+	VMULPS.BCST   32(DI), Z0, Z6
+	VFMADD231PS   Z6, Z5, Z4
+	ADDQ          $0x00000028, DI
+	ADDQ          $0x00000080, SI
+	DECQ          R14
 	JNZ           block
+	VMOVUPS       Z4, (R11)
+	ADDQ          $0x00000040, R11
+	ADDQ          BX, R13
+	DECQ          R12
+	JNZ           panel
+	SUBQ          R9, SI
+	MOVQ          DI, CX
 	TESTQ         DX, DX
 	JNZ           group
-	VMOVUPS       Z3, (AX)
 	VZEROUPPER
 	RET
 
@@ -990,14 +1098,14 @@ TEXT ·products2AVX512VNNI(SB), NOSPLIT, $0-57
 	MOVB         zeros+56(FP), SI
 	MOVBQZX      SI, SI
 	VPBROADCASTD groupedWord03030303<>+0(SB), Z2
-	MOVQ         tokens+24(FP), R8
+	MOVQ         tokens+24(FP), DI
 	VXORPS       Z0, Z0, Z0
-	MOVQ         AX, DI
+	MOVQ         AX, R8
 
 clear:
-	VMOVUPS Z0, (DI)
-	ADDQ    $0x00000040, DI
-	DECQ    R8
+	VMOVUPS Z0, (R8)
+	ADDQ    $0x00000040, R8
+	DECQ    DI
 	JNZ     clear
 
 group:

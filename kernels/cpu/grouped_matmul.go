@@ -13,12 +13,18 @@ import "eckart/kernels"
 // scaleType a kernels.DType; sums is packed.
 type groupedFunc func(sums *float32, x, w *byte, tokens, blocks, groupBlocks, scaleType int, zeros bool)
 
+// streamsFunc computes the products of some panels, which lie apart bytes apart, with one token: group by group of every
+// panel, so that as many streams come from memory at once. sums is (panels, rows of a panel), packed. The rest is as in
+// groupedFunc.
+type streamsFunc func(sums *float32, x, w *byte, panels, apart, blocks, groupBlocks, scaleType int, zeros bool)
+
 // groupedCode is the part of code that grouped matrices need.
 type groupedCode struct {
 	panel   int // rows of a panel: 8 or 16
 	integer bool
 	record  func(dst *byte, x *float32, blocks, stride int) // see recordTask
 	one     [9]groupedFunc                                  // by the bits of a code, for one token
+	streams [9]streamsFunc                                  // the same, for some panels at once; nil where one is as fast
 	some    [9]groupedFunc                                  // for any number of tokens
 
 	unpack [9]unpackFunc // by the bits of a code; plain Go where nil
@@ -32,6 +38,11 @@ const (
 	groupedRecords = 256 << 10
 	// groupedChunk is the bytes of weights of a chunk, at most.
 	groupedChunk = 256 << 10
+	// streamsChunk is the bytes of a chunk in streams, if there are chunks for all threads: streams must not be short.
+	streamsChunk = 128 << 10
+
+	// groupedStreams is the panels that a streamsFunc takes at once.
+	groupedStreams = 4
 
 	maxPanel = 16
 )
@@ -51,6 +62,7 @@ type groupedMatMulTask struct {
 	layout  groupedLayout
 	add     bool
 	one     groupedFunc
+	streams streamsFunc
 	some    groupedFunc
 	records []byte
 	tokens  int // of a block
@@ -77,9 +89,14 @@ func (s *Stream) GroupedMatMul(y, x kernels.Mat, w kernels.Grouped, mode kernels
 	t.tokens = blockTokensOf(x.Rows, t.layout.blocks)
 	t.records = s.records(x, w.Order, t.layout.blocks, t.tokens)
 	t.y, t.w, t.add = y, w, mode == kernels.Add
-	t.one, t.some = code.one[w.Bits], code.some[w.Bits]
+	t.one, t.streams, t.some = code.one[w.Bits], code.streams[w.Bits], code.some[w.Bits]
 	panels := t.layout.panels(w)
-	t.panels = max(1, min(groupedChunk/t.layout.panelBytes, panels/(s.pool.threads*chunksPerThread)))
+	t.panels = min(groupedChunk/t.layout.panelBytes, panels/(s.pool.threads*chunksPerThread))
+	if t.streams != nil && t.tokens == 1 {
+		t.panels = max(t.panels, min(streamsChunk/t.layout.panelBytes, panels/s.pool.threads))
+		t.panels = (t.panels + groupedStreams - 1) / groupedStreams * groupedStreams
+	}
+	t.panels = max(1, t.panels)
 	t.chunks = (panels + t.panels - 1) / t.panels
 	s.pool.run(t.chunks*((x.Rows+t.tokens-1)/t.tokens), t)
 	t.y, t.w, t.records = kernels.Mat{}, kernels.Grouped{}, nil
@@ -90,15 +107,37 @@ func (t *groupedMatMulTask) do(worker, chunk int) {
 	token := chunk / t.chunks * t.tokens
 	tokens := min(t.tokens, t.y.Rows-token)
 	x := &t.records[token*l.blocks*recordBytes]
+	first := chunk % t.chunks * t.panels
+	panels := min(t.panels, l.panels(t.w)-first)
+	if tokens == 1 && t.streams != nil {
+		t.stream(worker, token, x, first, panels)
+		return
+	}
 	f := t.some
 	if tokens == 1 {
 		f = t.one
 	}
-	first := chunk % t.chunks * t.panels
-	for p := first; p < min(first+t.panels, l.panels(t.w)); p++ {
-		sums := &t.sums[worker]
+	sums := &t.sums[worker]
+	for p := first; p < first+panels; p++ {
 		f(&sums[0], x, &t.w.Packed.Host[p*l.panelBytes], tokens, l.blocks, l.groupBlocks, int(t.w.ScaleType), t.w.Zeros)
 		storeSums(t.y, token, tokens, p*l.rows, l.rows, sums[:], t.add)
+	}
+}
+
+// stream multiplies the token with the records x by panels from first on: as many parts of them as there are streams,
+// side by side, and then what is left over.
+func (t *groupedMatMulTask) stream(worker, token int, x *byte, first, panels int) {
+	l, sums := &t.layout, &t.sums[worker]
+	for n := groupedStreams; panels > 0; n = 1 {
+		part := panels / n // panels of a stream
+		for p := first; p < first+part; p++ {
+			t.streams(&sums[0], x, &t.w.Packed.Host[p*l.panelBytes], n, part*l.panelBytes, l.blocks, l.groupBlocks, int(t.w.ScaleType), t.w.Zeros)
+			for i := range n {
+				storeSums(t.y, token, 1, (p+i*part)*l.rows, l.rows, sums[i*l.rows:], t.add)
+			}
+		}
+		first += part * n
+		panels -= part * n
 	}
 }
 

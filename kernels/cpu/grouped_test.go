@@ -1,7 +1,10 @@
 package cpu
 
 import (
+	"bytes"
+	"encoding/binary"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"testing"
 
@@ -51,6 +54,69 @@ func TestGroupedPackUnpack(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Records have the same bits on every instruction set.
+func TestRecords(t *testing.T) {
+	const blocks, stride = 12, recordBytes + 24
+	rng := rand.New(rand.NewPCG(5, 6))
+	x := make([]float32, blocks*kernels.GroupedBlock)
+	for i, scale := range []float64{1, 1e30, 1e-30, 0x1p-100, 0x1p-101, 0, 1, 1, 1, 1, 3e-38, 3e38} {
+		for j := range kernels.GroupedBlock {
+			x[i*kernels.GroupedBlock+j] = float32(scale * (2*rng.Float64() - 1))
+		}
+	}
+	x[3*kernels.GroupedBlock+9] = -0x1p-100 // the smallest that counts
+	x[6*kernels.GroupedBlock+31] = float32(math.NaN())
+	x[7*kernels.GroupedBlock] = float32(math.Inf(-1))
+	for j := range kernels.GroupedBlock { // ties
+		x[8*kernels.GroupedBlock+j] = float32(j) - 15.5
+	}
+	x[8*kernels.GroupedBlock] = 127
+	records := func(c groupedCode) []byte {
+		dst := bytes.Repeat([]byte{99}, blocks*stride)
+		c.record(&dst[0], &x[0], blocks, stride)
+		return dst
+	}
+	want := records(groupedGeneric())
+	scales := map[int]float32{3: 0x1p-100 / 127, 4: 0, 5: 0, 8: 1}
+	for i := range blocks {
+		got := math.Float32frombits(binary.NativeEndian.Uint32(want[i*stride+kernels.GroupedBlock:]))
+		if scale, ok := scales[i]; ok && got != scale || (i == 6 || i == 7) != (got != got) {
+			t.Errorf("scale of block %d is %g", i, got)
+		}
+	}
+	for _, isa := range ISAs() {
+		got := records(groupedFor(isa))
+		for i := range blocks {
+			a, b := got[i*stride:(i+1)*stride], want[i*stride:(i+1)*stride]
+			if i == 6 || i == 7 { // one NaN is as good as another
+				copy(a[kernels.GroupedBlock:kernels.GroupedBlock+4], b[kernels.GroupedBlock:])
+			}
+			if !bytes.Equal(a, b) {
+				t.Errorf("%s: block %d is %x, want %x", isa, i, a, b)
+			}
+		}
+	}
+}
+
+func TestGroupedMatMulAllocatesNothing(t *testing.T) {
+	eachVariant(t, func(t *testing.T, o Options) {
+		for _, a := range []Activations{ActivationsAuto, ActivationsF32} {
+			o.Activations = a
+			s := openStream(t, o, 2)
+			rng := rand.New(rand.NewPCG(7, 8))
+			w := kernels.Grouped{Rows: 131, Cols: 96, Bits: 4, Group: 32, ScaleType: kernels.F32}
+			w.Packed = kernels.Mat{Span: kernels.Span{Host: make([]byte, w.PackedBytes())}, Rows: 1, Cols: w.PackedBytes(), Stride: w.PackedBytes(), Type: kernels.U8}
+			w.Order = kernels.Mat{Span: kernels.Span{Host: make([]byte, 4*w.Cols)}, Rows: 1, Cols: w.Cols, Stride: w.Cols, Type: kernels.I32}
+			for _, tokens := range []int{1, 5, 150} {
+				x, y := random(rng, tokens, 96, 96, kernels.F32), random(rng, tokens, 131, 131, kernels.F32)
+				if n := testing.AllocsPerRun(20, func() { s.GroupedMatMul(y, x, w, kernels.Add) }); n != 0 {
+					t.Errorf("%d tokens, activations %s: %v allocations", tokens, a, n)
+				}
+			}
+		}
+	})
 }
 
 // packed returns copies of a random grouped matrix, side by side in memory like an arena's.

@@ -47,7 +47,9 @@ func unpackPanel(t isa, bits int) {
 		}
 	}
 	build.ADDQ(operand.U32(quads*4*p.rows()*4), to)
-	p.nextBlock(left, n)
+	p.nextBlock(n)
+	build.TESTQ(left, left)
+	build.JNZ(operand.LabelRef("group"))
 	build.VZEROUPPER()
 	build.RET()
 }

@@ -45,7 +45,8 @@ const (
 	recordBytes = 40
 
 	// aheadBytes is how far ahead of itself a product asks for weights.
-	aheadBytes = 1536
+	aheadBytes       = 1536
+	streamAheadBytes = 512
 )
 
 // An isa emits what differs between vector widths. A vector has a lane of 32 bits for each row of a panel.
@@ -76,8 +77,8 @@ type isa interface {
 	copyConstant(c operand.Op, dst reg.VecVirtual)
 }
 
-// product is a groupedFunc under construction. For one token it multiplies as it unpacks and keeps the sums in a
-// register. For many it unpacks a block once, to registers, and runs along the tokens, whose sums lie in memory.
+// product is a function under construction: for one token a streamsFunc, which multiplies as it unpacks; for many a
+// groupedFunc, which unpacks a block once, to registers, and runs along the tokens.
 type product struct {
 	isa
 	bits int
@@ -181,103 +182,142 @@ func (p *product) order() []int {
 func (p *product) blockBytes() int { return p.rows() * 4 * p.bits }
 
 func (p *product) emit() {
+	if p.one {
+		p.emitStreams()
+		return
+	}
 	name := fmt.Sprintf("products%d%s", p.bits, p.name())
-	if p.one {
-		name = fmt.Sprintf("product%d%s", p.bits, p.name())
-	}
 	build.TEXT(name, build.NOSPLIT, "func(sums *float32, x, w *byte, tokens, blocks, groupBlocks, scaleType int, zeros bool)")
-	if p.one {
-		build.Doc(fmt.Sprintf("%s is a groupedFunc for one token and codes of %d bits.", name, p.bits))
-	} else {
-		build.Doc(fmt.Sprintf("%s is a groupedFunc for codes of %d bits.", name, p.bits))
-	}
+	build.Doc(fmt.Sprintf("%s is a groupedFunc for codes of %d bits.", name, p.bits))
 	build.Pragma("noescape")
-	p.masks = map[uint32]operand.Op{}
 	sums, x, left := param("sums"), param("x"), param("blocks")
 	p.w = param("w")
-	p.zeros = build.GP64()
-	flag := build.Load(build.Param("zeros"), build.GP8())
-	build.MOVBQZX(flag, p.zeros)
-	p.scale, p.zero = p.vec(), p.vec()
-
-	for _, v := range p.constants(p.bits) {
-		p.mask(v)
-	}
-	var sum reg.VecVirtual
-	if p.one {
-		sum = p.vec()
-		build.VXORPS(sum, sum, sum)
-	} else {
-		p.clear(sums)
-	}
+	p.prepare()
+	p.clear(sums, param("tokens"))
 
 	build.Label("group")
-	p.groupScales(func() {
-		build.VPMOVZXBD(operand.Mem{Base: p.w}, p.zero)
-		p.zeroPoints(p.bits, p.zero)
-	}, p.symmetric(p.bits))
+	p.groupScales(p.loadZeros, p.symmetric(p.bits))
 	n := p.groupLength(left, 40)
-
 	build.Label("block")
 	p.loaded = map[int]reg.VecVirtual{}
 	for i := 0; i < p.blockBytes(); i += 64 {
 		build.PREFETCHT0(operand.Mem{Base: p.w, Disp: aheadBytes + i})
 	}
-	if p.one {
-		dot := p.dots(p, x, 1, p.unpack)[0]
-		build.VCVTDQ2PS(dot, dot)
-		build.VFMADD231PS(p.scaled(x, 0, p.scale), dot, sum)
-		build.ADDQ(operand.U32(recordBytes), x)
-	} else {
-		var codes [quads]reg.VecVirtual
-		for _, j := range p.order() {
-			codes[j] = p.unpack(j)
-		}
-		to, tokens := build.GP64(), param("tokens")
-		build.MOVQ(sums, to)
-		step := func(n int) {
-			for t, dot := range p.dots(p, x, n, func(j int) reg.VecVirtual { return codes[j] }) {
-				sum := operand.Mem{Base: to, Disp: t * p.rows() * 4}
-				build.VCVTDQ2PS(dot, dot)
-				build.VFMADD213PS(sum, p.scaled(x, t, p.scale), dot)
-				build.VMOVUPS(dot, sum)
-			}
-			build.ADDQ(operand.U32(n*recordBytes), x)
-			build.ADDQ(operand.U32(n*p.rows()*4), to)
-		}
-		n := p.together()
-		build.SUBQ(operand.U32(n), tokens)
-		build.JLT(operand.LabelRef("few"))
-		build.Label("tokens")
-		step(n)
-		build.SUBQ(operand.U32(n), tokens)
-		build.JGE(operand.LabelRef("tokens"))
-		build.Label("few")
-		build.ADDQ(operand.U32(n), tokens)
-		build.JZ(operand.LabelRef("done"))
-		build.Label("token")
-		step(1)
-		build.DECQ(tokens)
-		build.JNZ(operand.LabelRef("token"))
-		build.Label("done")
+	var codes [quads]reg.VecVirtual
+	for _, j := range p.order() {
+		codes[j] = p.unpack(j)
 	}
-	p.nextBlock(left, n)
-	if p.one {
-		build.VMOVUPS(sum, operand.Mem{Base: sums})
+	to, tokens := build.GP64(), param("tokens")
+	build.MOVQ(sums, to)
+	step := func(n int) {
+		for t, dot := range p.dots(p, x, n, func(j int) reg.VecVirtual { return codes[j] }) {
+			sum := operand.Mem{Base: to, Disp: t * p.rows() * 4}
+			build.VCVTDQ2PS(dot, dot)
+			build.VFMADD213PS(sum, p.scaled(x, t, p.scale), dot)
+			build.VMOVUPS(dot, sum)
+		}
+		build.ADDQ(operand.U32(n*recordBytes), x)
+		build.ADDQ(operand.U32(n*p.rows()*4), to)
 	}
+	together := p.together()
+	build.SUBQ(operand.U32(together), tokens)
+	build.JLT(operand.LabelRef("few"))
+	build.Label("tokens")
+	step(together)
+	build.SUBQ(operand.U32(together), tokens)
+	build.JGE(operand.LabelRef("tokens"))
+	build.Label("few")
+	build.ADDQ(operand.U32(together), tokens)
+	build.JZ(operand.LabelRef("done"))
+	build.Label("token")
+	step(1)
+	build.DECQ(tokens)
+	build.JNZ(operand.LabelRef("token"))
+	build.Label("done")
+	p.nextBlock(n)
+	build.TESTQ(left, left)
+	build.JNZ(operand.LabelRef("group"))
 	build.VZEROUPPER()
 	build.RET()
 }
 
-// clear sets the sums of all tokens to zero.
-func (p *product) clear(sums reg.GPVirtual) {
-	zero, to, tokens := p.vec(), build.GP64(), param("tokens")
+// emitStreams emits a streamsFunc: a group of every panel, then the next group of every panel.
+func (p *product) emitStreams() {
+	name := fmt.Sprintf("streams%d%s", p.bits, p.name())
+	build.TEXT(name, build.NOSPLIT, "func(sums *float32, x, w *byte, panels, apart, blocks, groupBlocks, scaleType int, zeros bool)")
+	build.Doc(fmt.Sprintf("%s is a streamsFunc for codes of %d bits.", name, p.bits))
+	build.Pragma("noescape")
+	sums, first, left, apart := param("sums"), param("x"), param("blocks"), param("apart")
+	w, x := param("w"), build.GP64()
+	p.w = build.GP64()
+	p.prepare()
+	p.clear(sums, param("panels"))
+	back := param("panels") // from the last panel to the first
+	build.DECQ(back)
+	build.IMULQ(apart, back)
+
+	build.Label("group")
+	length := p.groupLength(left, 48)
+	to, panels, from := build.GP64(), param("panels"), build.GP64()
+	build.MOVQ(sums, to)
+	build.MOVQ(w, from)
+	build.Label("panel")
+	build.MOVQ(from, p.w)
+	build.MOVQ(first, x)
+	p.groupScales(p.loadZeros, p.symmetric(p.bits))
+	sum, n := p.vec(), build.GP64()
+	build.VMOVUPS(operand.Mem{Base: to}, sum)
+	build.MOVQ(length, n)
+	build.Label("block")
+	p.loaded = map[int]reg.VecVirtual{}
+	for i := 0; i < p.blockBytes(); i += 64 {
+		build.PREFETCHT0(operand.Mem{Base: p.w, Disp: streamAheadBytes + i})
+	}
+	dot := p.dots(p, x, 1, p.unpack)[0]
+	build.VCVTDQ2PS(dot, dot)
+	build.VFMADD231PS(p.scaled(x, 0, p.scale), dot, sum)
+	build.ADDQ(operand.U32(recordBytes), x)
+	p.nextBlock(n)
+	build.VMOVUPS(sum, operand.Mem{Base: to})
+	build.ADDQ(operand.U32(p.rows()*4), to)
+	build.ADDQ(apart, from)
+	build.DECQ(panels)
+	build.JNZ(operand.LabelRef("panel"))
+	build.MOVQ(p.w, w)
+	build.SUBQ(back, w)
+	build.MOVQ(x, first)
+	build.TESTQ(left, left)
+	build.JNZ(operand.LabelRef("group"))
+	build.VZEROUPPER()
+	build.RET()
+}
+
+// prepare loads what stays in registers.
+func (p *product) prepare() {
+	p.masks = map[uint32]operand.Op{}
+	p.zeros = build.GP64()
+	build.MOVBQZX(build.Load(build.Param("zeros"), build.GP8()), p.zeros)
+	p.scale, p.zero = p.vec(), p.vec()
+	for _, v := range p.constants(p.bits) {
+		p.mask(v)
+	}
+}
+
+// loadZeros reads the zero points of a group.
+func (p *product) loadZeros() {
+	build.VPMOVZXBD(operand.Mem{Base: p.w}, p.zero)
+	p.zeroPoints(p.bits, p.zero)
+}
+
+// clear sets the sums of n tokens or panels to zero.
+func (p *product) clear(sums, n reg.GPVirtual) {
+	zero, to := p.vec(), build.GP64()
 	build.VXORPS(zero, zero, zero)
 	build.MOVQ(sums, to)
 	build.Label("clear")
 	build.VMOVUPS(zero, operand.Mem{Base: to})
 	build.ADDQ(operand.U32(p.rows()*4), to)
-	build.DECQ(tokens)
+	build.DECQ(n)
 	build.JNZ(operand.LabelRef("clear"))
 }
 
@@ -291,13 +331,11 @@ func (p *product) groupLength(left reg.GPVirtual, offset int) reg.GPVirtual {
 	return n
 }
 
-// nextBlock goes on to the next block, of n in the group and left behind it.
-func (p *product) nextBlock(left, n reg.GPVirtual) {
+// nextBlock goes on to the next block of the group, of which n remain.
+func (p *product) nextBlock(n reg.GPVirtual) {
 	build.ADDQ(operand.U32(p.blockBytes()), p.w)
 	build.DECQ(n)
 	build.JNZ(operand.LabelRef("block"))
-	build.TESTQ(left, left)
-	build.JNZ(operand.LabelRef("group"))
 }
 
 // groupScales reads what stands before the blocks of a group. points reads the zero points, and symmetric stands in

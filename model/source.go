@@ -37,22 +37,32 @@ func NewSource(c *checkpoint.Checkpoint) (Source, error) {
 	return &checkpointSource{c, config, q}, nil
 }
 
-// Notes says in a line for each kind of quantized weight of src what it is computed as, where src can say: a Source that
-// wraps another may implement the method to pass it on.
+// Notes says in a line for each kind of quantized weight of src, or of the source that it wraps, what it is computed as.
 func Notes(src Source) []string {
-	if s, ok := src.(interface{ Notes() []string }); ok {
+	if s, ok := innermost(src).(interface{ Notes() []string }); ok {
 		return s.Notes()
 	}
 	return nil
 }
 
-// Parameters returns the elements of all weights and vectors of src, where it can say: of a quantized matrix those that
-// it stands for.
+// Parameters returns the elements of all weights and vectors of src, or of the source that it wraps, where that can say:
+// of a quantized matrix those that it stands for.
 func Parameters(src Source) int {
-	if s, ok := src.(interface{ Parameters() int }); ok {
+	if s, ok := innermost(src).(interface{ Parameters() int }); ok {
 		return s.Parameters()
 	}
 	return 0
+}
+
+// innermost returns the source that wraps none.
+func innermost(src Source) Source {
+	for {
+		s, ok := src.(interface{ Unwrap() Source })
+		if !ok {
+			return src
+		}
+		src = s.Unwrap()
+	}
 }
 
 type checkpointSource struct {

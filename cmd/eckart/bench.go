@@ -48,7 +48,7 @@ func (c *benchModel) Run(ctx context.Context, env command.Env) error {
 	if err := options.Check(); err != nil {
 		return err
 	}
-	m, err := launch.Open(c.Model)
+	m, err := c.Open()
 	if err != nil {
 		return err
 	}

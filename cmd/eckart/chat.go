@@ -46,7 +46,7 @@ func (c *chatCommand) Run(ctx context.Context, env command.Env) error {
 		o.Slots = 1
 	}
 	o.Progress = launch.Terminal(env.Stderr)
-	m, err := launch.Open(c.Model)
+	m, err := c.Open()
 	if err != nil {
 		return err
 	}

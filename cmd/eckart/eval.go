@@ -53,7 +53,7 @@ func (c *evalCommand) Run(ctx context.Context, env command.Env) error {
 	if err != nil {
 		return err
 	}
-	m, err := launch.Open(c.Model)
+	m, err := c.Open()
 	if err != nil {
 		return err
 	}

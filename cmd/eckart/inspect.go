@@ -25,17 +25,18 @@ type inspectCommand struct {
 
 // A report is what there is to say about a checkpoint. What is wrong with a part stands in the part's place.
 type report struct {
-	Name       string       `json:"name"`
-	Folder     string       `json:"folder"`
-	Config     *shape       `json:"config,omitempty"`
-	Parameters int          `json:"parameters"`
-	Tensors    []tensorType `json:"tensors"`
-	Quantized  []string     `json:"quantized,omitempty"` // what quantized matrices are computed as
-	Tokenizer  part         `json:"tokenizer"`
-	Template   part         `json:"chat_template"`
-	Memory     *memory      `json:"memory,omitempty"`
-	Notices    []string     `json:"notices,omitempty"`
-	Refusal    string       `json:"refusal,omitempty"` // why the model cannot be served, if it cannot
+	Name       string           `json:"name"`
+	Folder     string           `json:"folder"`
+	Config     *shape           `json:"config,omitempty"`
+	Parameters int              `json:"parameters"`
+	Tensors    []tensorType     `json:"tensors"`
+	Quantized  []string         `json:"quantized,omitempty"` // what matrices that are stored quantized are computed as
+	Tokenizer  part             `json:"tokenizer"`
+	Template   part             `json:"chat_template"`
+	Rounding   *launch.Rounding `json:"rounding,omitempty"` // what --quantize makes of the matrices
+	Memory     *memory          `json:"memory,omitempty"`
+	Notices    []string         `json:"notices,omitempty"`
+	Refusal    string           `json:"refusal,omitempty"` // why the model cannot be served, if it cannot
 }
 
 type shape struct {
@@ -88,7 +89,11 @@ func (c *inspectCommand) Run(_ context.Context, env command.Env) error {
 		return err
 	}
 	defer m.Close()
-	r := inspect(m, o.Sizing)
+	q, err := c.Quantization()
+	if err != nil {
+		return err
+	}
+	r := inspect(m, o.Sizing, q)
 	if c.JSON {
 		out := json.NewEncoder(env.Stdout)
 		out.SetIndent("", "  ")
@@ -103,7 +108,7 @@ func (c *inspectCommand) Run(_ context.Context, env command.Env) error {
 }
 
 // inspect collects what can be said without reading a weight.
-func inspect(m *launch.Model, sizing launch.Sizing) report {
+func inspect(m *launch.Model, sizing launch.Sizing, q *model.Quantization) report {
 	r := report{Name: m.Name, Folder: m.Checkpoint.Dir(), Parameters: m.Parameters(), Notices: m.Checkpoint.Notices()}
 	if m.Demo {
 		r.Folder = "built in"
@@ -149,6 +154,7 @@ func inspect(m *launch.Model, sizing launch.Sizing) report {
 		return r
 	}
 	r.Parameters, r.Quantized = m.Parameters(), model.Notes(m.Source)
+	m.Quantize(q)
 	k := m.Config
 	r.Config = &shape{
 		Architecture: k.Architecture, Layers: k.Layers, Dim: k.Dim, Heads: k.Heads, KVHeads: k.KVHeads, HeadDim: k.HeadDim,
@@ -165,6 +171,7 @@ func inspect(m *launch.Model, sizing launch.Sizing) report {
 	if err != nil {
 		refuse(err)
 	}
+	r.Rounding = m.Rounding()
 	r.Memory = &memory{
 		Context: p.Context, Slots: p.Slots, StepTokens: p.StepTokens, CacheType: p.CacheType.String(),
 		Weights: p.Weights, Cache: p.Cache, Workspace: p.Workspace, Free: p.Free, Concurrency: p.Concurrency(),
@@ -210,6 +217,11 @@ func (r *report) print(w io.Writer) error {
 	}
 	line("tokenizer", "%s%s", r.Tokenizer.Found, r.Tokenizer.Error)
 	line("chat template", "%s%s", r.Template.Found, r.Template.Error)
+	if r.Rounding != nil {
+		for n, text := range r.Rounding.Lines() {
+			line([]string{"rounded", ""}[n], "%s", text)
+		}
+	}
 	if m := r.Memory; m != nil {
 		line("memory", "weights    %v", launch.Bytes(m.Weights))
 		line("", "cache      %v (context %d, %s; %.1f sequences of it)", launch.Bytes(m.Cache), m.Context, m.CacheType, m.Concurrency)

@@ -11,15 +11,17 @@ import (
 // ModelFlags name a model and say how its numbers are kept and multiplied. Every command that opens a model has them, so
 // a flag that is added here is a flag of all of them.
 type ModelFlags struct {
-	Model       string `arg:"" optional:"" help:"Folder of a Hugging Face checkpoint, one .safetensors file, or a model's folder in the hub's cache. Without it, the small model that is built in."`
-	CacheType   string `enum:"f32,f16,bf16" default:"f16" help:"How keys and values are kept: f32, f16 (the default) or bf16."`
+	Model     string `arg:"" optional:"" help:"Folder of a Hugging Face checkpoint, one .safetensors file, or a model's folder in the hub's cache. Without it, the small model that is built in."`
+	CacheType string `enum:"f32,f16,bf16" default:"f16" help:"How keys and values are kept: f32, f16 (the default) or bf16."`
+	QuantizeFlags
 	Activations string `enum:"auto,f32,bf16" default:"auto" help:"What activations are multiplied as: auto (the default) is int8 beside quantized weights and f32 beside others; f32 is f32 everywhere; bf16 is as auto, but bf16 beside bf16 weights, which is faster on processors with AVX512_BF16."`
 }
 
 // ModelOptions checks the flags and returns what they say; all else is left open.
 func (f *ModelFlags) ModelOptions() (Options, error) {
 	types := map[string]kernels.DType{"f32": kernels.F32, "f16": kernels.F16, "bf16": kernels.BF16}
-	return Options{Sizing: Sizing{CacheType: types[f.CacheType]}, Activations: ActivationTypes[f.Activations]}, nil
+	_, err := f.Quantization()
+	return Options{Sizing: Sizing{CacheType: types[f.CacheType]}, Activations: ActivationTypes[f.Activations]}, err
 }
 
 // SizeFlags name a model and decide how much memory serving it takes. Their defaults are in plan.go.

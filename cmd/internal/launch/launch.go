@@ -108,12 +108,12 @@ func (i *Instance) load(progress io.Writer) error {
 	}
 	var update func(done, total int64)
 	if progress != nil {
-		bar := newProgressBar(progress)
+		bar := newProgressBar(progress, i.Model.loading())
 		defer bar.finish()
 		update = bar.update
 	}
 	if i.Decoder, err = model.Load(i.Model.Source, weights, i.Stream, update); err != nil {
-		return err
+		return i.Model.refusal(err)
 	}
 	cache, err := i.arena(i.Plan.Cache)
 	if err != nil {

@@ -28,6 +28,9 @@ type Model struct {
 	Source     model.Source
 	Config     model.Config
 	Generation model.Generation
+
+	how     model.Quantization
+	rounded *model.QuantizedSource // Source, where it is rounded; else nil
 }
 
 // Open opens the checkpoint at path and reads its configuration. Close closes it.

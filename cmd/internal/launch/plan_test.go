@@ -196,7 +196,7 @@ func TestBytes(t *testing.T) {
 }
 
 func TestBarLine(t *testing.T) {
-	got := barLine(5*mib, 10*mib, 2*mib)
+	got := barLine("loading", 5*mib, 10*mib, 2*mib)
 	if want := "loading [" + strings.Repeat("#", 15) + strings.Repeat(".", 15) + "]  50 %  5.0 MiB of 10.0 MiB  2.0 MiB/s"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

@@ -29,6 +29,7 @@ func Terminal(w io.Writer) io.Writer {
 // A progressBar is one line of a terminal that shows how far loading has come.
 type progressBar struct {
 	w     io.Writer
+	doing string // what takes the time
 	start time.Time
 	drawn time.Time // when the line was last drawn
 }
@@ -40,9 +41,9 @@ const (
 
 // newProgressBar returns a bar on w. Nothing is drawn before the first update that is a redraw interval old, so that
 // quick loads stay quiet.
-func newProgressBar(w io.Writer) *progressBar {
+func newProgressBar(w io.Writer, doing string) *progressBar {
 	now := time.Now()
-	return &progressBar{w: w, start: now, drawn: now}
+	return &progressBar{w: w, doing: doing, start: now, drawn: now}
 }
 
 // update draws the bar for done of total bytes.
@@ -53,13 +54,13 @@ func (p *progressBar) update(done, total int64) {
 	}
 	p.drawn = now
 	rate := Bytes(float64(done) / now.Sub(p.start).Seconds())
-	fmt.Fprintf(p.w, "\r%s\x1b[K", barLine(done, total, rate))
+	fmt.Fprintf(p.w, "\r%s\x1b[K", barLine(p.doing, done, total, rate))
 }
 
-// barLine returns the line for done of total bytes at a rate in bytes a second.
-func barLine(done, total int64, rate Bytes) string {
+// barLine returns the line for doing something with done of total bytes at a rate in bytes a second.
+func barLine(doing string, done, total int64, rate Bytes) string {
 	full := int(barWidth * done / total)
-	return fmt.Sprintf("loading [%s%s] %3d %%  %v of %v  %v/s", strings.Repeat("#", full), strings.Repeat(".", barWidth-full),
+	return fmt.Sprintf("%s [%s%s] %3d %%  %v of %v  %v/s", doing, strings.Repeat("#", full), strings.Repeat(".", barWidth-full),
 		100*done/total, Bytes(done), Bytes(total), rate)
 }
 

@@ -27,6 +27,11 @@ func (i *Instance) Summary() string {
 	for n, note := range model.Notes(i.Model.Source) {
 		line([]string{"quantized", ""}[min(n, 1)], "%s", note)
 	}
+	if r := i.Model.Rounding(); r != nil {
+		for n, text := range r.Lines() {
+			line([]string{"rounded", ""}[n], "%s", text)
+		}
+	}
 	if i.Template == nil {
 		line("", "no chat template: /v1/chat/completions is refused, /v1/completions works (--chat-template names one)")
 	}

@@ -69,7 +69,7 @@ func (c *Command) Run(ctx context.Context, env command.Env) error {
 
 	front := newFront(listener, log)
 	defer front.Close()
-	i, err := load(ctx, c.Model, o)
+	i, err := load(ctx, c.Open, o)
 	if err != nil || i == nil {
 		return err
 	}
@@ -131,14 +131,14 @@ func (c *Command) serve(ctx context.Context, stderr io.Writer, log *slog.Logger,
 }
 
 // load brings the model up, unless ctx ends first: then it returns nil, and leaves the work to the end of the process.
-func load(ctx context.Context, path string, o launch.Options) (*launch.Instance, error) {
+func load(ctx context.Context, open func() (*launch.Model, error), o launch.Options) (*launch.Instance, error) {
 	type result struct {
 		instance *launch.Instance
 		err      error
 	}
 	done := make(chan result, 1)
 	go func() {
-		m, err := launch.Open(path)
+		m, err := open()
 		if err != nil {
 			done <- result{nil, err}
 			return

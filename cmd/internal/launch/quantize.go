@@ -1,0 +1,150 @@
+package launch
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+
+	"eckart/cmd/internal/command"
+	"eckart/kernels"
+	"eckart/layers"
+	"eckart/model"
+)
+
+// QuantizeFlags say how the weights of a model are rounded when it is loaded.
+type QuantizeFlags struct {
+	Quantize       string `enum:"none,int8,int4,int3,int2" default:"none" help:"Round the model's matrices to so many bits as they are loaded: int8, int4, int3 or int2. Default: none. Matrices that are stored quantized, and norms, stay as they are."`
+	QuantizeGroup  string `enum:",32,64,128,row" default:"" placeholder:"N" help:"Columns that share a scale: 32 (the default), 64, 128 or row. More take fewer bytes and round worse."`
+	QuantizeZeros  bool   `help:"Store a zero point for each group too: a quarter of a bit a weight in groups of 32, and better for int4 and below."`
+	QuantizeTables string `enum:",int8,int4,int3,int2,same,keep" default:"" placeholder:"TYPE" help:"Of the embedding and the head: int8 (the default: fewer bits cost more there than anywhere), int4, int3, int2, same (as --quantize), or keep (as stored)."`
+}
+
+var roundingBits = map[string]int{"int8": 8, "int4": 4, "int3": 3, "int2": 2}
+
+// Quantization checks the flags and returns what they say, nil where nothing is to be rounded.
+func (f *QuantizeFlags) Quantization() (*model.Quantization, error) {
+	if f.Quantize == "none" || f.Quantize == "" {
+		for _, other := range []struct {
+			flag string
+			set  bool
+		}{{"group", f.QuantizeGroup != ""}, {"zeros", f.QuantizeZeros}, {"tables", f.QuantizeTables != ""}} {
+			if other.set {
+				return nil, &command.UsageError{Err: fmt.Errorf("--quantize-%s says how --quantize rounds, and there is no --quantize", other.flag)}
+			}
+		}
+		return nil, nil
+	}
+	r := layers.Rounding{Bits: roundingBits[f.Quantize], Group: 32, ScaleType: kernels.F16, Zeros: f.QuantizeZeros}
+	switch f.QuantizeGroup {
+	case "":
+	case "row":
+		r.Group = 0
+	default:
+		r.Group, _ = strconv.Atoi(f.QuantizeGroup) // one of the enum
+	}
+	q := &model.Quantization{Blocks: &r}
+	switch f.QuantizeTables {
+	case "keep":
+	case "same":
+		q.Tables = &r
+	case "":
+		t := r
+		t.Bits = 8
+		q.Tables = &t
+	default:
+		t := r
+		t.Bits = roundingBits[f.QuantizeTables]
+		q.Tables = &t
+	}
+	return q, nil
+}
+
+// Open opens the model that the flags name, rounded as they say.
+func (f *ModelFlags) Open() (*Model, error) {
+	q, err := f.Quantization()
+	if err != nil {
+		return nil, err
+	}
+	m, err := Open(f.Model)
+	if err == nil {
+		m.Quantize(q)
+	}
+	return m, err
+}
+
+// Quantize has the matrices of m rounded as they are loaded; nil leaves them as they are. m must have been read.
+func (m *Model) Quantize(q *model.Quantization) {
+	if q != nil {
+		m.how, m.rounded = *q, model.Quantize(m.Source, *q)
+		m.Source = m.rounded
+	}
+}
+
+// A Rounding sums up what --quantize does to a model.
+type Rounding struct {
+	How           string  `json:"how"` // "int4 in groups of 32, embedding and head int8 in groups of 32"
+	Before        int64   `json:"before_bytes"`
+	After         int64   `json:"after_bytes"` // of the matrices, before they are packed
+	BitsPerWeight float64 `json:"bits_per_weight"`
+	Kept          int     `json:"kept"` // matrices that were stored quantized
+}
+
+// Rounding returns what --quantize does to m, which must have been measured; nil without it.
+func (m *Model) Rounding() *Rounding {
+	if m.rounded == nil {
+		return nil
+	}
+	s := m.rounded.Sum()
+	how := roundingName(m.how.Blocks)
+	if tables := roundingName(m.how.Tables); tables != how {
+		how += ", embedding and head " + tables
+	}
+	return &Rounding{How: how, Before: s.Before, After: s.After, BitsPerWeight: s.BitsPerWeight(), Kept: s.Kept}
+}
+
+// Lines says the same in a line or two.
+func (r *Rounding) Lines() []string {
+	lines := []string{fmt.Sprintf("%s: %v became %v, %.2f bits a weight", r.How, Bytes(r.Before), Bytes(r.After), r.BitsPerWeight)}
+	switch {
+	case r.Kept == 1:
+		lines = append(lines, "1 matrix was stored quantized and stays as it is")
+	case r.Kept > 1:
+		lines = append(lines, fmt.Sprintf("%d matrices were stored quantized and stay as they are", r.Kept))
+	}
+	return lines
+}
+
+// roundingName says how matrices are rounded, as in "int4 in groups of 32 with zero points".
+func roundingName(r *layers.Rounding) string {
+	if r == nil {
+		return "as stored"
+	}
+	name := fmt.Sprintf("int%d in groups of %d", r.Bits, r.Group)
+	if r.Group == 0 {
+		name = fmt.Sprintf("int%d by rows", r.Bits)
+	}
+	if r.Zeros {
+		name += " with zero points"
+	}
+	return name
+}
+
+// refusal names the flag in an error about numbers that cannot be rounded.
+func (m *Model) refusal(err error) error {
+	var bad *layers.ValueError
+	if m.rounded != nil && errors.As(err, &bad) {
+		return fmt.Errorf("load with --quantize %s: %w", m.bits(), err)
+	}
+	return err
+}
+
+// loading says what takes the time while m is loaded.
+func (m *Model) loading() string {
+	if m.rounded == nil {
+		return "loading"
+	}
+	return "rounding to " + m.bits()
+}
+
+// bits returns the type that the matrices of the blocks are rounded to, as --quantize has it.
+func (m *Model) bits() string { return fmt.Sprintf("int%d", m.how.Blocks.Bits) }

@@ -24,6 +24,7 @@ import (
 //	weight.quant_state.bitsandbytes__nf4 U8      JSON: shape, blocksize, nested_offset, ...; or __fp4
 type bitsAndBytes struct {
 	eight bool
+	kind  string // of codes of 4 bits; empty where config.json does not say
 	wide  kernels.DType
 }
 
@@ -46,7 +47,7 @@ func newBitsAndBytes(text []byte, wide kernels.DType) (method, error) {
 	case four && raw.Type != "" && raw.Type != "nf4" && raw.Type != "fp4":
 		return nil, fmt.Errorf("bnb_4bit_quant_type %q: %w (nf4 and fp4 are)", raw.Type, ErrUnsupported)
 	}
-	return &bitsAndBytes{eight, wide}, nil
+	return &bitsAndBytes{eight, raw.Type, wide}, nil
 }
 
 func (b *bitsAndBytes) layouts() []layout {
@@ -191,6 +192,9 @@ func (b *bitsAndBytes) read4(m *module) (matrix, error) {
 	x := &nibbleBlocks{c: m.c}
 	if err := x.takeState(m); err != nil {
 		return matrix{}, err
+	}
+	if b.kind != "" && b.kind != x.state.Type {
+		return matrix{}, fmt.Errorf("config.json says bnb_4bit_quant_type %q, and %s is %s", b.kind, m.what(), x.state.Type)
 	}
 	rows, cols := x.state.Shape[0], x.state.Shape[1]
 	var err error

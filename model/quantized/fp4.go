@@ -22,8 +22,8 @@ func newMXFP4(text []byte, wide kernels.DType) (method, error) {
 func (mxfp4) layouts() []layout { return []layout{blockLayout} }
 
 func (x mxfp4) read(m *module) (matrix, error) {
-	base := m.blocks()
-	return m.mxfp4(base+"blocks", base+"scales", "mxfp4 in blocks", x.wide)
+	before, _ := m.blocks()
+	return m.mxfp4(before+"blocks", before+"scales", "mxfp4 in blocks", x.wide)
 }
 
 // mxfp4 returns the matrix of codes whose scales are powers of two for 32 columns each. Twice a code's value is an

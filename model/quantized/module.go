@@ -95,11 +95,9 @@ func (m *module) recognise() layout {
 	}
 	is := func(name string, t checkpoint.DType) bool { return has(name) && m.parts[name].Type == t }
 	switch {
-	case has("qweight", "scales"):
-		q, s := m.parts["qweight"].Shape, m.parts["scales"].Shape
-		if len(q) == 2 && len(s) == 2 && q[1] != s[1] && q[1] == s[1]/8 {
-			return awqLayout
-		}
+	case has("qweight", "scales") && eighth(m.parts["qweight"].Shape, m.parts["scales"].Shape):
+		return awqLayout
+	case has("qweight"):
 		return gptqLayout
 	case is("weight_packed", checkpoint.I32):
 		return packLayout
@@ -107,7 +105,7 @@ func (m *module) recognise() layout {
 		return nvfp4Layout
 	case is("weight_packed", checkpoint.U8):
 		return mxfp4Layout
-	case m.blocks() != "":
+	case m.hasBlocks():
 		return blockLayout
 	case has("weight.absmax"):
 		return bnb4Layout
@@ -123,14 +121,25 @@ func (m *module) recognise() layout {
 	return noLayout
 }
 
-// blocks returns the name of the tensor of blocks, without "blocks", or "" where there is none.
-func (m *module) blocks() string {
-	for _, base := range []string{"weight_", "weight.", "_", ""} {
-		if m.parts[base+"blocks"] != nil && m.parts[base+"scales"] != nil {
-			return base
-		}
+// eighth reports whether a tensor has an eighth of the columns of another.
+func eighth(a, b []int) bool { return len(a) == 2 && len(b) == 2 && a[1] == b[1]/8 }
+
+// blockNames are what stands before "blocks" and "scales" in the names of their tensors.
+var blockNames = []string{"weight_", "weight.", "_", ""}
+
+// hasBlocks reports whether the module has tensors of that name.
+func (m *module) hasBlocks() bool {
+	_, ok := m.blocks()
+	return ok
+}
+
+// blocks returns which of blockNames the module's tensors have.
+func (m *module) blocks() (before string, ok bool) {
+	i := slices.IndexFunc(blockNames, func(n string) bool { return m.parts[n+"blocks"] != nil && m.parts[n+"scales"] != nil })
+	if i < 0 {
+		return "", false
 	}
-	return ""
+	return blockNames[i], true
 }
 
 // maxDim bounds the rows and columns of a matrix, as the limits on config.json do.

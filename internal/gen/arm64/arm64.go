@@ -74,8 +74,7 @@ func (f *File) Write(code, stubs string) error {
 	return os.WriteFile(stubs, []byte(head+"package cpu\n"+f.stubs.String()), 0o644)
 }
 
-// Data adds words to the read-only data, once, and returns their symbol.
-func (f *File) Data(name string, words []uint32) string {
+func (f *File) constant(name string, words []uint32) string {
 	symbol := name + "<>"
 	if slices.Contains(f.dataNames, name) {
 		return symbol
@@ -170,6 +169,9 @@ func (f *Func) Param(name string) X {
 
 // Load loads a parameter of 64 bits.
 func (f *Func) Load(name string, r X) { f.Go("MOVD %s, %s", f.Frame(name), r) }
+
+// Data adds words to the read-only data of the file, once, and returns their symbol.
+func (f *Func) Data(name string, words []uint32) string { return f.file.constant(name, words) }
 
 // Label places a label.
 func (f *Func) Label(name string) { fmt.Fprintf(&f.file.code, "\n%s:\n", name) }

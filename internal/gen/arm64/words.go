@@ -31,9 +31,13 @@ func (f *Func) FRINTN(d, n V)   { f.two(0x4e218800, "frintn", "4s", "4s", d, n) 
 func (f *Func) FCVTNS(d, n V)   { f.two(0x4e21a800, "fcvtns", "4s", "4s", d, n) }
 func (f *Func) SCVTF(d, n V)    { f.two(0x4e21d800, "scvtf", "4s", "4s", d, n) }
 
-// FMLAElement adds the products of n with element i of m to d, FMULElement sets d to them.
+// FMLAElement adds the products of n with element i of m to d, FMLSElement subtracts them, FMULElement sets d to them.
 func (f *Func) FMLAElement(d, n, m V, i int) {
 	f.word(0x4f801000|element(m, i)|uint32(n)<<5|uint32(d), "fmla v%d.4s, v%d.4s, v%d.s[%d]", d, n, m, i)
+}
+
+func (f *Func) FMLSElement(d, n, m V, i int) {
+	f.word(0x4f805000|element(m, i)|uint32(n)<<5|uint32(d), "fmls v%d.4s, v%d.4s, v%d.s[%d]", d, n, m, i)
 }
 
 func (f *Func) FMULElement(d, n, m V, i int) {

@@ -14,3 +14,4 @@ package cpu
 //go:generate go -C ../../internal/gen run ./neon -subject matmul -out ../../kernels/cpu/matmul_neon_arm64.s -stubs ../../kernels/cpu/matmul_neon_arm64.go
 //go:generate go -C ../../internal/gen run ./neon -subject grouped -out ../../kernels/cpu/grouped_neon_arm64.s -stubs ../../kernels/cpu/grouped_neon_arm64.go
 //go:generate go -C ../../internal/gen run ./neon -subject rows -out ../../kernels/cpu/rows_neon_arm64.s -stubs ../../kernels/cpu/rows_neon_arm64.go
+//go:generate go -C ../../internal/gen run ./neon -subject attention -out ../../kernels/cpu/attention_neon_arm64.s -stubs ../../kernels/cpu/attention_neon_arm64.go

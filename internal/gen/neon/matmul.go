@@ -186,18 +186,18 @@ func (t *tile) step(cols int) {
 	}
 }
 
-// eachRow loads and uses a vector of weights of every row. The loads run ahead as far as there are registers:
+// inTurn loads and uses n things, which take turns with the registers. The loads run ahead as far as there are registers:
 // processors that keep the order of instructions would wait for them.
-func (t *tile) eachRow(load, use func(r int, v arm64.V)) {
-	n := len(t.ws)
-	for r := range min(n-1, t.rows) {
-		load(r, t.ws[r])
+func inTurn[R any](registers []R, n int, load, use func(i int, r R)) {
+	turns := len(registers)
+	for i := range min(turns-1, n) {
+		load(i, registers[i])
 	}
-	for r := range t.rows {
-		if next := r + n - 1; next < t.rows {
-			load(next, t.ws[next%n])
+	for i := range n {
+		if next := i + turns - 1; next < n {
+			load(next, registers[next%turns])
 		}
-		use(r, t.ws[r%n])
+		use(i, registers[i%turns])
 	}
 }
 
@@ -207,7 +207,7 @@ func (t *tile) vector(cols int) {
 		t.load("F32", cols, r, t.xs[i])
 	}
 	load := func(r int, v arm64.V) { t.load(t.weight, cols, t.w[r], v) }
-	t.eachRow(load, func(r int, v arm64.V) {
+	inTurn(t.ws, t.rows, load, func(r int, v arm64.V) {
 		t.widen(v, v, false)
 		for i, x := range t.xs[:t.tokens] {
 			t.Go("VFMLA %s, %s, %s", x.S4(), v.S4(), t.acc[r][i].S4())

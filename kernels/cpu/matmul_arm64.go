@@ -10,7 +10,6 @@ func matMulFor(isa ISA, _ bool) matMulCode {
 	switch isa {
 	case NEON, NEONDotProd:
 		c.tiles[kernels.F32] = tiles{
-			near: dots8x1F32NEONNear,
 			wide: []tileFunc{dots8x1F32NEON, dots8x2F32NEON, dots8x3F32NEON},
 			by: []tileFunc{
 				dots4x1F32NEON, dots4x2F32NEON, dots4x3F32NEON,
@@ -18,7 +17,6 @@ func matMulFor(isa ISA, _ bool) matMulCode {
 			},
 		}
 		c.tiles[kernels.F16] = tiles{
-			near: dots8x1F16NEONNear,
 			wide: []tileFunc{dots8x1F16NEON, dots8x2F16NEON, dots8x3F16NEON},
 			by: []tileFunc{
 				dots4x1F16NEON, dots4x2F16NEON, dots4x3F16NEON,
@@ -26,7 +24,6 @@ func matMulFor(isa ISA, _ bool) matMulCode {
 			},
 		}
 		c.tiles[kernels.BF16] = tiles{
-			near: dots8x1BF16NEONNear,
 			wide: []tileFunc{dots8x1BF16NEON, dots8x2BF16NEON, dots8x3BF16NEON},
 			by: []tileFunc{
 				dots4x1BF16NEON, dots4x2BF16NEON, dots4x3BF16NEON,

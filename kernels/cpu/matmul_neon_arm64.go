@@ -4,11 +4,6 @@
 
 package cpu
 
-// dots8x1F32NEONNear is a tileFunc of 8 weight rows, tokens: 1.
-//
-//go:noescape
-func dots8x1F32NEONNear(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-
 // dots8x1F32NEON is a tileFunc of 8 weight rows, tokens: 1.
 //
 //go:noescape
@@ -54,11 +49,6 @@ func dots4x5F32NEON(y *float32, x *float32, w *byte, yStride int, xStride int, w
 //go:noescape
 func dots4x6F32NEON(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
 
-// dots8x1BF16NEONNear is a tileFunc of 8 weight rows, tokens: 1.
-//
-//go:noescape
-func dots8x1BF16NEONNear(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-
 // dots8x1BF16NEON is a tileFunc of 8 weight rows, tokens: 1.
 //
 //go:noescape
@@ -103,11 +93,6 @@ func dots4x5BF16NEON(y *float32, x *float32, w *byte, yStride int, xStride int, 
 //
 //go:noescape
 func dots4x6BF16NEON(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
-
-// dots8x1F16NEONNear is a tileFunc of 8 weight rows, tokens: 1.
-//
-//go:noescape
-func dots8x1F16NEONNear(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
 
 // dots8x1F16NEON is a tileFunc of 8 weight rows, tokens: 1.
 //

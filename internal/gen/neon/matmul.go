@@ -18,12 +18,11 @@ func elementBytes(t string) int {
 // matMul writes the tileFuncs. 32 registers hold 24 sums, what a step loads of x, and two vectors of weights at least.
 func matMul(f *arm64.File) {
 	for _, weight := range []string{"F32", "BF16", "F16"} {
-		dots(f, weight, 8, 1, true)
 		for tokens := 1; tokens <= 3; tokens++ {
-			dots(f, weight, 8, tokens, false)
+			dots(f, weight, 8, tokens)
 		}
 		for tokens := 1; tokens <= 6; tokens++ {
-			dots(f, weight, 4, tokens, false)
+			dots(f, weight, 4, tokens)
 		}
 	}
 }
@@ -38,15 +37,9 @@ type tile struct {
 	xs, ws       []arm64.V   // what a step loads
 }
 
-// dots writes the tileFunc of the given rows by tokens. A product has one vector of sums. near says that the nearest
-// cache has room for the next group of weight rows.
-func dots(file *arm64.File, weight string, rows, tokens int, near bool) {
+// dots writes the tileFunc of the given rows by tokens. A product has one vector of sums.
+func dots(file *arm64.File, weight string, rows, tokens int) {
 	name := fmt.Sprintf("dots%dx%d%sNEON", rows, tokens, weight)
-	level := "PLDL2KEEP"
-	if near {
-		name += "Near"
-		level = "PLDL1KEEP"
-	}
 	params := append(arm64.Params("*float32", "y", "x"), arm64.Param{Name: "w", Type: "*byte"})
 	params = append(params, arm64.Params("int", "yStride", "xStride", "wStride", "k", "groups")...)
 	params = append(params, arm64.Param{Name: "add", Type: "bool"})
@@ -60,7 +53,7 @@ func dots(file *arm64.File, weight string, rows, tokens int, near bool) {
 		cols = 32 / bytes
 	}
 
-	y, count, stride, ahead := f.Param("y"), f.X(), f.X(), f.X()
+	y, left, columns, stride, count, to := f.Param("y"), f.Param("groups"), f.X(), f.X(), f.X(), f.X()
 	for range rows {
 		t.w = append(t.w, f.X())
 	}
@@ -79,6 +72,8 @@ func dots(file *arm64.File, weight string, rows, tokens int, near bool) {
 
 	f.Load("w", t.w[0])
 	f.Load("wStride", stride)
+	f.Go("MUL %s, %s, %s", left, stride, stride)
+	f.Go("LSL $2, %s, %s", left, columns) // between the group's rows of y
 	for r := 1; r < rows; r++ {
 		f.Go("ADD %s, %s, %s", stride, t.w[r-1], t.w[r])
 	}
@@ -89,8 +84,6 @@ func dots(file *arm64.File, weight string, rows, tokens int, near bool) {
 	for i := 1; i < tokens; i++ {
 		f.Go("ADD %s, %s, %s", stride, t.x[i-1], t.x[i])
 	}
-	f.Load("wStride", stride)
-	f.Go("ADD %s<<%d, %s, %s", stride, arm64.Log2(rows), t.w[0], ahead)
 	for _, row := range t.acc {
 		for _, v := range row {
 			f.Zero(v)
@@ -102,11 +95,6 @@ func dots(file *arm64.File, weight string, rows, tokens int, near bool) {
 
 	f.Label("step")
 	t.step(cols)
-	// Every step asks for as much of the next group as it uses up: a processor's own prefetching follows few streams.
-	for at := 0; at < rows*cols*bytes; at += 64 {
-		f.Go("PRFM %d(%s), %s", at, ahead, level)
-	}
-	f.AddBytes(rows*cols*bytes, ahead)
 	f.Go("SUBS $%d, %s", cols, count)
 	f.Go("BGE step")
 
@@ -125,33 +113,29 @@ func dots(file *arm64.File, weight string, rows, tokens int, near bool) {
 	t.vector(1)
 
 	f.Label("sums")
-	f.Load("yStride", stride)
-	f.Go("MOVBU %s, %s", f.Frame("add"), ahead)
-	f.Go("MOVD %s, %s", y, count)
 	for i := range tokens {
 		for r := 0; r < rows; r += 4 {
 			t.sum(r, i)
 		}
 	}
-	f.Go("CBZ %s, set", ahead)
-	t.store(count, stride, true)
+	f.Load("yStride", stride)
+	f.Go("MOVBU %s, %s", f.Frame("add"), count)
+	f.Go("CBZ %s, set", count)
+	t.store(y, columns, stride, count, to, true)
 	f.Go("B next")
 	f.Label("set")
-	t.store(count, stride, false)
+	t.store(y, columns, stride, count, to, false)
 
 	f.Label("next")
 	// The rows stand at their ends.
-	f.AddBytes(rows*4, y)
+	f.AddBytes(4, y)
 	f.Load("wStride", stride)
 	f.Load("k", count)
-	f.Go("LSL $%d, %s", arm64.Log2(rows), stride)
 	f.Go("SUB %s<<%d, %s", count, arm64.Log2(bytes), stride)
 	for _, r := range t.w {
 		f.Go("ADD %s, %s", stride, r)
 	}
-	f.Load("groups", count)
-	f.Go("SUBS $1, %s", count)
-	f.Go("MOVD %s, %s", count, f.Frame("groups"))
+	f.Go("SUBS $1, %s", left)
 	f.Go("BNE group")
 	f.Ret()
 }
@@ -257,19 +241,29 @@ func (t *tile) sum(row, token int) {
 	t.FADDP(a, a, c)
 }
 
-// store sets or adds the sums at y.
-func (t *tile) store(y, stride arm64.X, add bool) {
+// store sets or adds the sums at y; those of a token are columns bytes apart. It spoils from, to and the rows of x.
+func (t *tile) store(y, columns, stride, from, to arm64.X, add bool) {
+	at, old := t.x[0], t.ws[0]
+	t.Go("MOVD %s, %s", y, at)
 	for i := range t.tokens {
+		t.Go("MOVD %s, %s", at, to)
+		if add {
+			t.Go("MOVD %s, %s", at, from)
+		}
 		for r := 0; r < t.rows; r += 4 {
 			v := t.acc[r][i]
 			if add {
-				t.Go("FMOVQ %d(%s), %s", r*4, y, t.ws[0].F())
-				t.FADD(v, t.ws[0], v)
+				for lane := range 4 {
+					t.Go("VLD1 (%s), %s", from, old.S(lane))
+					t.Go("ADD %s, %s", columns, from)
+				}
+				t.FADD(v, old, v)
 			}
-			t.Go("FMOVQ %s, %d(%s)", v.F(), r*4, y)
+			for lane := range 4 {
+				t.Go("VST1 %s, (%s)", v.S(lane), to)
+				t.Go("ADD %s, %s", columns, to)
+			}
 		}
-		if i+1 < t.tokens {
-			t.Go("ADD %s, %s", stride, y)
-		}
+		t.Go("ADD %s, %s", stride, at)
 	}
 }

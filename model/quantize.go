@@ -93,4 +93,6 @@ func (q *QuantizedSource) Sum() QuantizedSum {
 }
 
 // BitsPerWeight returns the mean bits of an element after rounding, scales and zero points included.
-func (s QuantizedSum) BitsPerWeight() float64 { return 8 * float64(s.After) / float64(max(1, s.Elements)) }
+func (s QuantizedSum) BitsPerWeight() float64 {
+	return 8 * float64(s.After) / float64(max(1, s.Elements))
+}

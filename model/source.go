@@ -37,31 +37,40 @@ func NewSource(c *checkpoint.Checkpoint) (Source, error) {
 	return &checkpointSource{c, config, q}, nil
 }
 
-// Notes says in a line for each kind of quantized weight of src, or of the source that it wraps, what it is computed as.
+// Notes says in a line for each kind of quantized weight of src, or of what it wraps, what it is computed as.
 func Notes(src Source) []string {
-	if s, ok := innermost(src).(interface{ Notes() []string }); ok {
-		return s.Notes()
+	if s, ok := innermost(src).(*checkpointSource); ok {
+		return s.quantized.Notes()
 	}
 	return nil
 }
 
-// Parameters returns the elements of all weights and vectors of src, or of the source that it wraps, where that can say:
-// of a quantized matrix those that it stands for.
+// Parameters returns the elements of all weights and vectors of the checkpoint behind src: of a quantized matrix those
+// that it stands for.
 func Parameters(src Source) int {
-	if s, ok := innermost(src).(interface{ Parameters() int }); ok {
-		return s.Parameters()
+	s, ok := innermost(src).(*checkpointSource)
+	if !ok {
+		return 0
 	}
-	return 0
+	total := 0
+	for _, name := range s.quantized.Names() {
+		if n, ok := s.quantized.Elements(name); ok {
+			total += n
+		} else if t, ok := s.c.Tensor(name); ok {
+			total += t.Elements()
+		}
+	}
+	return total
 }
 
-// innermost returns the source that wraps none.
+// innermost returns the source that src wraps, over any number of others, or itself.
 func innermost(src Source) Source {
 	for {
-		s, ok := src.(interface{ Unwrap() Source })
+		w, ok := src.(interface{ Unwrap() Source })
 		if !ok {
 			return src
 		}
-		src = s.Unwrap()
+		src = w.Unwrap()
 	}
 }
 
@@ -73,19 +82,6 @@ type checkpointSource struct {
 
 func (s *checkpointSource) Config() []byte  { return s.config }
 func (s *checkpointSource) Names() []string { return s.quantized.Names() }
-func (s *checkpointSource) Notes() []string { return s.quantized.Notes() }
-
-func (s *checkpointSource) Parameters() int {
-	total := 0
-	for _, name := range s.quantized.Names() {
-		if n, ok := s.quantized.Elements(name); ok {
-			total += n
-		} else if t, ok := s.c.Tensor(name); ok {
-			total += t.Elements()
-		}
-	}
-	return total
-}
 
 func (s *checkpointSource) Weight(name string) (layers.Weight, error) {
 	if w, ok := s.quantized.Weight(name); ok {

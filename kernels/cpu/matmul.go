@@ -26,6 +26,7 @@ const (
 	add      = 1 << iota // to what y holds
 	carryIn              // begin with the partial sums in carry
 	carryOut             // leave the partial sums in carry, and y as it is
+	fetch                // meanwhile fetch the rows of x that follow
 )
 
 // tiles holds the functions for one type of weights. Eight streams of weights hide the latency of memory better than
@@ -180,9 +181,9 @@ func (m *matMulTask) direct(s *matMulScratch, y, x, w kernels.Mat) {
 
 // packed multiplies by a copy of the weights, some columns at a time.
 func (m *matMulTask) packed(s *matMulScratch, y, x, w kernels.Mat) {
-	flags := 0
+	flags := fetch
 	if m.add {
-		flags = add
+		flags |= add
 	}
 	for col := 0; col < w.Cols; {
 		cols := w.Cols - col

@@ -394,7 +394,7 @@ next:
 	RET
 
 // func dots4x2F32AVX2(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·dots4x2F32AVX2(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
@@ -432,6 +432,25 @@ resume:
 	VMOVUPS 224(R10), Y7
 
 start:
+	TESTQ      $+8, flags+72(FP)
+	JZ         fetched
+	MOVQ       groups+64(FP), R10
+	SUBQ       DX, R10
+	SHLQ       $0x08, R10
+	ADDQ       DI, R10
+	MOVQ       xStride+40(FP), R11
+	IMUL3Q     $0x02, R11, R11
+	ADDQ       R11, R10
+	PREFETCHT1 (R10)
+	PREFETCHT1 64(R10)
+	PREFETCHT1 128(R10)
+	PREFETCHT1 192(R10)
+	PREFETCHT1 (R10)(R8*1)
+	PREFETCHT1 64(R10)(R8*1)
+	PREFETCHT1 128(R10)(R8*1)
+	PREFETCHT1 192(R10)(R8*1)
+
+fetched:
 	TESTQ R9, R9
 	JZ    tail
 
@@ -596,7 +615,7 @@ next:
 	RET
 
 // func dots4x3F32AVX2(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·dots4x3F32AVX2(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
@@ -642,6 +661,29 @@ resume:
 	VMOVUPS 352(R10), Y11
 
 start:
+	TESTQ      $+8, flags+72(FP)
+	JZ         fetched
+	MOVQ       groups+64(FP), R10
+	SUBQ       DX, R10
+	SHLQ       $0x08, R10
+	ADDQ       DI, R10
+	MOVQ       xStride+40(FP), R11
+	IMUL3Q     $0x03, R11, R11
+	ADDQ       R11, R10
+	PREFETCHT1 (R10)
+	PREFETCHT1 64(R10)
+	PREFETCHT1 128(R10)
+	PREFETCHT1 192(R10)
+	PREFETCHT1 (R10)(R8*1)
+	PREFETCHT1 64(R10)(R8*1)
+	PREFETCHT1 128(R10)(R8*1)
+	PREFETCHT1 192(R10)(R8*1)
+	PREFETCHT1 (R10)(R8*2)
+	PREFETCHT1 64(R10)(R8*2)
+	PREFETCHT1 128(R10)(R8*2)
+	PREFETCHT1 192(R10)(R8*2)
+
+fetched:
 	TESTQ R9, R9
 	JZ    tail
 
@@ -1258,7 +1300,7 @@ next:
 	RET
 
 // func dots4x2BF16AVX2(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·dots4x2BF16AVX2(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
@@ -1296,6 +1338,25 @@ resume:
 	VMOVUPS 224(R10), Y7
 
 start:
+	TESTQ      $+8, flags+72(FP)
+	JZ         fetched
+	MOVQ       groups+64(FP), R10
+	SUBQ       DX, R10
+	SHLQ       $0x08, R10
+	ADDQ       DI, R10
+	MOVQ       xStride+40(FP), R11
+	IMUL3Q     $0x02, R11, R11
+	ADDQ       R11, R10
+	PREFETCHT1 (R10)
+	PREFETCHT1 64(R10)
+	PREFETCHT1 128(R10)
+	PREFETCHT1 192(R10)
+	PREFETCHT1 (R10)(R8*1)
+	PREFETCHT1 64(R10)(R8*1)
+	PREFETCHT1 128(R10)(R8*1)
+	PREFETCHT1 192(R10)(R8*1)
+
+fetched:
 	TESTQ R9, R9
 	JZ    tail
 
@@ -1468,7 +1529,7 @@ next:
 	RET
 
 // func dots4x3BF16AVX2(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·dots4x3BF16AVX2(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
@@ -1514,6 +1575,29 @@ resume:
 	VMOVUPS 352(R10), Y11
 
 start:
+	TESTQ      $+8, flags+72(FP)
+	JZ         fetched
+	MOVQ       groups+64(FP), R10
+	SUBQ       DX, R10
+	SHLQ       $0x08, R10
+	ADDQ       DI, R10
+	MOVQ       xStride+40(FP), R11
+	IMUL3Q     $0x03, R11, R11
+	ADDQ       R11, R10
+	PREFETCHT1 (R10)
+	PREFETCHT1 64(R10)
+	PREFETCHT1 128(R10)
+	PREFETCHT1 192(R10)
+	PREFETCHT1 (R10)(R8*1)
+	PREFETCHT1 64(R10)(R8*1)
+	PREFETCHT1 128(R10)(R8*1)
+	PREFETCHT1 192(R10)(R8*1)
+	PREFETCHT1 (R10)(R8*2)
+	PREFETCHT1 64(R10)(R8*2)
+	PREFETCHT1 128(R10)(R8*2)
+	PREFETCHT1 192(R10)(R8*2)
+
+fetched:
 	TESTQ R9, R9
 	JZ    tail
 
@@ -2114,7 +2198,7 @@ next:
 	RET
 
 // func dots4x2F16AVX2(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
-// Requires: AVX, F16C, FMA3
+// Requires: AVX, F16C, FMA3, MMX+
 TEXT ·dots4x2F16AVX2(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
@@ -2152,6 +2236,25 @@ resume:
 	VMOVUPS 224(R10), Y7
 
 start:
+	TESTQ      $+8, flags+72(FP)
+	JZ         fetched
+	MOVQ       groups+64(FP), R10
+	SUBQ       DX, R10
+	SHLQ       $0x08, R10
+	ADDQ       DI, R10
+	MOVQ       xStride+40(FP), R11
+	IMUL3Q     $0x02, R11, R11
+	ADDQ       R11, R10
+	PREFETCHT1 (R10)
+	PREFETCHT1 64(R10)
+	PREFETCHT1 128(R10)
+	PREFETCHT1 192(R10)
+	PREFETCHT1 (R10)(R8*1)
+	PREFETCHT1 64(R10)(R8*1)
+	PREFETCHT1 128(R10)(R8*1)
+	PREFETCHT1 192(R10)(R8*1)
+
+fetched:
 	TESTQ R9, R9
 	JZ    tail
 
@@ -2316,7 +2419,7 @@ next:
 	RET
 
 // func dots4x3F16AVX2(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
-// Requires: AVX, F16C, FMA3
+// Requires: AVX, F16C, FMA3, MMX+
 TEXT ·dots4x3F16AVX2(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
@@ -2362,6 +2465,29 @@ resume:
 	VMOVUPS 352(R10), Y11
 
 start:
+	TESTQ      $+8, flags+72(FP)
+	JZ         fetched
+	MOVQ       groups+64(FP), R10
+	SUBQ       DX, R10
+	SHLQ       $0x08, R10
+	ADDQ       DI, R10
+	MOVQ       xStride+40(FP), R11
+	IMUL3Q     $0x03, R11, R11
+	ADDQ       R11, R10
+	PREFETCHT1 (R10)
+	PREFETCHT1 64(R10)
+	PREFETCHT1 128(R10)
+	PREFETCHT1 192(R10)
+	PREFETCHT1 (R10)(R8*1)
+	PREFETCHT1 64(R10)(R8*1)
+	PREFETCHT1 128(R10)(R8*1)
+	PREFETCHT1 192(R10)(R8*1)
+	PREFETCHT1 (R10)(R8*2)
+	PREFETCHT1 64(R10)(R8*2)
+	PREFETCHT1 128(R10)(R8*2)
+	PREFETCHT1 192(R10)(R8*2)
+
+fetched:
 	TESTQ R9, R9
 	JZ    tail
 

@@ -216,7 +216,7 @@ next:
 	RET
 
 // func dots8x2BF16AVX512BF16(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, BMI2
+// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, BMI2, MMX+
 TEXT ·dots8x2BF16AVX512BF16(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
@@ -272,6 +272,25 @@ resume:
 	VMOVUPS 960(R12), Z15
 
 start:
+	TESTQ      $+8, flags+72(FP)
+	JZ         fetched
+	MOVQ       groups+64(FP), R12
+	SUBQ       DX, R12
+	SHLQ       $0x08, R12
+	ADDQ       R9, R12
+	MOVQ       xStride+40(FP), R13
+	IMUL3Q     $0x02, R13, R13
+	ADDQ       R13, R12
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	PREFETCHT1 192(R12)
+	PREFETCHT1 (R12)(R10*1)
+	PREFETCHT1 64(R12)(R10*1)
+	PREFETCHT1 128(R12)(R10*1)
+	PREFETCHT1 192(R12)(R10*1)
+
+fetched:
 	TESTQ R11, R11
 	JZ    tail
 
@@ -523,7 +542,7 @@ next:
 	RET
 
 // func dots8x3BF16AVX512BF16(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, BMI2
+// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, BMI2, MMX+
 TEXT ·dots8x3BF16AVX512BF16(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
@@ -595,6 +614,29 @@ resume:
 	VMOVUPS 1472(R12), Z23
 
 start:
+	TESTQ      $+8, flags+72(FP)
+	JZ         fetched
+	MOVQ       groups+64(FP), R12
+	SUBQ       DX, R12
+	SHLQ       $0x08, R12
+	ADDQ       R9, R12
+	MOVQ       xStride+40(FP), R13
+	IMUL3Q     $0x03, R13, R13
+	ADDQ       R13, R12
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	PREFETCHT1 192(R12)
+	PREFETCHT1 (R12)(R10*1)
+	PREFETCHT1 64(R12)(R10*1)
+	PREFETCHT1 128(R12)(R10*1)
+	PREFETCHT1 192(R12)(R10*1)
+	PREFETCHT1 (R12)(R10*2)
+	PREFETCHT1 64(R12)(R10*2)
+	PREFETCHT1 128(R12)(R10*2)
+	PREFETCHT1 192(R12)(R10*2)
+
+fetched:
 	TESTQ R11, R11
 	JZ    tail
 
@@ -1107,7 +1149,7 @@ next:
 	RET
 
 // func dots4x2BF16AVX512BF16(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, BMI2
+// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, BMI2, MMX+
 TEXT ·dots4x2BF16AVX512BF16(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
@@ -1145,6 +1187,25 @@ resume:
 	VMOVUPS 448(R10), Z7
 
 start:
+	TESTQ      $+8, flags+72(FP)
+	JZ         fetched
+	MOVQ       groups+64(FP), R10
+	SUBQ       DX, R10
+	SHLQ       $0x08, R10
+	ADDQ       DI, R10
+	MOVQ       xStride+40(FP), R11
+	IMUL3Q     $0x02, R11, R11
+	ADDQ       R11, R10
+	PREFETCHT1 (R10)
+	PREFETCHT1 64(R10)
+	PREFETCHT1 128(R10)
+	PREFETCHT1 192(R10)
+	PREFETCHT1 (R10)(R8*1)
+	PREFETCHT1 64(R10)(R8*1)
+	PREFETCHT1 128(R10)(R8*1)
+	PREFETCHT1 192(R10)(R8*1)
+
+fetched:
 	TESTQ R9, R9
 	JZ    tail
 
@@ -1310,7 +1371,7 @@ next:
 	RET
 
 // func dots4x3BF16AVX512BF16(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, BMI2
+// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, BMI2, MMX+
 TEXT ·dots4x3BF16AVX512BF16(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
@@ -1356,6 +1417,29 @@ resume:
 	VMOVUPS 704(R10), Z11
 
 start:
+	TESTQ      $+8, flags+72(FP)
+	JZ         fetched
+	MOVQ       groups+64(FP), R10
+	SUBQ       DX, R10
+	SHLQ       $0x08, R10
+	ADDQ       DI, R10
+	MOVQ       xStride+40(FP), R11
+	IMUL3Q     $0x03, R11, R11
+	ADDQ       R11, R10
+	PREFETCHT1 (R10)
+	PREFETCHT1 64(R10)
+	PREFETCHT1 128(R10)
+	PREFETCHT1 192(R10)
+	PREFETCHT1 (R10)(R8*1)
+	PREFETCHT1 64(R10)(R8*1)
+	PREFETCHT1 128(R10)(R8*1)
+	PREFETCHT1 192(R10)(R8*1)
+	PREFETCHT1 (R10)(R8*2)
+	PREFETCHT1 64(R10)(R8*2)
+	PREFETCHT1 128(R10)(R8*2)
+	PREFETCHT1 192(R10)(R8*2)
+
+fetched:
 	TESTQ R9, R9
 	JZ    tail
 
@@ -1568,7 +1652,7 @@ next:
 	RET
 
 // func dots4x4BF16AVX512BF16(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, BMI2
+// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, BMI2, MMX+
 TEXT ·dots4x4BF16AVX512BF16(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
@@ -1623,6 +1707,33 @@ resume:
 	VMOVUPS 960(R11), Z15
 
 start:
+	TESTQ      $+8, flags+72(FP)
+	JZ         fetched
+	MOVQ       groups+64(FP), R11
+	SUBQ       DX, R11
+	SHLQ       $0x08, R11
+	ADDQ       DI, R11
+	MOVQ       xStride+40(FP), R12
+	IMUL3Q     $0x04, R12, R12
+	ADDQ       R12, R11
+	PREFETCHT1 (R11)
+	PREFETCHT1 64(R11)
+	PREFETCHT1 128(R11)
+	PREFETCHT1 192(R11)
+	PREFETCHT1 (R11)(R8*1)
+	PREFETCHT1 64(R11)(R8*1)
+	PREFETCHT1 128(R11)(R8*1)
+	PREFETCHT1 192(R11)(R8*1)
+	PREFETCHT1 (R11)(R8*2)
+	PREFETCHT1 64(R11)(R8*2)
+	PREFETCHT1 128(R11)(R8*2)
+	PREFETCHT1 192(R11)(R8*2)
+	PREFETCHT1 (R11)(R9*1)
+	PREFETCHT1 64(R11)(R9*1)
+	PREFETCHT1 128(R11)(R9*1)
+	PREFETCHT1 192(R11)(R9*1)
+
+fetched:
 	TESTQ R10, R10
 	JZ    tail
 
@@ -1870,7 +1981,7 @@ next:
 	RET
 
 // func dots4x5BF16AVX512BF16(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, BMI2
+// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, BMI2, MMX+
 TEXT ·dots4x5BF16AVX512BF16(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
@@ -1933,6 +2044,37 @@ resume:
 	VMOVUPS 1216(R11), Z19
 
 start:
+	TESTQ      $+8, flags+72(FP)
+	JZ         fetched
+	MOVQ       groups+64(FP), R11
+	SUBQ       DX, R11
+	SHLQ       $0x08, R11
+	ADDQ       DI, R11
+	MOVQ       xStride+40(FP), R12
+	IMUL3Q     $0x05, R12, R12
+	ADDQ       R12, R11
+	PREFETCHT1 (R11)
+	PREFETCHT1 64(R11)
+	PREFETCHT1 128(R11)
+	PREFETCHT1 192(R11)
+	PREFETCHT1 (R11)(R8*1)
+	PREFETCHT1 64(R11)(R8*1)
+	PREFETCHT1 128(R11)(R8*1)
+	PREFETCHT1 192(R11)(R8*1)
+	PREFETCHT1 (R11)(R8*2)
+	PREFETCHT1 64(R11)(R8*2)
+	PREFETCHT1 128(R11)(R8*2)
+	PREFETCHT1 192(R11)(R8*2)
+	PREFETCHT1 (R11)(R9*1)
+	PREFETCHT1 64(R11)(R9*1)
+	PREFETCHT1 128(R11)(R9*1)
+	PREFETCHT1 192(R11)(R9*1)
+	PREFETCHT1 (R11)(R8*4)
+	PREFETCHT1 64(R11)(R8*4)
+	PREFETCHT1 128(R11)(R8*4)
+	PREFETCHT1 192(R11)(R8*4)
+
+fetched:
 	TESTQ R10, R10
 	JZ    tail
 
@@ -2248,7 +2390,7 @@ next:
 	RET
 
 // func dots4x6BF16AVX512BF16(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, BMI2
+// Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, BMI2, MMX+
 TEXT ·dots4x6BF16AVX512BF16(SB), NOSPLIT, $0-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
@@ -2320,6 +2462,41 @@ resume:
 	VMOVUPS 1472(R12), Z23
 
 start:
+	TESTQ      $+8, flags+72(FP)
+	JZ         fetched
+	MOVQ       groups+64(FP), R12
+	SUBQ       DX, R12
+	SHLQ       $0x08, R12
+	ADDQ       DI, R12
+	MOVQ       xStride+40(FP), R13
+	IMUL3Q     $0x06, R13, R13
+	ADDQ       R13, R12
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	PREFETCHT1 192(R12)
+	PREFETCHT1 (R12)(R8*1)
+	PREFETCHT1 64(R12)(R8*1)
+	PREFETCHT1 128(R12)(R8*1)
+	PREFETCHT1 192(R12)(R8*1)
+	PREFETCHT1 (R12)(R8*2)
+	PREFETCHT1 64(R12)(R8*2)
+	PREFETCHT1 128(R12)(R8*2)
+	PREFETCHT1 192(R12)(R8*2)
+	PREFETCHT1 (R12)(R9*1)
+	PREFETCHT1 64(R12)(R9*1)
+	PREFETCHT1 128(R12)(R9*1)
+	PREFETCHT1 192(R12)(R9*1)
+	PREFETCHT1 (R12)(R8*4)
+	PREFETCHT1 64(R12)(R8*4)
+	PREFETCHT1 128(R12)(R8*4)
+	PREFETCHT1 192(R12)(R8*4)
+	PREFETCHT1 (R12)(R10*1)
+	PREFETCHT1 64(R12)(R10*1)
+	PREFETCHT1 128(R12)(R10*1)
+	PREFETCHT1 192(R12)(R10*1)
+
+fetched:
 	TESTQ R11, R11
 	JZ    tail
 

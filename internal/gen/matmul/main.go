@@ -71,7 +71,11 @@ const (
 	add      = 1 << iota // to what y holds
 	carryIn              // begin with the accumulators in carry
 	carryOut             // leave the accumulators in carry, and y as it is
+	fetch                // the rows of x that follow, a part with each group
 )
+
+// fetchBytes is how much of a row of x comes with each group: depth floats with the groups of packedRows rows.
+const fetchBytes = 256
 
 func elementBytes(weight string) int {
 	if weight == "F32" {
@@ -127,6 +131,26 @@ func dots(t isa, weight string, s shape) {
 		build.VMOVUPS(operand.Mem{Base: carried, Disp: i * accBytes}, a)
 	}
 	build.Label("start")
+	if s.tokens > 1 {
+		// Rows of x that come from far away would hold up the first group of the next tile.
+		has(fetch)
+		build.JZ(operand.LabelRef("fetched"))
+		ahead := param("groups")
+		build.SUBQ(left, ahead)
+		build.SHLQ(operand.U8(log2(fetchBytes)), ahead)
+		build.ADDQ(x, ahead)
+		next := param("xStride")
+		build.IMUL3Q(operand.U8(s.tokens), next, next)
+		build.ADDQ(next, ahead)
+		for i := range s.tokens {
+			for line := 0; line < fetchBytes; line += 64 {
+				m := xRow(i)
+				m.Base, m.Disp = ahead, line
+				build.PREFETCHT1(m)
+			}
+		}
+		build.Label("fetched")
+	}
 	step := func(tail bool) {
 		xv := make([]reg.VecVirtual, s.tokens)
 		for i := range xv {

@@ -1,0 +1,97 @@
+#!/usr/bin/env bash
+# Runs tests on a processor with AVX-512 that Bochs emulates: it boots Linux there, and all that Linux runs is the tests.
+# Arguments are flags of test binaries, as in -test.short. Nothing is installed; what is used can be named:
+#   BOCHS   the emulator; else bochs
+#   CPU     its model of a processor; else the first of models that it knows
+#   KERNEL  a Linux kernel; else the newest in /boot
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+packages=(./kernels/cpu ./layers)
+models=(sapphire_rapids corei7_icelake_u) # only the first has BF16 instructions
+share=/usr/share/bochs
+boot=(/usr/lib/ISOLINUX/isolinux.bin /usr/lib/syslinux/modules/bios/ldlinux.c32)
+busybox=/bin/busybox
+
+need() { # a command or file, the Debian package that has it
+	command -v "$1" >/dev/null || [ -r "$1" ] || {
+		echo "emulated AVX-512 needs $1: install Debian's $2" >&2
+		exit 1
+	}
+}
+bochs=${BOCHS:-bochs}
+need "$bochs" "bochs and bochs-term"
+need $share/BIOS-bochs-latest bochsbios
+need $share/VGABIOS-lgpl-latest bochs
+need cpio cpio
+need xorriso xorriso
+need "${boot[0]}" isolinux
+need "${boot[1]}" syslinux-common
+need $busybox busybox-static
+kernel=${KERNEL:-$(find /boot -name 'vmlinuz-*' | sort -V | tail -1)}
+need "${kernel:-a Linux kernel}" "linux-image-cloud-amd64, or unpack it and set KERNEL to its vmlinuz"
+
+known=$("$bochs" --help cpu 2>&1 || true)
+for model in ${CPU:-"${models[@]}"}; do
+	if grep -qx "$model" <<<"$known"; then break; fi
+done
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+mkdir -p "$work"/{root/{bin,tests,proc,sys,dev,tmp},disc}
+
+CGO_ENABLED=0 GOOS=linux GOARCH=amd64 go test -c -ldflags '-s -w' -o "$work/root/tests/" "${packages[@]}"
+cp $busybox "$work/root/bin/busybox"
+cat >"$work/root/init" <<INIT
+#!/bin/busybox sh
+busybox mount -t proc proc /proc
+busybox mount -t sysfs sysfs /sys
+busybox mount -t devtmpfs dev /dev
+busybox grep -m1 'model name' /proc/cpuinfo
+busybox grep -m1 flags /proc/cpuinfo | busybox grep -o 'avx512[a-z0-9_]*' | busybox xargs echo
+for test in /tests/*; do
+	echo \$test $*
+	\$test -test.timeout 0 $* || failed=yes
+done
+echo all tests ran, failed: \${failed:-none}
+busybox poweroff -f
+INIT
+chmod +x "$work/root/init"
+(cd "$work/root" && find . | cpio -o -H newc --quiet >"$work/disc/tests")
+cp "$kernel" "$work/disc/kernel"
+cp "${boot[@]}" "$work/disc/"
+cat >"$work/disc/isolinux.cfg" <<MENU
+default tests
+label tests
+	kernel kernel
+	initrd tests
+	append console=ttyS0 loglevel=1 mitigations=off panic=-1 reboot=triple
+MENU
+xorriso -as mkisofs -quiet -b isolinux.bin -c boot.cat -no-emul-boot -boot-load-size 4 -boot-info-table \
+	-o "$work/disc.iso" "$work/disc" 2>/dev/null
+
+# Linux leaves AVX alone if it finds the areas for saved registers odd, as those of CET and AMX are. Time passes by
+# instructions (ips), not by the clock. A Bochs with a debugger waits for a c on its input.
+options="model=$model, ips=100000000, reset_on_triple_fault=0"
+if [ "$model" = sapphire_rapids ]; then
+	options+=', exclude_features="cet waitpkg la57"'
+fi
+cat >"$work/machine" <<MACHINE
+cpu: $options
+megs: 1024
+romimage: file=$share/BIOS-bochs-latest
+vgaromimage: file=$share/VGABIOS-lgpl-latest
+ata0-master: type=cdrom, path=$work/disc.iso, status=inserted
+boot: cdrom
+com1: enabled=1, mode=file, dev=/dev/fd/3
+display_library: ${DISPLAY_LIBRARY:-term}
+log: $work/log
+panic: action=fatal
+MACHINE
+echo "amd64, $model"
+{ echo c | "$bochs" -q -f "$work/machine" 3>&1 >"$work/out" 2>&1 || true; } | sed -u 's|\r$||' | tee "$work/serial"
+if ! grep -q '^all tests ran, failed: none' "$work/serial"; then
+	grep -h PANIC "$work/log" "$work/out" | tail -3 >&2
+	echo "emulated AVX-512: the tests did not pass" >&2
+	exit 1
+fi

@@ -19,11 +19,8 @@ type rounder struct {
 	zeros bool
 	store kernels.DType // of scales
 
-	// The grids that are tried: inverse steps as factors of those that would hold the extremes exactly, and how far zero
-	// points are moved before they are rounded.
-	factors, aside [grid.Lanes]float32
-
-	trial grid.Trial
+	trial grid.Trial          // its factors are of the steps that would hold the extremes exactly
+	aside [grid.Lanes]float32 // how far zero points are moved before they are rounded
 	hx    []float32
 }
 
@@ -38,7 +35,7 @@ func newRounder(f kernels.Grouped) *rounder {
 	r := &rounder{bits: f.Bits, zeros: f.Zeros, store: f.ScaleType}
 	s := searched[f.Zeros][f.Bits]
 	for k := range grid.Lanes {
-		r.factors[k] = s[0] + (s[1]-s[0])*float32(k)/(grid.Lanes-1)
+		r.trial.Factor[k] = s[0] + (s[1]-s[0])*float32(k)/(grid.Lanes-1)
 		// Both neighbours of where the middle of the numbers comes to lie get their turn.
 		r.aside[k] = 0.25 - 0.5*float32(k%2)
 		r.trial.Zero[k] = float32(r.middle())
@@ -70,30 +67,19 @@ func (r *rounder) fit(x, h []float32) (scale float32, zero int) {
 	}
 	unit := 1 / step
 	t := &r.trial
-	for k, f := range r.factors {
-		t.Inverse[k] = unit * f
-	}
 	if r.zeros {
 		middle, half, top := (hi+lo)/2, float32(r.top())/2, float32(r.top())
-		for k, inverse := range t.Inverse {
+		for k, f := range t.Factor {
 			const whole = 3 << 22 // rounds, as in package grid
-			z := half - float32(middle*inverse) + r.aside[k] + whole - whole
+			z := half - float32(middle*float32(unit*f)) + r.aside[k] + whole - whole
 			t.Zero[k] = min(max(z, 0), top)
 		}
 	}
-	t.Run(x, r.weigh(x, h), h, r.top())
-
-	// The gain over all zeros is xc²/cc; the best one is found without dividing.
-	best, bestXC, bestCC := -1, 0.0, 1.0
-	for k := range t.XC {
-		if xc, cc := float64(t.XC[k]), float64(t.CC[k]); xc > 0 && xc*xc*bestCC > bestXC*bestXC*cc {
-			best, bestXC, bestCC = k, xc, cc
-		}
-	}
-	if best < 0 { // nothing in the group is of importance
+	best := t.Run(x, r.weigh(x, h), h, unit, r.top())
+	if !(t.Gain[best] > 0) { // nothing in the group is of importance
 		return storedScale(step, r.store), r.middle()
 	}
-	return storedScale(t.XC[best]/t.CC[best], r.store), int(t.Zero[best])
+	return storedScale(t.Scale[best], r.store), int(t.Zero[best])
 }
 
 // weigh returns the products of x and h in scratch, nil without h.

@@ -10,36 +10,39 @@ import "math"
 // Lanes is the number of grids that are tried at once.
 const Lanes = 16
 
-// whole is added to a float32 of up to 2²² and taken off again to round it to a whole number, ties to even: the sum's
-// last bit is worth 1. Generated code has it too.
+// whole is added to a float32 of up to 2²² to round it to a whole number, ties to even: the last bit of the sum is worth 1.
+// Generated code has it too.
 const whole = 3 << 22
 
 // A Trial is grids and what came of trying them.
 type Trial struct {
-	Inverse [Lanes]float32 // 1/s
-	Zero    [Lanes]float32 // z, a whole number from 0 to 255
+	Factor [Lanes]float32 // of the inverse steps 1/s
+	Zero   [Lanes]float32 // z, a whole number from 0 to 255
 
-	// With c = q - z for the code q of each number x, and its importance h:
-	XC [Lanes]float32 // sum of h·x·c
-	CC [Lanes]float32 // sum of h·c²
+	// For the codes q of the numbers x with importance h on a grid, and with c = q - z:
+	Scale [Lanes]float32 // Σh·x·c / Σh·c², the s with which these codes are nearest to the numbers
+	Gain  [Lanes]float32 // how much nearer than zeros: Σh·x² - Σh·(x - s·c)²; not more than 0 if s is not
 }
 
-// Run rounds the numbers x to each grid of codes up to top, and sums. h holds the importance of each number and hx its
-// product with the number; both are nil where all are 1. Numbers may reach 2²² steps of a grid.
-//
-// The error of a grid is Σh·x² - 2s·XC + s²·CC, which for these codes is least for s = XC/CC.
-func (t *Trial) Run(x, hx, h []float32, top int) {
-	if len(x) == 0 || !t.runVector(x, hx, h, float32(top)) {
-		t.run(x, hx, h, float32(top))
+// Run rounds the numbers x to the grids of inverse steps unit·Factor and codes up to top, and returns the lane of the
+// largest gain. h holds the importance of each number and hx its product with the number; both are nil where all are 1.
+// Numbers may reach 2²² steps of a grid.
+func (t *Trial) Run(x, hx, h []float32, unit float32, top int) int {
+	if len(x) > 0 {
+		if best, ok := t.runVector(x, hx, h, unit, float32(top)); ok {
+			return best
+		}
 	}
+	return t.run(x, hx, h, unit, float32(top))
 }
 
 // run is Run in plain Go. The conversions keep the compiler from fusing products into sums, which would round otherwise.
-func (t *Trial) run(x, hx, h []float32, top float32) {
+func (t *Trial) run(x, hx, h []float32, unit, top float32) int {
 	const low = whole
 	high := low + top
+	best := 0
 	for k := range Lanes {
-		inverse, shift := t.Inverse[k], low+t.Zero[k]
+		inverse, shift := unit*t.Factor[k], low+t.Zero[k]
 		var xc, cc float32
 		if h == nil {
 			for _, v := range x {
@@ -55,18 +58,29 @@ func (t *Trial) run(x, hx, h []float32, top float32) {
 				cc += float32(float32(h[i]*c) * c)
 			}
 		}
-		t.XC[k], t.CC[k] = xc, cc
+		t.Scale[k] = xc / max(cc, 0x1p-126)
+		t.Gain[k] = max(xc, 0) * t.Scale[k]
+		if t.Gain[k] > t.Gain[best] {
+			best = k
+		}
 	}
+	return best
 }
 
 // Encode sets dst to the codes of the numbers x on the grid of step 1/inverse with zero point zero and codes up to top.
 func Encode(dst []byte, x []float32, inverse float32, zero, top int) {
 	dst = dst[:len(x)]
-	offset := int32(zero) - int32(math.Float32bits(whole))
+	n := encodeVector(dst, x, inverse, float32(zero), float32(top))
+	encode(dst[n:], x[n:], inverse, float32(zero), float32(top))
+}
+
+// encode is Encode in plain Go.
+func encode(dst []byte, x []float32, inverse, zero, top float32) {
+	const low = whole
+	shift, high := low+zero, low+top
 	for i, v := range x {
-		// The sum's bits count up with the number.
-		q := int32(math.Float32bits(float32(v*inverse)+whole)) + offset
-		dst[i] = byte(min(max(q, 0), int32(top)))
+		// The lowest bits of the sum are the code.
+		dst[i] = byte(math.Float32bits(min(max(float32(v*inverse)+shift, low), high)))
 	}
 }
 

@@ -7,16 +7,24 @@ import "golang.org/x/sys/cpu"
 var hasVector = cpu.X86.HasAVX2
 
 // runVector is run where the processor has the instructions.
-func (t *Trial) runVector(x, hx, h []float32, top float32) bool {
+func (t *Trial) runVector(x, hx, h []float32, unit, top float32) (best int, ok bool) {
 	switch {
 	case !hasVector:
-		return false
+		return 0, false
 	case h == nil:
-		trialAVX2(&t.Inverse[0], &x[0], len(x), top)
+		return trialAVX2(&t.Factor[0], &x[0], len(x), unit, top), true
 	default:
-		trialWeightedAVX2(&t.Inverse[0], &x[0], &hx[:len(x)][0], &h[:len(x)][0], len(x), top)
+		return trialWeightedAVX2(&t.Factor[0], &x[0], &hx[:len(x)][0], &h[:len(x)][0], len(x), unit, top), true
 	}
-	return true
+}
+
+// encodeVector does encode for the first n of the numbers.
+func encodeVector(dst []byte, x []float32, inverse, zero, top float32) (n int) {
+	if n = len(x) &^ 31; n == 0 || !hasVector {
+		return 0
+	}
+	encodeAVX2(&dst[0], &x[0], n, inverse, zero, top)
+	return n
 }
 
 // extremesVector does Extremes for the first n of the numbers.

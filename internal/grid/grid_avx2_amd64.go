@@ -7,14 +7,19 @@ package grid
 // trialAVX2 is Trial.Run for n > 0 numbers.
 //
 //go:noescape
-func trialAVX2(t *float32, x *float32, n int, top float32)
+func trialAVX2(t *float32, x *float32, n int, unit float32, top float32) int
 
 // trialWeightedAVX2 is Trial.Run for n > 0 numbers.
 //
 //go:noescape
-func trialWeightedAVX2(t *float32, x *float32, hx *float32, h *float32, n int, top float32)
+func trialWeightedAVX2(t *float32, x *float32, hx *float32, h *float32, n int, unit float32, top float32) int
 
-// extremesAVX2 is Extremes for n numbers, a multiple of 8.
+// encodeAVX2 is Encode for n > 0 numbers, a multiple of 32.
+//
+//go:noescape
+func encodeAVX2(dst *byte, x *float32, n int, inverse float32, zero float32, top float32)
+
+// extremesAVX2 is Extremes for n > 0 numbers, a multiple of 8.
 //
 //go:noescape
 func extremesAVX2(x *float32, n int) (lo float32, hi float32)

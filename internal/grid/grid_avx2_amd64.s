@@ -4,59 +4,88 @@
 
 #include "textflag.h"
 
-// func trialAVX2(t *float32, x *float32, n int, top float32)
+// func trialAVX2(t *float32, x *float32, n int, unit float32, top float32) int
 // Requires: AVX, AVX2
-TEXT ·trialAVX2(SB), NOSPLIT, $0-28
+TEXT ·trialAVX2(SB), NOSPLIT, $0-40
 	MOVQ         t+0(FP), AX
 	MOVQ         x+8(FP), CX
 	MOVQ         n+16(FP), DX
 	MOVL         $0x4b400000, BX
 	VMOVD        BX, X0
 	VBROADCASTSS X0, Y0
-	VBROADCASTSS top+24(FP), Y1
+	VBROADCASTSS top+28(FP), Y1
 	VADDPS       Y1, Y0, Y1
-	VMOVUPS      (AX), Y2
-	VADDPS       64(AX), Y0, Y3
-	VXORPS       Y4, Y4, Y4
+	VBROADCASTSS unit+24(FP), Y2
 	VXORPS       Y5, Y5, Y5
-	VMOVUPS      32(AX), Y6
-	VADDPS       96(AX), Y0, Y7
+	VXORPS       Y6, Y6, Y6
+	VMULPS       (AX), Y2, Y3
+	VADDPS       64(AX), Y0, Y4
+	VXORPS       Y7, Y7, Y7
 	VXORPS       Y8, Y8, Y8
-	VXORPS       Y9, Y9, Y9
+	VMULPS       32(AX), Y2, Y2
+	VADDPS       96(AX), Y0, Y9
 
 number:
 	VBROADCASTSS (CX), Y10
 	ADDQ         $0x04, CX
-	VMULPS       Y2, Y10, Y11
-	VADDPS       Y3, Y11, Y11
+	VMULPS       Y3, Y10, Y11
+	VADDPS       Y4, Y11, Y11
 	VMAXPS       Y0, Y11, Y11
 	VMINPS       Y1, Y11, Y11
-	VSUBPS       Y3, Y11, Y11
+	VSUBPS       Y4, Y11, Y11
 	VMULPS       Y10, Y11, Y12
-	VADDPS       Y12, Y4, Y4
+	VADDPS       Y12, Y5, Y5
 	VMULPS       Y11, Y11, Y11
-	VADDPS       Y11, Y5, Y5
-	VMULPS       Y6, Y10, Y11
-	VADDPS       Y7, Y11, Y11
+	VADDPS       Y11, Y6, Y6
+	VMULPS       Y2, Y10, Y11
+	VADDPS       Y9, Y11, Y11
 	VMAXPS       Y0, Y11, Y11
 	VMINPS       Y1, Y11, Y11
-	VSUBPS       Y7, Y11, Y11
+	VSUBPS       Y9, Y11, Y11
 	VMULPS       Y10, Y11, Y10
-	VADDPS       Y10, Y8, Y8
+	VADDPS       Y10, Y7, Y7
 	VMULPS       Y11, Y11, Y11
-	VADDPS       Y11, Y9, Y9
+	VADDPS       Y11, Y8, Y8
 	DECQ         DX
 	JNZ          number
-	VMOVUPS      Y4, 128(AX)
-	VMOVUPS      Y5, 192(AX)
+	VXORPS       Y0, Y0, Y0
+	MOVL         $0x00800000, CX
+	VMOVD        CX, X1
+	VBROADCASTSS X1, Y1
+	VMAXPS       Y1, Y6, Y6
+	VDIVPS       Y6, Y5, Y6
+	VMOVUPS      Y6, 128(AX)
+	VMAXPS       Y0, Y5, Y5
+	VMULPS       Y6, Y5, Y2
+	VMOVUPS      Y2, 192(AX)
+	VMAXPS       Y1, Y8, Y8
+	VDIVPS       Y8, Y7, Y8
 	VMOVUPS      Y8, 160(AX)
-	VMOVUPS      Y9, 224(AX)
+	VMAXPS       Y0, Y7, Y7
+	VMULPS       Y8, Y7, Y0
+	VMOVUPS      Y0, 224(AX)
+	VMAXPS       Y2, Y0, Y1
+	VEXTRACTF128 $0x01, Y1, X3
+	VMAXPS       X3, X1, X1
+	VSHUFPS      $0x0e, X1, X1, X3
+	VMAXPS       X3, X1, X1
+	VSHUFPS      $0x01, X1, X1, X3
+	VMAXPS       X3, X1, X1
+	VBROADCASTSS X1, Y1
+	VCMPPS       $0x00, Y2, Y1, Y2
+	VMOVMSKPS    Y2, AX
+	VCMPPS       $0x00, Y0, Y1, Y0
+	VMOVMSKPS    Y0, CX
+	SHLL         $0x08, CX
+	ORL          CX, AX
+	BSFL         AX, AX
+	MOVQ         AX, ret+32(FP)
 	VZEROUPPER
 	RET
 
-// func trialWeightedAVX2(t *float32, x *float32, hx *float32, h *float32, n int, top float32)
+// func trialWeightedAVX2(t *float32, x *float32, hx *float32, h *float32, n int, unit float32, top float32) int
 // Requires: AVX, AVX2
-TEXT ·trialWeightedAVX2(SB), NOSPLIT, $0-44
+TEXT ·trialWeightedAVX2(SB), NOSPLIT, $0-56
 	MOVQ         t+0(FP), AX
 	MOVQ         x+8(FP), CX
 	MOVQ         n+32(FP), DX
@@ -65,16 +94,17 @@ TEXT ·trialWeightedAVX2(SB), NOSPLIT, $0-44
 	MOVL         $0x4b400000, DI
 	VMOVD        DI, X0
 	VBROADCASTSS X0, Y0
-	VBROADCASTSS top+40(FP), Y1
+	VBROADCASTSS top+44(FP), Y1
 	VADDPS       Y1, Y0, Y1
-	VMOVUPS      (AX), Y2
-	VADDPS       64(AX), Y0, Y3
-	VXORPS       Y4, Y4, Y4
+	VBROADCASTSS unit+40(FP), Y2
 	VXORPS       Y5, Y5, Y5
-	VMOVUPS      32(AX), Y6
-	VADDPS       96(AX), Y0, Y7
+	VXORPS       Y6, Y6, Y6
+	VMULPS       (AX), Y2, Y3
+	VADDPS       64(AX), Y0, Y4
+	VXORPS       Y7, Y7, Y7
 	VXORPS       Y8, Y8, Y8
-	VXORPS       Y9, Y9, Y9
+	VMULPS       32(AX), Y2, Y2
+	VADDPS       96(AX), Y0, Y9
 
 number:
 	VBROADCASTSS (CX), Y10
@@ -83,34 +113,121 @@ number:
 	VBROADCASTSS (SI), Y12
 	ADDQ         $0x04, BX
 	ADDQ         $0x04, SI
-	VMULPS       Y2, Y10, Y13
-	VADDPS       Y3, Y13, Y13
+	VMULPS       Y3, Y10, Y13
+	VADDPS       Y4, Y13, Y13
 	VMAXPS       Y0, Y13, Y13
 	VMINPS       Y1, Y13, Y13
-	VSUBPS       Y3, Y13, Y13
+	VSUBPS       Y4, Y13, Y13
 	VMULPS       Y11, Y13, Y14
-	VADDPS       Y14, Y4, Y4
+	VADDPS       Y14, Y5, Y5
 	VMULPS       Y12, Y13, Y14
 	VMULPS       Y14, Y13, Y13
-	VADDPS       Y13, Y5, Y5
-	VMULPS       Y6, Y10, Y10
-	VADDPS       Y7, Y10, Y10
+	VADDPS       Y13, Y6, Y6
+	VMULPS       Y2, Y10, Y10
+	VADDPS       Y9, Y10, Y10
 	VMAXPS       Y0, Y10, Y10
 	VMINPS       Y1, Y10, Y10
-	VSUBPS       Y7, Y10, Y10
+	VSUBPS       Y9, Y10, Y10
 	VMULPS       Y11, Y10, Y11
-	VADDPS       Y11, Y8, Y8
+	VADDPS       Y11, Y7, Y7
 	VMULPS       Y12, Y10, Y11
 	VMULPS       Y11, Y10, Y10
-	VADDPS       Y10, Y9, Y9
+	VADDPS       Y10, Y8, Y8
 	DECQ         DX
 	JNZ          number
-	VMOVUPS      Y4, 128(AX)
-	VMOVUPS      Y5, 192(AX)
+	VXORPS       Y0, Y0, Y0
+	MOVL         $0x00800000, CX
+	VMOVD        CX, X1
+	VBROADCASTSS X1, Y1
+	VMAXPS       Y1, Y6, Y6
+	VDIVPS       Y6, Y5, Y6
+	VMOVUPS      Y6, 128(AX)
+	VMAXPS       Y0, Y5, Y5
+	VMULPS       Y6, Y5, Y2
+	VMOVUPS      Y2, 192(AX)
+	VMAXPS       Y1, Y8, Y8
+	VDIVPS       Y8, Y7, Y8
 	VMOVUPS      Y8, 160(AX)
-	VMOVUPS      Y9, 224(AX)
+	VMAXPS       Y0, Y7, Y7
+	VMULPS       Y8, Y7, Y0
+	VMOVUPS      Y0, 224(AX)
+	VMAXPS       Y2, Y0, Y1
+	VEXTRACTF128 $0x01, Y1, X3
+	VMAXPS       X3, X1, X1
+	VSHUFPS      $0x0e, X1, X1, X3
+	VMAXPS       X3, X1, X1
+	VSHUFPS      $0x01, X1, X1, X3
+	VMAXPS       X3, X1, X1
+	VBROADCASTSS X1, Y1
+	VCMPPS       $0x00, Y2, Y1, Y2
+	VMOVMSKPS    Y2, AX
+	VCMPPS       $0x00, Y0, Y1, Y0
+	VMOVMSKPS    Y0, CX
+	SHLL         $0x08, CX
+	ORL          CX, AX
+	BSFL         AX, AX
+	MOVQ         AX, ret+48(FP)
 	VZEROUPPER
 	RET
+
+// func encodeAVX2(dst *byte, x *float32, n int, inverse float32, zero float32, top float32)
+// Requires: AVX, AVX2
+TEXT ·encodeAVX2(SB), NOSPLIT, $0-36
+	MOVQ         dst+0(FP), AX
+	MOVQ         x+8(FP), CX
+	MOVQ         n+16(FP), DX
+	VBROADCASTSS inverse+24(FP), Y0
+	MOVL         $0x4b400000, BX
+	VMOVD        BX, X1
+	VBROADCASTSS X1, Y1
+	VBROADCASTSS top+32(FP), Y2
+	VBROADCASTSS zero+28(FP), Y3
+	VADDPS       Y2, Y1, Y2
+	VADDPS       Y3, Y1, Y3
+	VMOVDQU      quads<>+0(SB), Y4
+
+numbers:
+	VMULPS    (CX), Y0, Y5
+	VADDPS    Y3, Y5, Y5
+	VMAXPS    Y1, Y5, Y5
+	VMINPS    Y2, Y5, Y5
+	VPSUBD    Y1, Y5, Y5
+	VMULPS    32(CX), Y0, Y6
+	VADDPS    Y3, Y6, Y6
+	VMAXPS    Y1, Y6, Y6
+	VMINPS    Y2, Y6, Y6
+	VPSUBD    Y1, Y6, Y6
+	VMULPS    64(CX), Y0, Y7
+	VADDPS    Y3, Y7, Y7
+	VMAXPS    Y1, Y7, Y7
+	VMINPS    Y2, Y7, Y7
+	VPSUBD    Y1, Y7, Y7
+	VMULPS    96(CX), Y0, Y8
+	VADDPS    Y3, Y8, Y8
+	VMAXPS    Y1, Y8, Y8
+	VMINPS    Y2, Y8, Y8
+	VPSUBD    Y1, Y8, Y8
+	VPACKUSDW Y6, Y5, Y5
+	VPACKUSDW Y8, Y7, Y7
+	VPACKUSWB Y7, Y5, Y5
+	VPERMD    Y5, Y4, Y5
+	VMOVDQU   Y5, (AX)
+	ADDQ      $0x80, CX
+	ADDQ      $0x20, AX
+	SUBQ      $0x20, DX
+	JNZ       numbers
+	VZEROUPPER
+	RET
+
+DATA quads<>+0(SB)/4, $0x00000000
+DATA quads<>+4(SB)/4, $0x00000004
+DATA quads<>+8(SB)/4, $0x00000001
+DATA quads<>+12(SB)/4, $0x00000005
+DATA quads<>+16(SB)/4, $0x00000002
+DATA quads<>+20(SB)/4, $0x00000006
+DATA quads<>+24(SB)/4, $0x00000003
+DATA quads<>+28(SB)/4, $0x00000007
+GLOBL quads<>(SB), RODATA|NOPTR, $32
 
 // func extremesAVX2(x *float32, n int) (lo float32, hi float32)
 // Requires: AVX, SSE

@@ -2,8 +2,8 @@
 
 package grid
 
-// runVector leaves it to run.
-func (t *Trial) runVector(_, _, _ []float32, _ float32) bool { return false }
+// Everything is left to plain Go.
 
-// extremesVector leaves it to Extremes.
-func extremesVector([]float32) (lo, hi float32, n int) { return 0, 0, 0 }
+func (t *Trial) runVector(_, _, _ []float32, _, _ float32) (best int, ok bool) { return 0, false }
+func encodeVector(_ []byte, _ []float32, _, _, _ float32) (n int)              { return 0 }
+func extremesVector([]float32) (lo, hi float32, n int)                         { return 0, 0, 0 }

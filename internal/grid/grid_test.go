@@ -35,7 +35,7 @@ func TestTrial(t *testing.T) {
 			}
 			var in Trial
 			for k := range Lanes {
-				in.Inverse[k] = float32(top) / 4 * (0.5 + rng.Float32())
+				in.Factor[k] = 0.5 + rng.Float32()
 				in.Zero[k] = float32(rng.IntN(top + 1))
 			}
 			for _, weighted := range []bool{false, true} {
@@ -44,15 +44,16 @@ func TestTrial(t *testing.T) {
 					hx, h = nil, nil
 				}
 				got, plain := in, in
-				got.Run(x, hx, h, top)
-				plain.run(x, hx, h, float32(top))
-				if got != plain {
-					t.Fatalf("%d numbers, top %d: sums %v %v, in plain Go %v %v", n, top, got.XC, got.CC, plain.XC, plain.CC)
+				unit := float32(top) / 4
+				best, want := got.Run(x, hx, h, unit, top), plain.run(x, hx, h, unit, float32(top))
+				if got != plain || best != want {
+					t.Fatalf("%d numbers, top %d: lane %d of %v %v, in plain Go %d of %v %v",
+						n, top, best, got.Scale, got.Gain, want, plain.Scale, plain.Gain)
 				}
 				for k := range Lanes {
 					var xc, cc, size float64
 					for i, v := range x {
-						c := float64(code(v, in.Inverse[k], int(in.Zero[k]), top) - int(in.Zero[k]))
+						c := float64(code(v, unit*in.Factor[k], int(in.Zero[k]), top) - int(in.Zero[k]))
 						w := 1.0
 						if weighted {
 							w = float64(h[i])
@@ -61,8 +62,13 @@ func TestTrial(t *testing.T) {
 						cc += w * c * c
 						size += w * math.Abs(float64(v)*c)
 					}
-					if math.Abs(xc-float64(got.XC[k])) > 1e-5*size || math.Abs(cc-float64(got.CC[k])) > 1e-5*cc {
-						t.Fatalf("%d numbers, top %d: sums %g %g, want %g %g", n, top, got.XC[k], got.CC[k], xc, cc)
+					scale := xc / max(cc, 1e-30)
+					bound := 1e-5 * size / max(cc, 1e-30)
+					if math.Abs(scale-float64(got.Scale[k])) > bound {
+						t.Fatalf("%d numbers, top %d: scale %g, want %g", n, top, got.Scale[k], scale)
+					}
+					if gain := max(xc, 0) * scale; math.Abs(gain-float64(got.Gain[k])) > 2e-5*size*size/max(cc, 1e-30) || got.Gain[k] > got.Gain[best] {
+						t.Fatalf("%d numbers, top %d: gain %g, want %g, the best %g", n, top, got.Gain[k], gain, got.Gain[best])
 					}
 				}
 			}
@@ -73,14 +79,16 @@ func TestTrial(t *testing.T) {
 func TestEncode(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	for _, top := range []int{255, 15, 7, 3} {
-		x := append(numbers(rng, 200), 0, 0.5, -0.5, 1.5, 1e5, -1e5)
-		zero := rng.IntN(top + 1)
-		inverse := float32(top) / 8
-		dst := make([]byte, len(x))
-		Encode(dst, x, inverse, zero, top)
-		for i, v := range x {
-			if want := code(v, inverse, zero, top); int(dst[i]) != want {
-				t.Errorf("top %d, zero %d: code of %g is %d, want %d", top, zero, v, dst[i], want)
+		for n := range 100 {
+			x := append(numbers(rng, n), 0, 0.5, -0.5, 1.5, 1e5, -1e5)
+			zero := rng.IntN(top + 1)
+			inverse := float32(top) / 8
+			dst := make([]byte, len(x))
+			Encode(dst, x, inverse, zero, top)
+			for i, v := range x {
+				if want := code(v, inverse, zero, top); int(dst[i]) != want {
+					t.Fatalf("top %d, zero %d: code %d of %d, of %g, is %d, want %d", top, zero, i, len(x), v, dst[i], want)
+				}
 			}
 		}
 	}

@@ -5,6 +5,7 @@ package main
 import (
 	"math"
 
+	"github.com/mmcloughlin/avo/attr"
 	"github.com/mmcloughlin/avo/build"
 	"github.com/mmcloughlin/avo/buildtags"
 	"github.com/mmcloughlin/avo/operand"
@@ -21,10 +22,39 @@ const whole = 3 << 22
 
 func main() {
 	build.Constraint(buildtags.Not("purego"))
-	trial("trialAVX2", "func(t *float32, x *float32, n int, top float32)", false)
-	trial("trialWeightedAVX2", "func(t *float32, x, hx, h *float32, n int, top float32)", true)
+	trial("trialAVX2", "func(t *float32, x *float32, n int, unit, top float32) int", false)
+	trial("trialWeightedAVX2", "func(t *float32, x, hx, h *float32, n int, unit, top float32) int", true)
+	encode()
 	extremes()
 	build.Generate()
+}
+
+func pointer(name string) reg.Register { return build.Load(build.Param(name), build.GP64()) }
+
+// fill broadcasts a parameter.
+func fill(name string) reg.VecVirtual {
+	at, err := build.Param(name).Resolve()
+	if err != nil {
+		panic(err)
+	}
+	v := build.YMM()
+	build.VBROADCASTSS(at.Addr, v)
+	return v
+}
+
+// constant broadcasts a number.
+func constant(f float32) reg.VecVirtual {
+	bits, v := build.GP32(), build.YMM()
+	build.MOVL(operand.U32(math.Float32bits(f)), bits)
+	build.VMOVD(bits, v.AsX())
+	build.VBROADCASTSS(v.AsX(), v)
+	return v
+}
+
+func zero() reg.VecVirtual {
+	v := build.YMM()
+	build.VXORPS(v, v, v)
+	return v
 }
 
 // trial computes Trial.Run with the rounding of the plain version at every step: products and sums are not fused.
@@ -32,7 +62,6 @@ func trial(name, signature string, weighted bool) {
 	build.TEXT(name, build.NOSPLIT, signature)
 	build.Doc(name + " is Trial.Run for n > 0 numbers.")
 	build.Pragma("noescape")
-	pointer := func(name string) reg.Register { return build.Load(build.Param(name), build.GP64()) }
 	t, x, n := pointer("t"), pointer("x"), pointer("n")
 	var hx, h reg.Register
 	if weighted {
@@ -40,25 +69,14 @@ func trial(name, signature string, weighted bool) {
 	}
 	field := func(i, half int) operand.Mem { return operand.Mem{Base: t, Disp: i*fieldBytes + half*32} }
 
-	low, high := build.YMM(), build.YMM()
-	bits := build.GP32()
-	build.MOVL(operand.U32(math.Float32bits(whole)), bits)
-	build.VMOVD(bits, low.AsX())
-	build.VBROADCASTSS(low.AsX(), low)
-	top, err := build.Param("top").Resolve()
-	if err != nil {
-		panic(err)
-	}
-	build.VBROADCASTSS(top.Addr, high)
+	low, high := constant(whole), fill("top")
 	build.VADDPS(high, low, high)
-
+	unit := fill("unit")
 	var inverse, shift, xc, cc [halves]reg.VecVirtual
 	for i := range halves {
-		inverse[i], shift[i], xc[i], cc[i] = build.YMM(), build.YMM(), build.YMM(), build.YMM()
-		build.VMOVUPS(field(0, i), inverse[i])
+		inverse[i], shift[i], xc[i], cc[i] = build.YMM(), build.YMM(), zero(), zero()
+		build.VMULPS(field(0, i), unit, inverse[i])
 		build.VADDPS(field(1, i), low, shift[i])
-		build.VXORPS(xc[i], xc[i], xc[i])
-		build.VXORPS(cc[i], cc[i], cc[i])
 	}
 	build.Label("number")
 	v := build.YMM()
@@ -91,22 +109,82 @@ func trial(name, signature string, weighted bool) {
 	}
 	build.DECQ(n)
 	build.JNZ(operand.LabelRef("number"))
+
+	nothing, tiny := zero(), constant(0x1p-126)
+	var gain [halves]reg.VecVirtual
 	for i := range halves {
-		build.VMOVUPS(xc[i], field(2, i))
-		build.VMOVUPS(cc[i], field(3, i))
+		gain[i] = build.YMM()
+		build.VMAXPS(tiny, cc[i], cc[i])
+		build.VDIVPS(cc[i], xc[i], cc[i])
+		build.VMOVUPS(cc[i], field(2, i))
+		build.VMAXPS(nothing, xc[i], xc[i])
+		build.VMULPS(cc[i], xc[i], gain[i])
+		build.VMOVUPS(gain[i], field(3, i))
 	}
+	most := build.YMM()
+	build.VMAXPS(gain[0], gain[1], most)
+	fold(most, build.VMAXPS)
+	build.VBROADCASTSS(most.AsX(), most)
+	var mask [halves]reg.GPVirtual
+	for i := range halves {
+		mask[i] = build.GP32()
+		build.VCMPPS(operand.Imm(0), gain[i], most, gain[i])
+		build.VMOVMSKPS(gain[i], mask[i])
+	}
+	build.SHLL(operand.Imm(8), mask[1])
+	build.ORL(mask[1], mask[0])
+	build.BSFL(mask[0], mask[0])
+	build.Store(mask[0].As64(), build.ReturnIndex(0))
+	build.VZEROUPPER()
+	build.RET()
+}
+
+// encode rounds 32 numbers to 32 bytes in each turn: a sum's lowest byte is the code.
+func encode() {
+	build.TEXT("encodeAVX2", build.NOSPLIT, "func(dst *byte, x *float32, n int, inverse, zero, top float32)")
+	build.Doc("encodeAVX2 is Encode for n > 0 numbers, a multiple of 32.")
+	build.Pragma("noescape")
+	dst, x, n := pointer("dst"), pointer("x"), pointer("n")
+	inverse := fill("inverse")
+	low, high, shift := constant(whole), fill("top"), fill("zero")
+	build.VADDPS(high, low, high)
+	build.VADDPS(shift, low, shift)
+	// Packing works within halves of 128 bits, so the quads of bytes come out in this order.
+	order := build.GLOBL("quads", attr.RODATA|attr.NOPTR)
+	for i, q := range []uint32{0, 4, 1, 5, 2, 6, 3, 7} {
+		build.DATA(4*i, operand.U32(q))
+	}
+	quads := build.YMM()
+	build.VMOVDQU(order, quads)
+	build.Label("numbers")
+	var v [4]reg.VecVirtual
+	for i := range v {
+		v[i] = build.YMM()
+		build.VMULPS(operand.Mem{Base: x, Disp: 32 * i}, inverse, v[i])
+		build.VADDPS(shift, v[i], v[i])
+		build.VMAXPS(low, v[i], v[i])
+		build.VMINPS(high, v[i], v[i])
+		build.VPSUBD(low, v[i], v[i])
+	}
+	build.VPACKUSDW(v[1], v[0], v[0])
+	build.VPACKUSDW(v[3], v[2], v[2])
+	build.VPACKUSWB(v[2], v[0], v[0])
+	build.VPERMD(v[0], quads, v[0])
+	build.VMOVDQU(v[0], operand.Mem{Base: dst})
+	build.ADDQ(operand.U8(128), x)
+	build.ADDQ(operand.Imm(32), dst)
+	build.SUBQ(operand.Imm(32), n)
+	build.JNZ(operand.LabelRef("numbers"))
 	build.VZEROUPPER()
 	build.RET()
 }
 
 func extremes() {
 	build.TEXT("extremesAVX2", build.NOSPLIT, "func(x *float32, n int) (lo, hi float32)")
-	build.Doc("extremesAVX2 is Extremes for n numbers, a multiple of 8.")
+	build.Doc("extremesAVX2 is Extremes for n > 0 numbers, a multiple of 8.")
 	build.Pragma("noescape")
-	x, n := build.Load(build.Param("x"), build.GP64()), build.Load(build.Param("n"), build.GP64())
-	lo, hi := build.YMM(), build.YMM()
-	build.VXORPS(lo, lo, lo)
-	build.VXORPS(hi, hi, hi)
+	x, n := pointer("x"), pointer("n")
+	lo, hi := zero(), zero()
 	build.Label("eight")
 	build.VMINPS(operand.Mem{Base: x}, lo, lo)
 	build.VMAXPS(operand.Mem{Base: x}, hi, hi)

@@ -15,3 +15,4 @@ package cpu
 //go:generate go -C ../../internal/gen run ./neon -subject grouped -out ../../kernels/cpu/grouped_neon_arm64.s -stubs ../../kernels/cpu/grouped_neon_arm64.go
 //go:generate go -C ../../internal/gen run ./neon -subject rows -out ../../kernels/cpu/rows_neon_arm64.s -stubs ../../kernels/cpu/rows_neon_arm64.go
 //go:generate go -C ../../internal/gen run ./neon -subject attention -out ../../kernels/cpu/attention_neon_arm64.s -stubs ../../kernels/cpu/attention_neon_arm64.go
+//go:generate go -C ../../internal/gen run ./neon -subject sweep -out ../../kernels/cpu/sweep_neon_arm64.s -stubs ../../kernels/cpu/sweep_neon_arm64.go

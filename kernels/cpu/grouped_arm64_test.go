@@ -64,6 +64,14 @@ func TestGroupedTwins(t *testing.T) {
 									put(scales, 0, r, float32(rng.NormFloat64()))
 								}
 							}
+							numbers, wantNumbers := make([]float32, rows*w.Cols+1), make([]float32, rows*w.Cols+1)
+							c.unpack[bits](&numbers[0], &panel[0], blocks, groupBlocks, int(scaleType), zeros)
+							unpackGeneric(&wantNumbers[0], &panel[0], blocks, groupBlocks, int(scaleType), zeros, bits)
+							for i, want := range wantNumbers {
+								if math.Float32bits(numbers[i]) != math.Float32bits(want) {
+									t.Fatalf("zeros %t, groups of %d: number %d is %x, want %x", zeros, w.Group, i, numbers[i], want)
+								}
+							}
 							for _, tokens := range []int{1, 2, 5} {
 								x := make([]byte, blocks*tokens*recordBytes)
 								row := make([]float32, kernels.GroupedBlock)
@@ -87,6 +95,24 @@ func TestGroupedTwins(t *testing.T) {
 						}
 					}
 				})
+			}
+		}
+	}
+}
+
+// Products with unpacked panels have the bits of plain Go for any number of columns and tokens.
+func TestGroupedFloatsTwin(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	for cols := 1; cols < 14; cols++ {
+		for tokens := 1; tokens < 6; tokens++ {
+			w, x := random(rng, cols, 8, 8, kernels.F32), random(rng, tokens, cols, cols+3, kernels.F32)
+			got, want := make([]float32, tokens*8+1), make([]float32, tokens*8+1)
+			floatsNEON(&got[0], &x.Float32s(0)[0], &w.Float32s(0)[0], tokens, x.Stride*4, cols)
+			floatsGeneric(&want[0], &x.Float32s(0)[0], &w.Float32s(0)[0], tokens, x.Stride*4, cols)
+			for i := range want {
+				if math.Float32bits(got[i]) != math.Float32bits(want[i]) {
+					t.Fatalf("%d columns, %d tokens: sum %d is %x, want %x", cols, tokens, i, got[i], want[i])
+				}
 			}
 		}
 	}

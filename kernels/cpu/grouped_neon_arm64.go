@@ -84,6 +84,31 @@ func product2NEONDotProd(sums *float32, x *byte, w *byte, tokens int, blocks int
 //go:noescape
 func products2NEONDotProd(sums *float32, x *byte, w *byte, tokens int, blocks int, groupBlocks int, scaleType int, zeros bool)
 
+// unpack8NEON is an unpackFunc for codes of 8 bits.
+//
+//go:noescape
+func unpack8NEON(dst *float32, w *byte, blocks int, groupBlocks int, scaleType int, zeros bool)
+
+// unpack4NEON is an unpackFunc for codes of 4 bits.
+//
+//go:noescape
+func unpack4NEON(dst *float32, w *byte, blocks int, groupBlocks int, scaleType int, zeros bool)
+
+// unpack3NEON is an unpackFunc for codes of 3 bits.
+//
+//go:noescape
+func unpack3NEON(dst *float32, w *byte, blocks int, groupBlocks int, scaleType int, zeros bool)
+
+// unpack2NEON is an unpackFunc for codes of 2 bits.
+//
+//go:noescape
+func unpack2NEON(dst *float32, w *byte, blocks int, groupBlocks int, scaleType int, zeros bool)
+
+// floatsNEON is a floatsFunc for panels of 8 rows.
+//
+//go:noescape
+func floatsNEON(sums *float32, x *float32, w *float32, tokens int, xStride int, cols int)
+
 // recordNEON rounds blocks of 32 activations side by side to records that lie stride bytes apart.
 //
 //go:noescape

@@ -2152,6 +2152,1796 @@ token:
 	CBNZ R2, group
 	RET
 
+// func unpack8NEON(dst *float32, w *byte, blocks int, groupBlocks int, scaleType int, zeros bool)
+TEXT ·unpack8NEON(SB), NOSPLIT, $0-41
+	MOVD dst+0(FP), R0
+	MOVD blocks+16(FP), R1
+	MOVD scaleType+32(FP), R2
+	MOVD w+8(FP), R3
+	MOVBU zeros+40(FP), R4
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	MOVD $255, R5
+	VDUP R5, V19.S4
+
+group:
+	CBNZ R2, halves
+	FLDPQ.P 32(R3), (F0, F1)
+	B zeros
+
+halves:
+	FMOVQ.P 16(R3), F7
+	CMP $1, R2
+	BNE bfloats
+	WORD $0x0e2178e0 // fcvtl v0.4s, v7.4h
+	WORD $0x4e2178e1 // fcvtl2 v1.4s, v7.8h
+	B zeros
+
+bfloats:
+	WORD $0x2e6138e0 // shll v0.4s, v7.4h, #16
+	WORD $0x6e6138e1 // shll2 v1.4s, v7.8h, #16
+
+zeros:
+	CBZ R4, scaled
+	FMOVD.P 8(R3), F7
+	VUXTL V7.B8, V7.H8
+	VUXTL V7.H4, V2.S4
+	VUXTL2 V7.H8, V3.S4
+	MOVD $128, R5
+	VDUP R5, V8.S4
+	VSUB V2.S4, V8.S4, V2.S4
+	VSUB V3.S4, V8.S4, V3.S4
+
+scaled:
+	MOVD groupBlocks+24(FP), R5
+	CMP R5, R1
+	CSEL LT, R1, R5, R5
+	SUB R5, R1
+
+block:
+	FLDPQ 0(R3), (F11, F12)
+	FLDPQ 32(R3), (F13, F14)
+	FLDPQ 64(R3), (F15, F16)
+	FLDPQ 96(R3), (F17, F18)
+	VSHL $24, V11.S4, V7.S4
+	WORD $0x4f2804e7 // sshr v7.4s, v7.4s, #24
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VSHL $24, V12.S4, V8.S4
+	WORD $0x4f280508 // sshr v8.4s, v8.4s, #24
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VSHL $16, V11.S4, V7.S4
+	WORD $0x4f2804e7 // sshr v7.4s, v7.4s, #24
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VSHL $16, V12.S4, V8.S4
+	WORD $0x4f280508 // sshr v8.4s, v8.4s, #24
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VSHL $8, V11.S4, V7.S4
+	WORD $0x4f2804e7 // sshr v7.4s, v7.4s, #24
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VSHL $8, V12.S4, V8.S4
+	WORD $0x4f280508 // sshr v8.4s, v8.4s, #24
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VSHL $0, V11.S4, V7.S4
+	WORD $0x4f2804e7 // sshr v7.4s, v7.4s, #24
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VSHL $0, V12.S4, V8.S4
+	WORD $0x4f280508 // sshr v8.4s, v8.4s, #24
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	FLDPQ 128(R3), (F11, F12)
+	VSHL $24, V13.S4, V7.S4
+	WORD $0x4f2804e7 // sshr v7.4s, v7.4s, #24
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VSHL $24, V14.S4, V8.S4
+	WORD $0x4f280508 // sshr v8.4s, v8.4s, #24
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VSHL $16, V13.S4, V7.S4
+	WORD $0x4f2804e7 // sshr v7.4s, v7.4s, #24
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VSHL $16, V14.S4, V8.S4
+	WORD $0x4f280508 // sshr v8.4s, v8.4s, #24
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VSHL $8, V13.S4, V7.S4
+	WORD $0x4f2804e7 // sshr v7.4s, v7.4s, #24
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VSHL $8, V14.S4, V8.S4
+	WORD $0x4f280508 // sshr v8.4s, v8.4s, #24
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VSHL $0, V13.S4, V7.S4
+	WORD $0x4f2804e7 // sshr v7.4s, v7.4s, #24
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VSHL $0, V14.S4, V8.S4
+	WORD $0x4f280508 // sshr v8.4s, v8.4s, #24
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	FLDPQ 160(R3), (F13, F14)
+	VSHL $24, V15.S4, V7.S4
+	WORD $0x4f2804e7 // sshr v7.4s, v7.4s, #24
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VSHL $24, V16.S4, V8.S4
+	WORD $0x4f280508 // sshr v8.4s, v8.4s, #24
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VSHL $16, V15.S4, V7.S4
+	WORD $0x4f2804e7 // sshr v7.4s, v7.4s, #24
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VSHL $16, V16.S4, V8.S4
+	WORD $0x4f280508 // sshr v8.4s, v8.4s, #24
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VSHL $8, V15.S4, V7.S4
+	WORD $0x4f2804e7 // sshr v7.4s, v7.4s, #24
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VSHL $8, V16.S4, V8.S4
+	WORD $0x4f280508 // sshr v8.4s, v8.4s, #24
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VSHL $0, V15.S4, V7.S4
+	WORD $0x4f2804e7 // sshr v7.4s, v7.4s, #24
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VSHL $0, V16.S4, V8.S4
+	WORD $0x4f280508 // sshr v8.4s, v8.4s, #24
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	FLDPQ 192(R3), (F15, F16)
+	VSHL $24, V17.S4, V7.S4
+	WORD $0x4f2804e7 // sshr v7.4s, v7.4s, #24
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VSHL $24, V18.S4, V8.S4
+	WORD $0x4f280508 // sshr v8.4s, v8.4s, #24
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VSHL $16, V17.S4, V7.S4
+	WORD $0x4f2804e7 // sshr v7.4s, v7.4s, #24
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VSHL $16, V18.S4, V8.S4
+	WORD $0x4f280508 // sshr v8.4s, v8.4s, #24
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VSHL $8, V17.S4, V7.S4
+	WORD $0x4f2804e7 // sshr v7.4s, v7.4s, #24
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VSHL $8, V18.S4, V8.S4
+	WORD $0x4f280508 // sshr v8.4s, v8.4s, #24
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VSHL $0, V17.S4, V7.S4
+	WORD $0x4f2804e7 // sshr v7.4s, v7.4s, #24
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VSHL $0, V18.S4, V8.S4
+	WORD $0x4f280508 // sshr v8.4s, v8.4s, #24
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	FLDPQ 224(R3), (F17, F18)
+	VSHL $24, V11.S4, V7.S4
+	WORD $0x4f2804e7 // sshr v7.4s, v7.4s, #24
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VSHL $24, V12.S4, V8.S4
+	WORD $0x4f280508 // sshr v8.4s, v8.4s, #24
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VSHL $16, V11.S4, V7.S4
+	WORD $0x4f2804e7 // sshr v7.4s, v7.4s, #24
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VSHL $16, V12.S4, V8.S4
+	WORD $0x4f280508 // sshr v8.4s, v8.4s, #24
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VSHL $8, V11.S4, V7.S4
+	WORD $0x4f2804e7 // sshr v7.4s, v7.4s, #24
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VSHL $8, V12.S4, V8.S4
+	WORD $0x4f280508 // sshr v8.4s, v8.4s, #24
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VSHL $0, V11.S4, V7.S4
+	WORD $0x4f2804e7 // sshr v7.4s, v7.4s, #24
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VSHL $0, V12.S4, V8.S4
+	WORD $0x4f280508 // sshr v8.4s, v8.4s, #24
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VSHL $24, V13.S4, V7.S4
+	WORD $0x4f2804e7 // sshr v7.4s, v7.4s, #24
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VSHL $24, V14.S4, V8.S4
+	WORD $0x4f280508 // sshr v8.4s, v8.4s, #24
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VSHL $16, V13.S4, V7.S4
+	WORD $0x4f2804e7 // sshr v7.4s, v7.4s, #24
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VSHL $16, V14.S4, V8.S4
+	WORD $0x4f280508 // sshr v8.4s, v8.4s, #24
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VSHL $8, V13.S4, V7.S4
+	WORD $0x4f2804e7 // sshr v7.4s, v7.4s, #24
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VSHL $8, V14.S4, V8.S4
+	WORD $0x4f280508 // sshr v8.4s, v8.4s, #24
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VSHL $0, V13.S4, V7.S4
+	WORD $0x4f2804e7 // sshr v7.4s, v7.4s, #24
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VSHL $0, V14.S4, V8.S4
+	WORD $0x4f280508 // sshr v8.4s, v8.4s, #24
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VSHL $24, V15.S4, V7.S4
+	WORD $0x4f2804e7 // sshr v7.4s, v7.4s, #24
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VSHL $24, V16.S4, V8.S4
+	WORD $0x4f280508 // sshr v8.4s, v8.4s, #24
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VSHL $16, V15.S4, V7.S4
+	WORD $0x4f2804e7 // sshr v7.4s, v7.4s, #24
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VSHL $16, V16.S4, V8.S4
+	WORD $0x4f280508 // sshr v8.4s, v8.4s, #24
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VSHL $8, V15.S4, V7.S4
+	WORD $0x4f2804e7 // sshr v7.4s, v7.4s, #24
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VSHL $8, V16.S4, V8.S4
+	WORD $0x4f280508 // sshr v8.4s, v8.4s, #24
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VSHL $0, V15.S4, V7.S4
+	WORD $0x4f2804e7 // sshr v7.4s, v7.4s, #24
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VSHL $0, V16.S4, V8.S4
+	WORD $0x4f280508 // sshr v8.4s, v8.4s, #24
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VSHL $24, V17.S4, V7.S4
+	WORD $0x4f2804e7 // sshr v7.4s, v7.4s, #24
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VSHL $24, V18.S4, V8.S4
+	WORD $0x4f280508 // sshr v8.4s, v8.4s, #24
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VSHL $16, V17.S4, V7.S4
+	WORD $0x4f2804e7 // sshr v7.4s, v7.4s, #24
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VSHL $16, V18.S4, V8.S4
+	WORD $0x4f280508 // sshr v8.4s, v8.4s, #24
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VSHL $8, V17.S4, V7.S4
+	WORD $0x4f2804e7 // sshr v7.4s, v7.4s, #24
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VSHL $8, V18.S4, V8.S4
+	WORD $0x4f280508 // sshr v8.4s, v8.4s, #24
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VSHL $0, V17.S4, V7.S4
+	WORD $0x4f2804e7 // sshr v7.4s, v7.4s, #24
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VSHL $0, V18.S4, V8.S4
+	WORD $0x4f280508 // sshr v8.4s, v8.4s, #24
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	ADD $256, R3
+	SUBS $1, R5
+	BNE block
+	CBNZ R1, group
+	RET
+
+// func unpack4NEON(dst *float32, w *byte, blocks int, groupBlocks int, scaleType int, zeros bool)
+TEXT ·unpack4NEON(SB), NOSPLIT, $0-41
+	MOVD dst+0(FP), R0
+	MOVD blocks+16(FP), R1
+	MOVD scaleType+32(FP), R2
+	MOVD w+8(FP), R3
+	MOVBU zeros+40(FP), R4
+	VMOVI $15, V11.B16
+	MOVD $-8, R5
+	VDUP R5, V2.S4
+	VDUP R5, V3.S4
+	MOVD $255, R5
+	VDUP R5, V24.S4
+
+group:
+	CBNZ R2, halves
+	FLDPQ.P 32(R3), (F0, F1)
+	B zeros
+
+halves:
+	FMOVQ.P 16(R3), F7
+	CMP $1, R2
+	BNE bfloats
+	WORD $0x0e2178e0 // fcvtl v0.4s, v7.4h
+	WORD $0x4e2178e1 // fcvtl2 v1.4s, v7.8h
+	B zeros
+
+bfloats:
+	WORD $0x2e6138e0 // shll v0.4s, v7.4h, #16
+	WORD $0x6e6138e1 // shll2 v1.4s, v7.8h, #16
+
+zeros:
+	CBZ R4, scaled
+	FMOVD.P 8(R3), F7
+	VUXTL V7.B8, V7.H8
+	VUXTL V7.H4, V2.S4
+	VUXTL2 V7.H8, V3.S4
+	VEOR V8.B16, V8.B16, V8.B16
+	VSUB V2.S4, V8.S4, V2.S4
+	VSUB V3.S4, V8.S4, V3.S4
+
+scaled:
+	MOVD groupBlocks+24(FP), R5
+	CMP R5, R1
+	CSEL LT, R1, R5, R5
+	SUB R5, R1
+
+block:
+	FLDPQ 0(R3), (F12, F13)
+	FLDPQ 32(R3), (F14, F15)
+	FLDPQ 64(R3), (F16, F17)
+	FLDPQ 96(R3), (F18, F19)
+	VAND V11.B16, V12.B16, V20.B16
+	VAND V11.B16, V13.B16, V21.B16
+	VAND V24.B16, V20.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VAND V24.B16, V21.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $8, V20.S4, V7.S4
+	VAND V24.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $8, V21.S4, V8.S4
+	VAND V24.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $16, V20.S4, V7.S4
+	VAND V24.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $16, V21.S4, V8.S4
+	VAND V24.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $24, V20.S4, V7.S4
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $24, V21.S4, V8.S4
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VAND V11.B16, V14.B16, V22.B16
+	VAND V11.B16, V15.B16, V23.B16
+	VAND V24.B16, V22.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VAND V24.B16, V23.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $8, V22.S4, V7.S4
+	VAND V24.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $8, V23.S4, V8.S4
+	VAND V24.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $16, V22.S4, V7.S4
+	VAND V24.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $16, V23.S4, V8.S4
+	VAND V24.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $24, V22.S4, V7.S4
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $24, V23.S4, V8.S4
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VAND V11.B16, V16.B16, V20.B16
+	VAND V11.B16, V17.B16, V21.B16
+	VAND V24.B16, V20.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VAND V24.B16, V21.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $8, V20.S4, V7.S4
+	VAND V24.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $8, V21.S4, V8.S4
+	VAND V24.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $16, V20.S4, V7.S4
+	VAND V24.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $16, V21.S4, V8.S4
+	VAND V24.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $24, V20.S4, V7.S4
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $24, V21.S4, V8.S4
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VAND V11.B16, V18.B16, V22.B16
+	VAND V11.B16, V19.B16, V23.B16
+	VAND V24.B16, V22.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VAND V24.B16, V23.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $8, V22.S4, V7.S4
+	VAND V24.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $8, V23.S4, V8.S4
+	VAND V24.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $16, V22.S4, V7.S4
+	VAND V24.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $16, V23.S4, V8.S4
+	VAND V24.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $24, V22.S4, V7.S4
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $24, V23.S4, V8.S4
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $4, V12.B16, V20.B16
+	VUSHR $4, V13.B16, V21.B16
+	VAND V24.B16, V20.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VAND V24.B16, V21.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $8, V20.S4, V7.S4
+	VAND V24.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $8, V21.S4, V8.S4
+	VAND V24.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $16, V20.S4, V7.S4
+	VAND V24.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $16, V21.S4, V8.S4
+	VAND V24.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $24, V20.S4, V7.S4
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $24, V21.S4, V8.S4
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $4, V14.B16, V22.B16
+	VUSHR $4, V15.B16, V23.B16
+	VAND V24.B16, V22.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VAND V24.B16, V23.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $8, V22.S4, V7.S4
+	VAND V24.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $8, V23.S4, V8.S4
+	VAND V24.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $16, V22.S4, V7.S4
+	VAND V24.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $16, V23.S4, V8.S4
+	VAND V24.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $24, V22.S4, V7.S4
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $24, V23.S4, V8.S4
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $4, V16.B16, V20.B16
+	VUSHR $4, V17.B16, V21.B16
+	VAND V24.B16, V20.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VAND V24.B16, V21.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $8, V20.S4, V7.S4
+	VAND V24.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $8, V21.S4, V8.S4
+	VAND V24.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $16, V20.S4, V7.S4
+	VAND V24.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $16, V21.S4, V8.S4
+	VAND V24.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $24, V20.S4, V7.S4
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $24, V21.S4, V8.S4
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $4, V18.B16, V22.B16
+	VUSHR $4, V19.B16, V23.B16
+	VAND V24.B16, V22.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VAND V24.B16, V23.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $8, V22.S4, V7.S4
+	VAND V24.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $8, V23.S4, V8.S4
+	VAND V24.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $16, V22.S4, V7.S4
+	VAND V24.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $16, V23.S4, V8.S4
+	VAND V24.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $24, V22.S4, V7.S4
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $24, V23.S4, V8.S4
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	ADD $128, R3
+	SUBS $1, R5
+	BNE block
+	CBNZ R1, group
+	RET
+
+// func unpack3NEON(dst *float32, w *byte, blocks int, groupBlocks int, scaleType int, zeros bool)
+TEXT ·unpack3NEON(SB), NOSPLIT, $0-41
+	MOVD dst+0(FP), R0
+	MOVD blocks+16(FP), R1
+	MOVD scaleType+32(FP), R2
+	MOVD w+8(FP), R3
+	MOVBU zeros+40(FP), R4
+	VMOVI $3, V11.B16
+	VMOVI $4, V12.B16
+	MOVD $-4, R5
+	VDUP R5, V2.S4
+	VDUP R5, V3.S4
+	MOVD $255, R5
+	VDUP R5, V24.S4
+
+group:
+	CBNZ R2, halves
+	FLDPQ.P 32(R3), (F0, F1)
+	B zeros
+
+halves:
+	FMOVQ.P 16(R3), F7
+	CMP $1, R2
+	BNE bfloats
+	WORD $0x0e2178e0 // fcvtl v0.4s, v7.4h
+	WORD $0x4e2178e1 // fcvtl2 v1.4s, v7.8h
+	B zeros
+
+bfloats:
+	WORD $0x2e6138e0 // shll v0.4s, v7.4h, #16
+	WORD $0x6e6138e1 // shll2 v1.4s, v7.8h, #16
+
+zeros:
+	CBZ R4, scaled
+	FMOVD.P 8(R3), F7
+	VUXTL V7.B8, V7.H8
+	VUXTL V7.H4, V2.S4
+	VUXTL2 V7.H8, V3.S4
+	VEOR V8.B16, V8.B16, V8.B16
+	VSUB V2.S4, V8.S4, V2.S4
+	VSUB V3.S4, V8.S4, V3.S4
+
+scaled:
+	MOVD groupBlocks+24(FP), R5
+	CMP R5, R1
+	CSEL LT, R1, R5, R5
+	SUB R5, R1
+
+block:
+	FLDPQ 0(R3), (F13, F14)
+	FLDPQ 32(R3), (F15, F16)
+	FLDPQ 64(R3), (F17, F18)
+	VAND V11.B16, V13.B16, V19.B16
+	VSHL $2, V17.B16, V23.B16
+	VBIT V12.B16, V23.B16, V19.B16
+	VAND V11.B16, V14.B16, V20.B16
+	VSHL $2, V18.B16, V23.B16
+	VBIT V12.B16, V23.B16, V20.B16
+	VAND V24.B16, V19.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VAND V24.B16, V20.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $8, V19.S4, V7.S4
+	VAND V24.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $8, V20.S4, V8.S4
+	VAND V24.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $16, V19.S4, V7.S4
+	VAND V24.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $16, V20.S4, V8.S4
+	VAND V24.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $24, V19.S4, V7.S4
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $24, V20.S4, V8.S4
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VAND V11.B16, V15.B16, V21.B16
+	VSHL $1, V17.B16, V23.B16
+	VBIT V12.B16, V23.B16, V21.B16
+	VAND V11.B16, V16.B16, V22.B16
+	VSHL $1, V18.B16, V23.B16
+	VBIT V12.B16, V23.B16, V22.B16
+	VAND V24.B16, V21.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VAND V24.B16, V22.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $8, V21.S4, V7.S4
+	VAND V24.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $8, V22.S4, V8.S4
+	VAND V24.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $16, V21.S4, V7.S4
+	VAND V24.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $16, V22.S4, V8.S4
+	VAND V24.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $24, V21.S4, V7.S4
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $24, V22.S4, V8.S4
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $2, V13.B16, V19.B16
+	VAND V11.B16, V19.B16, V19.B16
+	VBIT V12.B16, V17.B16, V19.B16
+	VUSHR $2, V14.B16, V20.B16
+	VAND V11.B16, V20.B16, V20.B16
+	VBIT V12.B16, V18.B16, V20.B16
+	VAND V24.B16, V19.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VAND V24.B16, V20.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $8, V19.S4, V7.S4
+	VAND V24.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $8, V20.S4, V8.S4
+	VAND V24.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $16, V19.S4, V7.S4
+	VAND V24.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $16, V20.S4, V8.S4
+	VAND V24.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $24, V19.S4, V7.S4
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $24, V20.S4, V8.S4
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $2, V15.B16, V21.B16
+	VAND V11.B16, V21.B16, V21.B16
+	VUSHR $1, V17.B16, V23.B16
+	VBIT V12.B16, V23.B16, V21.B16
+	VUSHR $2, V16.B16, V22.B16
+	VAND V11.B16, V22.B16, V22.B16
+	VUSHR $1, V18.B16, V23.B16
+	VBIT V12.B16, V23.B16, V22.B16
+	VAND V24.B16, V21.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VAND V24.B16, V22.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $8, V21.S4, V7.S4
+	VAND V24.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $8, V22.S4, V8.S4
+	VAND V24.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $16, V21.S4, V7.S4
+	VAND V24.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $16, V22.S4, V8.S4
+	VAND V24.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $24, V21.S4, V7.S4
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $24, V22.S4, V8.S4
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $4, V13.B16, V19.B16
+	VAND V11.B16, V19.B16, V19.B16
+	VUSHR $2, V17.B16, V23.B16
+	VBIT V12.B16, V23.B16, V19.B16
+	VUSHR $4, V14.B16, V20.B16
+	VAND V11.B16, V20.B16, V20.B16
+	VUSHR $2, V18.B16, V23.B16
+	VBIT V12.B16, V23.B16, V20.B16
+	VAND V24.B16, V19.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VAND V24.B16, V20.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $8, V19.S4, V7.S4
+	VAND V24.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $8, V20.S4, V8.S4
+	VAND V24.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $16, V19.S4, V7.S4
+	VAND V24.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $16, V20.S4, V8.S4
+	VAND V24.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $24, V19.S4, V7.S4
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $24, V20.S4, V8.S4
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $4, V15.B16, V21.B16
+	VAND V11.B16, V21.B16, V21.B16
+	VUSHR $3, V17.B16, V23.B16
+	VBIT V12.B16, V23.B16, V21.B16
+	VUSHR $4, V16.B16, V22.B16
+	VAND V11.B16, V22.B16, V22.B16
+	VUSHR $3, V18.B16, V23.B16
+	VBIT V12.B16, V23.B16, V22.B16
+	VAND V24.B16, V21.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VAND V24.B16, V22.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $8, V21.S4, V7.S4
+	VAND V24.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $8, V22.S4, V8.S4
+	VAND V24.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $16, V21.S4, V7.S4
+	VAND V24.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $16, V22.S4, V8.S4
+	VAND V24.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $24, V21.S4, V7.S4
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $24, V22.S4, V8.S4
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $6, V13.B16, V19.B16
+	VUSHR $4, V17.B16, V23.B16
+	VBIT V12.B16, V23.B16, V19.B16
+	VUSHR $6, V14.B16, V20.B16
+	VUSHR $4, V18.B16, V23.B16
+	VBIT V12.B16, V23.B16, V20.B16
+	VAND V24.B16, V19.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VAND V24.B16, V20.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $8, V19.S4, V7.S4
+	VAND V24.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $8, V20.S4, V8.S4
+	VAND V24.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $16, V19.S4, V7.S4
+	VAND V24.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $16, V20.S4, V8.S4
+	VAND V24.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $24, V19.S4, V7.S4
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $24, V20.S4, V8.S4
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $6, V15.B16, V21.B16
+	VUSHR $5, V17.B16, V23.B16
+	VBIT V12.B16, V23.B16, V21.B16
+	VUSHR $6, V16.B16, V22.B16
+	VUSHR $5, V18.B16, V23.B16
+	VBIT V12.B16, V23.B16, V22.B16
+	VAND V24.B16, V21.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VAND V24.B16, V22.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $8, V21.S4, V7.S4
+	VAND V24.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $8, V22.S4, V8.S4
+	VAND V24.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $16, V21.S4, V7.S4
+	VAND V24.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $16, V22.S4, V8.S4
+	VAND V24.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $24, V21.S4, V7.S4
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $24, V22.S4, V8.S4
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	ADD $96, R3
+	SUBS $1, R5
+	BNE block
+	CBNZ R1, group
+	RET
+
+// func unpack2NEON(dst *float32, w *byte, blocks int, groupBlocks int, scaleType int, zeros bool)
+TEXT ·unpack2NEON(SB), NOSPLIT, $0-41
+	MOVD dst+0(FP), R0
+	MOVD blocks+16(FP), R1
+	MOVD scaleType+32(FP), R2
+	MOVD w+8(FP), R3
+	MOVBU zeros+40(FP), R4
+	VMOVI $3, V11.B16
+	MOVD $-2, R5
+	VDUP R5, V2.S4
+	VDUP R5, V3.S4
+	MOVD $255, R5
+	VDUP R5, V20.S4
+
+group:
+	CBNZ R2, halves
+	FLDPQ.P 32(R3), (F0, F1)
+	B zeros
+
+halves:
+	FMOVQ.P 16(R3), F7
+	CMP $1, R2
+	BNE bfloats
+	WORD $0x0e2178e0 // fcvtl v0.4s, v7.4h
+	WORD $0x4e2178e1 // fcvtl2 v1.4s, v7.8h
+	B zeros
+
+bfloats:
+	WORD $0x2e6138e0 // shll v0.4s, v7.4h, #16
+	WORD $0x6e6138e1 // shll2 v1.4s, v7.8h, #16
+
+zeros:
+	CBZ R4, scaled
+	FMOVD.P 8(R3), F7
+	VUXTL V7.B8, V7.H8
+	VUXTL V7.H4, V2.S4
+	VUXTL2 V7.H8, V3.S4
+	VEOR V8.B16, V8.B16, V8.B16
+	VSUB V2.S4, V8.S4, V2.S4
+	VSUB V3.S4, V8.S4, V3.S4
+
+scaled:
+	MOVD groupBlocks+24(FP), R5
+	CMP R5, R1
+	CSEL LT, R1, R5, R5
+	SUB R5, R1
+
+block:
+	FLDPQ 0(R3), (F12, F13)
+	FLDPQ 32(R3), (F14, F15)
+	VAND V11.B16, V12.B16, V16.B16
+	VAND V11.B16, V13.B16, V17.B16
+	VAND V20.B16, V16.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VAND V20.B16, V17.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $8, V16.S4, V7.S4
+	VAND V20.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $8, V17.S4, V8.S4
+	VAND V20.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $16, V16.S4, V7.S4
+	VAND V20.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $16, V17.S4, V8.S4
+	VAND V20.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $24, V16.S4, V7.S4
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $24, V17.S4, V8.S4
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VAND V11.B16, V14.B16, V18.B16
+	VAND V11.B16, V15.B16, V19.B16
+	VAND V20.B16, V18.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VAND V20.B16, V19.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $8, V18.S4, V7.S4
+	VAND V20.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $8, V19.S4, V8.S4
+	VAND V20.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $16, V18.S4, V7.S4
+	VAND V20.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $16, V19.S4, V8.S4
+	VAND V20.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $24, V18.S4, V7.S4
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $24, V19.S4, V8.S4
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $2, V12.B16, V16.B16
+	VAND V11.B16, V16.B16, V16.B16
+	VUSHR $2, V13.B16, V17.B16
+	VAND V11.B16, V17.B16, V17.B16
+	VAND V20.B16, V16.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VAND V20.B16, V17.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $8, V16.S4, V7.S4
+	VAND V20.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $8, V17.S4, V8.S4
+	VAND V20.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $16, V16.S4, V7.S4
+	VAND V20.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $16, V17.S4, V8.S4
+	VAND V20.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $24, V16.S4, V7.S4
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $24, V17.S4, V8.S4
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $2, V14.B16, V18.B16
+	VAND V11.B16, V18.B16, V18.B16
+	VUSHR $2, V15.B16, V19.B16
+	VAND V11.B16, V19.B16, V19.B16
+	VAND V20.B16, V18.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VAND V20.B16, V19.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $8, V18.S4, V7.S4
+	VAND V20.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $8, V19.S4, V8.S4
+	VAND V20.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $16, V18.S4, V7.S4
+	VAND V20.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $16, V19.S4, V8.S4
+	VAND V20.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $24, V18.S4, V7.S4
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $24, V19.S4, V8.S4
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $4, V12.B16, V16.B16
+	VAND V11.B16, V16.B16, V16.B16
+	VUSHR $4, V13.B16, V17.B16
+	VAND V11.B16, V17.B16, V17.B16
+	VAND V20.B16, V16.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VAND V20.B16, V17.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $8, V16.S4, V7.S4
+	VAND V20.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $8, V17.S4, V8.S4
+	VAND V20.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $16, V16.S4, V7.S4
+	VAND V20.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $16, V17.S4, V8.S4
+	VAND V20.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $24, V16.S4, V7.S4
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $24, V17.S4, V8.S4
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $4, V14.B16, V18.B16
+	VAND V11.B16, V18.B16, V18.B16
+	VUSHR $4, V15.B16, V19.B16
+	VAND V11.B16, V19.B16, V19.B16
+	VAND V20.B16, V18.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VAND V20.B16, V19.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $8, V18.S4, V7.S4
+	VAND V20.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $8, V19.S4, V8.S4
+	VAND V20.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $16, V18.S4, V7.S4
+	VAND V20.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $16, V19.S4, V8.S4
+	VAND V20.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $24, V18.S4, V7.S4
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $24, V19.S4, V8.S4
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $6, V12.B16, V16.B16
+	VUSHR $6, V13.B16, V17.B16
+	VAND V20.B16, V16.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VAND V20.B16, V17.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $8, V16.S4, V7.S4
+	VAND V20.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $8, V17.S4, V8.S4
+	VAND V20.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $16, V16.S4, V7.S4
+	VAND V20.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $16, V17.S4, V8.S4
+	VAND V20.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $24, V16.S4, V7.S4
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $24, V17.S4, V8.S4
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $6, V14.B16, V18.B16
+	VUSHR $6, V15.B16, V19.B16
+	VAND V20.B16, V18.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VAND V20.B16, V19.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $8, V18.S4, V7.S4
+	VAND V20.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $8, V19.S4, V8.S4
+	VAND V20.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $16, V18.S4, V7.S4
+	VAND V20.B16, V7.B16, V7.B16
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $16, V19.S4, V8.S4
+	VAND V20.B16, V8.B16, V8.B16
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	VUSHR $24, V18.S4, V7.S4
+	VADD V2.S4, V7.S4, V7.S4
+	WORD $0x4e21d8e7 // scvtf v7.4s, v7.4s
+	WORD $0x6e20dce7 // fmul v7.4s, v7.4s, v0.4s
+	VUSHR $24, V19.S4, V8.S4
+	VADD V3.S4, V8.S4, V8.S4
+	WORD $0x4e21d908 // scvtf v8.4s, v8.4s
+	WORD $0x6e21dd08 // fmul v8.4s, v8.4s, v1.4s
+	FSTPQ.P (F7, F8), 32(R0)
+	ADD $64, R3
+	SUBS $1, R5
+	BNE block
+	CBNZ R1, group
+	RET
+
+// func floatsNEON(sums *float32, x *float32, w *float32, tokens int, xStride int, cols int)
+TEXT ·floatsNEON(SB), NOSPLIT, $0-48
+	MOVD sums+0(FP), R0
+	MOVD tokens+24(FP), R1
+	MOVD xStride+32(FP), R2
+	MOVD x+8(FP), R3
+	SUBS $2, R1
+	BLT last
+
+two:
+	MOVD w+16(FP), R4
+	MOVD cols+40(FP), R5
+	MOVD R3, R6
+	ADD R2, R3, R7
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	VEOR V12.B16, V12.B16, V12.B16
+	VEOR V13.B16, V13.B16, V13.B16
+	VEOR V14.B16, V14.B16, V14.B16
+	VEOR V15.B16, V15.B16, V15.B16
+	SUBS $4, R5
+	BLT few2
+
+four2:
+	FMOVQ.P 16(R6), F16
+	FMOVQ.P 16(R7), F17
+	FLDPQ.P 32(R4), (F18, F19)
+	FLDPQ.P 32(R4), (F20, F21)
+	FLDPQ.P 32(R4), (F22, F23)
+	FLDPQ.P 32(R4), (F24, F25)
+	WORD $0x4f901240 // fmla v0.4s, v18.4s, v16.s[0]
+	WORD $0x4f911248 // fmla v8.4s, v18.4s, v17.s[0]
+	WORD $0x4f901261 // fmla v1.4s, v19.4s, v16.s[0]
+	WORD $0x4f911269 // fmla v9.4s, v19.4s, v17.s[0]
+	WORD $0x4fb01282 // fmla v2.4s, v20.4s, v16.s[1]
+	WORD $0x4fb1128a // fmla v10.4s, v20.4s, v17.s[1]
+	WORD $0x4fb012a3 // fmla v3.4s, v21.4s, v16.s[1]
+	WORD $0x4fb112ab // fmla v11.4s, v21.4s, v17.s[1]
+	WORD $0x4f901ac4 // fmla v4.4s, v22.4s, v16.s[2]
+	WORD $0x4f911acc // fmla v12.4s, v22.4s, v17.s[2]
+	WORD $0x4f901ae5 // fmla v5.4s, v23.4s, v16.s[2]
+	WORD $0x4f911aed // fmla v13.4s, v23.4s, v17.s[2]
+	WORD $0x4fb01b06 // fmla v6.4s, v24.4s, v16.s[3]
+	WORD $0x4fb11b0e // fmla v14.4s, v24.4s, v17.s[3]
+	WORD $0x4fb01b27 // fmla v7.4s, v25.4s, v16.s[3]
+	WORD $0x4fb11b2f // fmla v15.4s, v25.4s, v17.s[3]
+	SUBS $4, R5
+	BGE four2
+
+few2:
+	ADDS $3, R5
+	BLT store2
+
+one2:
+	FMOVS.P 4(R6), F16
+	FMOVS.P 4(R7), F17
+	FLDPQ.P 32(R4), (F18, F19)
+	WORD $0x4f901240 // fmla v0.4s, v18.4s, v16.s[0]
+	WORD $0x4f911248 // fmla v8.4s, v18.4s, v17.s[0]
+	WORD $0x4f901261 // fmla v1.4s, v19.4s, v16.s[0]
+	WORD $0x4f911269 // fmla v9.4s, v19.4s, v17.s[0]
+	SUBS $1, R5
+	BGE one2
+
+store2:
+	WORD $0x4e24d400 // fadd v0.4s, v0.4s, v4.4s
+	WORD $0x4e26d442 // fadd v2.4s, v2.4s, v6.4s
+	WORD $0x4e22d400 // fadd v0.4s, v0.4s, v2.4s
+	WORD $0x4e25d421 // fadd v1.4s, v1.4s, v5.4s
+	WORD $0x4e27d463 // fadd v3.4s, v3.4s, v7.4s
+	WORD $0x4e23d421 // fadd v1.4s, v1.4s, v3.4s
+	FSTPQ.P (F0, F1), 32(R0)
+	WORD $0x4e2cd508 // fadd v8.4s, v8.4s, v12.4s
+	WORD $0x4e2ed54a // fadd v10.4s, v10.4s, v14.4s
+	WORD $0x4e2ad508 // fadd v8.4s, v8.4s, v10.4s
+	WORD $0x4e2dd529 // fadd v9.4s, v9.4s, v13.4s
+	WORD $0x4e2fd56b // fadd v11.4s, v11.4s, v15.4s
+	WORD $0x4e2bd529 // fadd v9.4s, v9.4s, v11.4s
+	FSTPQ.P (F8, F9), 32(R0)
+	ADD R2<<1, R3
+	SUBS $2, R1
+	BGE two
+
+last:
+	TBZ $0, R1, done
+	MOVD w+16(FP), R4
+	MOVD cols+40(FP), R5
+	MOVD R3, R6
+	ADD R2, R3, R7
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	SUBS $4, R5
+	BLT few1
+
+four1:
+	FMOVQ.P 16(R6), F16
+	FLDPQ.P 32(R4), (F18, F19)
+	FLDPQ.P 32(R4), (F20, F21)
+	FLDPQ.P 32(R4), (F22, F23)
+	FLDPQ.P 32(R4), (F24, F25)
+	WORD $0x4f901240 // fmla v0.4s, v18.4s, v16.s[0]
+	WORD $0x4f901261 // fmla v1.4s, v19.4s, v16.s[0]
+	WORD $0x4fb01282 // fmla v2.4s, v20.4s, v16.s[1]
+	WORD $0x4fb012a3 // fmla v3.4s, v21.4s, v16.s[1]
+	WORD $0x4f901ac4 // fmla v4.4s, v22.4s, v16.s[2]
+	WORD $0x4f901ae5 // fmla v5.4s, v23.4s, v16.s[2]
+	WORD $0x4fb01b06 // fmla v6.4s, v24.4s, v16.s[3]
+	WORD $0x4fb01b27 // fmla v7.4s, v25.4s, v16.s[3]
+	SUBS $4, R5
+	BGE four1
+
+few1:
+	ADDS $3, R5
+	BLT store1
+
+one1:
+	FMOVS.P 4(R6), F16
+	FLDPQ.P 32(R4), (F18, F19)
+	WORD $0x4f901240 // fmla v0.4s, v18.4s, v16.s[0]
+	WORD $0x4f901261 // fmla v1.4s, v19.4s, v16.s[0]
+	SUBS $1, R5
+	BGE one1
+
+store1:
+	WORD $0x4e24d400 // fadd v0.4s, v0.4s, v4.4s
+	WORD $0x4e26d442 // fadd v2.4s, v2.4s, v6.4s
+	WORD $0x4e22d400 // fadd v0.4s, v0.4s, v2.4s
+	WORD $0x4e25d421 // fadd v1.4s, v1.4s, v5.4s
+	WORD $0x4e27d463 // fadd v3.4s, v3.4s, v7.4s
+	WORD $0x4e23d421 // fadd v1.4s, v1.4s, v3.4s
+	FSTPQ.P (F0, F1), 32(R0)
+
+done:
+	RET
+
 // func recordNEON(dst *byte, x *float32, blocks int, stride int)
 TEXT ·recordNEON(SB), NOSPLIT, $0-32
 	MOVD dst+0(FP), R0

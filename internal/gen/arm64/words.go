@@ -100,3 +100,8 @@ func (f *Func) MLAElement(d, n, m V, i int) {
 
 // UMAXV sets d to the largest word of n.
 func (f *Func) UMAXV(d, n V) { f.word(0x6eb0a800|uint32(n)<<5|uint32(d), "umaxv s%d, v%d.4s", d, n) }
+
+// SSHR shifts words right by n, keeping the sign.
+func (f *Func) SSHR(d, from V, n int) {
+	f.word(0x4f000400|uint32(64-n)<<16|uint32(from)<<5|uint32(d), "sshr v%d.4s, v%d.4s, #%d", d, from, n)
+}

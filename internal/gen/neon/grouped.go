@@ -14,7 +14,8 @@ const (
 	f16         = 1  // scaleType; F32 is 0, BF16 is 2
 )
 
-// grouped writes the groupedFuncs for panels of 8 rows, with dot products and without, and what rounds activations.
+// grouped writes the groupedFuncs for panels of 8 rows, with dot products and without, what rounds activations, and
+// what multiplies them as they are.
 func grouped(f *arm64.File) {
 	for _, dot := range []bool{false, true} {
 		for _, bits := range []int{8, 4, 3, 2} {
@@ -22,6 +23,10 @@ func grouped(f *arm64.File) {
 			(&product{bits: bits, dot: dot}).write(f)
 		}
 	}
+	for _, bits := range []int{8, 4, 3, 2} {
+		unpacked(f, bits)
+	}
+	multiplied(f)
 	record(f)
 }
 
@@ -146,18 +151,7 @@ func (p *product) write(file *arm64.File) {
 	if p.one {
 		p.loadRaw(0, len(p.raw))
 		p.record(x)
-		p.multiply(func(j int) pair {
-			if p.bits < 8 {
-				to := p.codes[j%2]
-				p.unpack(j, to)
-				return to
-			}
-			// The quad before this one has been used up.
-			if next := j + len(p.raw) - 1; j > 0 && next < quads {
-				p.loadRaw(next, next+1)
-			}
-			return p.raw[j%len(p.raw)]
-		})
+		p.multiply(p.quad)
 		p.scaled()
 		p.add()
 	} else {
@@ -256,6 +250,20 @@ func (p *product) record(x arm64.X) {
 	p.Go("FLDPQ (%s), (%s, %s)", x, p.x[0].F(), p.x[1].F())
 	p.Go("FMOVD %d(%s), %s", scaleAt, x, p.factors.F())
 	p.AddBytes(recordBytes, x)
+}
+
+// quad returns the codes of quad j, for one token. Quads are asked for in order.
+func (p *product) quad(j int) pair {
+	if p.bits < 8 {
+		to := p.codes[j%2]
+		p.unpack(j, to)
+		return to
+	}
+	// The quad before this one has been used up.
+	if next := j + len(p.raw) - 1; j > 0 && next < quads {
+		p.loadRaw(next, next+1)
+	}
+	return p.raw[j%len(p.raw)]
 }
 
 // unpack sets to to the codes of quad j.

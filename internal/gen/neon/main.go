@@ -11,11 +11,11 @@ import (
 )
 
 func main() {
-	subject := flag.String("subject", "", "what to write: matmul, grouped, rows or attention")
+	subject := flag.String("subject", "", "what to write: matmul, grouped, rows, attention or sweep")
 	out := flag.String("out", "", "file of the assembly")
 	stubs := flag.String("stubs", "", "file of the declarations")
 	flag.Parse()
-	write, ok := map[string]func(*arm64.File){"matmul": matMul, "grouped": grouped, "rows": rows, "attention": attention}[*subject]
+	write, ok := map[string]func(*arm64.File){"matmul": matMul, "grouped": grouped, "rows": rows, "attention": attention, "sweep": sweep}[*subject]
 	if !ok {
 		log.Fatalf("generate for arm64: unknown -subject %q", *subject)
 	}

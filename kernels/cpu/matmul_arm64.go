@@ -30,6 +30,7 @@ func matMulFor(isa ISA, _ bool) matMulCode {
 				dots4x4BF16NEON, dots4x5BF16NEON, dots4x6BF16NEON,
 			},
 		}
+		c.widen[kernels.F16], c.widen[kernels.BF16] = widenF16NEON, widenBF16NEON
 	}
 	return c
 }

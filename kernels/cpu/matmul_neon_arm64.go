@@ -7,134 +7,144 @@ package cpu
 // dots8x1F32NEON is a tileFunc of 8 weight rows, tokens: 1.
 //
 //go:noescape
-func dots8x1F32NEON(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots8x1F32NEON(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots8x2F32NEON is a tileFunc of 8 weight rows, tokens: 2.
 //
 //go:noescape
-func dots8x2F32NEON(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots8x2F32NEON(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots8x3F32NEON is a tileFunc of 8 weight rows, tokens: 3.
 //
 //go:noescape
-func dots8x3F32NEON(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots8x3F32NEON(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x1F32NEON is a tileFunc of 4 weight rows, tokens: 1.
 //
 //go:noescape
-func dots4x1F32NEON(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x1F32NEON(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x2F32NEON is a tileFunc of 4 weight rows, tokens: 2.
 //
 //go:noescape
-func dots4x2F32NEON(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x2F32NEON(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x3F32NEON is a tileFunc of 4 weight rows, tokens: 3.
 //
 //go:noescape
-func dots4x3F32NEON(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x3F32NEON(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x4F32NEON is a tileFunc of 4 weight rows, tokens: 4.
 //
 //go:noescape
-func dots4x4F32NEON(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x4F32NEON(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x5F32NEON is a tileFunc of 4 weight rows, tokens: 5.
 //
 //go:noescape
-func dots4x5F32NEON(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x5F32NEON(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x6F32NEON is a tileFunc of 4 weight rows, tokens: 6.
 //
 //go:noescape
-func dots4x6F32NEON(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x6F32NEON(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots8x1BF16NEON is a tileFunc of 8 weight rows, tokens: 1.
 //
 //go:noescape
-func dots8x1BF16NEON(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots8x1BF16NEON(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots8x2BF16NEON is a tileFunc of 8 weight rows, tokens: 2.
 //
 //go:noescape
-func dots8x2BF16NEON(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots8x2BF16NEON(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots8x3BF16NEON is a tileFunc of 8 weight rows, tokens: 3.
 //
 //go:noescape
-func dots8x3BF16NEON(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots8x3BF16NEON(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x1BF16NEON is a tileFunc of 4 weight rows, tokens: 1.
 //
 //go:noescape
-func dots4x1BF16NEON(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x1BF16NEON(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x2BF16NEON is a tileFunc of 4 weight rows, tokens: 2.
 //
 //go:noescape
-func dots4x2BF16NEON(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x2BF16NEON(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x3BF16NEON is a tileFunc of 4 weight rows, tokens: 3.
 //
 //go:noescape
-func dots4x3BF16NEON(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x3BF16NEON(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x4BF16NEON is a tileFunc of 4 weight rows, tokens: 4.
 //
 //go:noescape
-func dots4x4BF16NEON(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x4BF16NEON(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x5BF16NEON is a tileFunc of 4 weight rows, tokens: 5.
 //
 //go:noescape
-func dots4x5BF16NEON(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x5BF16NEON(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x6BF16NEON is a tileFunc of 4 weight rows, tokens: 6.
 //
 //go:noescape
-func dots4x6BF16NEON(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x6BF16NEON(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots8x1F16NEON is a tileFunc of 8 weight rows, tokens: 1.
 //
 //go:noescape
-func dots8x1F16NEON(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots8x1F16NEON(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots8x2F16NEON is a tileFunc of 8 weight rows, tokens: 2.
 //
 //go:noescape
-func dots8x2F16NEON(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots8x2F16NEON(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots8x3F16NEON is a tileFunc of 8 weight rows, tokens: 3.
 //
 //go:noescape
-func dots8x3F16NEON(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots8x3F16NEON(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x1F16NEON is a tileFunc of 4 weight rows, tokens: 1.
 //
 //go:noescape
-func dots4x1F16NEON(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x1F16NEON(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x2F16NEON is a tileFunc of 4 weight rows, tokens: 2.
 //
 //go:noescape
-func dots4x2F16NEON(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x2F16NEON(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x3F16NEON is a tileFunc of 4 weight rows, tokens: 3.
 //
 //go:noescape
-func dots4x3F16NEON(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x3F16NEON(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x4F16NEON is a tileFunc of 4 weight rows, tokens: 4.
 //
 //go:noescape
-func dots4x4F16NEON(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x4F16NEON(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x5F16NEON is a tileFunc of 4 weight rows, tokens: 5.
 //
 //go:noescape
-func dots4x5F16NEON(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x5F16NEON(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 
 // dots4x6F16NEON is a tileFunc of 4 weight rows, tokens: 6.
 //
 //go:noescape
-func dots4x6F16NEON(y *float32, x *float32, w *byte, yStride int, xStride int, wStride int, k int, groups int, add bool)
+func dots4x6F16NEON(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
+
+// widenBF16NEON sets n elements of dst, a multiple of 16 and not 0, to those of src, which are BF16.
+//
+//go:noescape
+func widenBF16NEON(dst *float32, src *byte, n int)
+
+// widenF16NEON sets n elements of dst, a multiple of 16 and not 0, to those of src, which are F16.
+//
+//go:noescape
+func widenF16NEON(dst *float32, src *byte, n int)

@@ -2,11 +2,22 @@ package main
 
 import (
 	"fmt"
+	"slices"
 
 	"eckart/internal/gen/arm64"
 )
 
-const lanes = 4 // F32 of a vector
+const (
+	lanes       = 4  // F32 of a vector
+	vectorBytes = 16 // of a vector
+)
+
+// The flags of a tileFunc, by their bits. The one that asks to fetch what comes next is left to the processor.
+const (
+	addBit = iota
+	carryInBit
+	carryOutBit
+)
 
 func elementBytes(t string) int {
 	if t == "F32" {
@@ -25,6 +36,8 @@ func matMul(f *arm64.File) {
 			dots(f, weight, 4, tokens)
 		}
 	}
+	widened(f, "BF16")
+	widened(f, "F16")
 }
 
 // tile is a tileFunc that is being written.
@@ -40,9 +53,7 @@ type tile struct {
 // dots writes the tileFunc of the given rows by tokens. A product has one vector of sums.
 func dots(file *arm64.File, weight string, rows, tokens int) {
 	name := fmt.Sprintf("dots%dx%d%sNEON", rows, tokens, weight)
-	params := append(arm64.Params("*float32", "y", "x"), arm64.Param{Name: "w", Type: "*byte"})
-	params = append(params, arm64.Params("int", "yStride", "xStride", "wStride", "k", "groups")...)
-	params = append(params, arm64.Param{Name: "add", Type: "bool"})
+	params := join(float32s("y", "x"), arm64.Params("*byte", "w"), float32s("carry"), ints("yStride", "xStride", "wStride", "k", "groups", "flags"))
 	f := file.Func(name, params, "", fmt.Sprintf("is a tileFunc of %d weight rows, tokens: %d.", rows, tokens))
 	t := tile{Func: f, weight: weight, rows: rows, tokens: tokens}
 	bytes := elementBytes(weight)
@@ -53,7 +64,8 @@ func dots(file *arm64.File, weight string, rows, tokens int) {
 		cols = 32 / bytes
 	}
 
-	y, left, columns, stride, count, to := f.Param("y"), f.Param("groups"), f.X(), f.X(), f.X(), f.X()
+	y, left, carry, flags := f.Param("y"), f.Param("groups"), f.Param("carry"), f.Param("flags")
+	columns, stride, count, to := f.X(), f.X(), f.X(), f.X()
 	for range rows {
 		t.w = append(t.w, f.X())
 	}
@@ -84,11 +96,14 @@ func dots(file *arm64.File, weight string, rows, tokens int) {
 	for i := 1; i < tokens; i++ {
 		f.Go("ADD %s, %s, %s", stride, t.x[i-1], t.x[i])
 	}
-	for _, row := range t.acc {
-		for _, v := range row {
-			f.Zero(v)
-		}
+	f.Go("TBNZ $%d, %s, resume", carryInBit, flags)
+	for _, v := range slices.Concat(t.acc...) {
+		f.Zero(v)
 	}
+	f.Go("B start")
+	f.Label("resume")
+	t.carried("FLDPQ.P 32(%[3]s), (%[1]s, %[2]s)", carry, to)
+	f.Label("start")
 	f.Load("k", count)
 	f.Go("SUBS $%d, %s", cols, count)
 	f.Go("BLT few")
@@ -113,14 +128,17 @@ func dots(file *arm64.File, weight string, rows, tokens int) {
 	t.vector(1)
 
 	f.Label("sums")
+	f.Go("TBZ $%d, %s, finish", carryOutBit, flags)
+	t.carried("FSTPQ.P (%[1]s, %[2]s), 32(%[3]s)", carry, to)
+	f.Go("B next")
+	f.Label("finish")
 	for i := range tokens {
 		for r := 0; r < rows; r += 4 {
 			t.sum(r, i)
 		}
 	}
 	f.Load("yStride", stride)
-	f.Go("MOVBU %s, %s", f.Frame("add"), count)
-	f.Go("CBZ %s, set", count)
+	f.Go("TBZ $%d, %s, set", addBit, flags)
 	t.store(y, columns, stride, count, to, true)
 	f.Go("B next")
 	f.Label("set")
@@ -129,6 +147,7 @@ func dots(file *arm64.File, weight string, rows, tokens int) {
 	f.Label("next")
 	// The rows stand at their ends.
 	f.AddBytes(4, y)
+	f.AddBytes(rows*tokens*vectorBytes, carry)
 	f.Load("wStride", stride)
 	f.Load("k", count)
 	f.Go("SUB %s<<%d, %s", count, arm64.Log2(bytes), stride)
@@ -138,6 +157,15 @@ func dots(file *arm64.File, weight string, rows, tokens int) {
 	f.Go("SUBS $1, %s", left)
 	f.Go("BNE group")
 	f.Ret()
+}
+
+// carried moves the sums from or to carry, in pairs.
+func (t *tile) carried(move string, carry, at arm64.X) {
+	t.Go("MOVD %s, %s", carry, at)
+	all := slices.Concat(t.acc...)
+	for i := 0; i < len(all); i += 2 {
+		t.Go(move, all[i].F(), all[i+1].F(), at)
+	}
 }
 
 // step multiplies cols columns.
@@ -266,4 +294,23 @@ func (t *tile) store(y, columns, stride, from, to arm64.X, add bool) {
 		}
 		t.Go("ADD %s, %s", stride, at)
 	}
+}
+
+// widened writes what makes weights F32.
+func widened(file *arm64.File, weight string) {
+	f := file.Func(fmt.Sprintf("widen%sNEON", weight), join(float32s("dst"), arm64.Params("*byte", "src"), ints("n")), "",
+		fmt.Sprintf("sets n elements of dst, a multiple of 16 and not 0, to those of src, which are %s.", weight))
+	dst, src, n := f.Param("dst"), f.Param("src"), f.Param("n")
+	from, to := f.Vs(2), f.Vs(4)
+	f.Label("step")
+	f.Go("FLDPQ.P 32(%s), (%s, %s)", src, from[0].F(), from[1].F())
+	for i, v := range to {
+		widen(f, weight, v, from[i/2], i%2 == 1)
+	}
+	for i := 0; i < len(to); i += 2 {
+		f.Go("FSTPQ.P (%s, %s), 32(%s)", to[i].F(), to[i+1].F(), dst)
+	}
+	f.Go("SUBS $16, %s", n)
+	f.Go("BNE step")
+	f.Ret()
 }

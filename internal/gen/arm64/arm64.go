@@ -24,7 +24,7 @@ func (v V) String() string { return fmt.Sprintf("V%d", int(v)) }
 // F is the name of the register in instructions on scalars, loads and stores.
 func (v V) F() string { return fmt.Sprintf("F%d", int(v)) }
 
-// B16, H8, S4 and D2 are the register by its elements; S is one of them.
+// B16 is the register as 16 bytes, H8 as halves, S4 as words, D2 as double words; S is one word.
 func (v V) B16() string    { return v.String() + ".B16" }
 func (v V) H8() string     { return v.String() + ".H8" }
 func (v V) S4() string     { return v.String() + ".S4" }

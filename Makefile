@@ -15,7 +15,7 @@ PLATFORMS := linux/amd64 linux/arm64 darwin/arm64
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build bin/eckart and bin/serve, without cgo
@@ -36,6 +36,16 @@ race: ## run the short tests under the race detector
 .PHONY: pure
 pure: ## run the short tests without assembly
 	go test -short -tags purego ./...
+
+.PHONY: emulated
+emulated: ## run the kernel suite as arm64 and, its short part, with AVX-512, on emulators (docs/emulation.md)
+	scripts/emulate/arm64.sh
+	scripts/emulate/avx512.sh -test.short -test.run /avx512
+
+# The subtests left out are the longest.
+.PHONY: emulated-short
+emulated-short: ## run a part of the kernel suite as arm64, on an emulator
+	scripts/emulate/arm64.sh -short -run 'TestSuite/neon|TestOpen|TestKinds' -skip '//^(Attend|Company|activations=.*|threads=.*)$$'
 
 .PHONY: smoke
 smoke: ## start the server on loopback, stream from it, leave one stream midway, stop it

@@ -4,6 +4,7 @@
 #   BOCHS   the emulator; else bochs
 #   CPU     its model of a processor; else the first of models that it knows
 #   KERNEL  a Linux kernel; else the newest in /boot
+#   GUI     a display that Bochs was built with; else term. Nothing is shown on it
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -40,6 +41,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$work"/{root/{bin,tests,proc,sys,dev,tmp},disc}
 
+flags=${*:+$(printf '%q ' "$@")}
 CGO_ENABLED=0 GOOS=linux GOARCH=amd64 go test -c -ldflags '-s -w' -o "$work/root/tests/" "${packages[@]}"
 cp $busybox "$work/root/bin/busybox"
 cat >"$work/root/init" <<INIT
@@ -49,11 +51,12 @@ busybox mount -t sysfs sysfs /sys
 busybox mount -t devtmpfs dev /dev
 busybox grep -m1 'model name' /proc/cpuinfo
 busybox grep -m1 flags /proc/cpuinfo | busybox grep -o 'avx512[a-z0-9_]*' | busybox xargs echo
+busybox grep -q avx512_vnni /proc/cpuinfo || failed="AVX-512 itself"
 for test in /tests/*; do
-	echo \$test $*
-	\$test -test.timeout 0 $* || failed=yes
+	echo "\$test"
+	\$test -test.timeout 0 $flags || failed="\$failed \$test"
 done
-echo all tests ran, failed: \${failed:-none}
+echo "all tests ran, failed: \${failed:-none}"
 busybox poweroff -f
 INIT
 chmod +x "$work/root/init"
@@ -70,11 +73,11 @@ MENU
 xorriso -as mkisofs -quiet -b isolinux.bin -c boot.cat -no-emul-boot -boot-load-size 4 -boot-info-table \
 	-o "$work/disc.iso" "$work/disc" 2>/dev/null
 
-# Linux leaves AVX alone if it finds the areas for saved registers odd, as those of CET and AMX are. Time passes by
-# instructions (ips), not by the clock. A Bochs with a debugger waits for a c on its input.
+# Linux does without AVX if it finds the layout of saved registers odd, as it is with CET, and spends long in what WAITPKG
+# has for delays. Time passes by instructions (ips), not by the clock. A Bochs with a debugger waits for a c on its input.
 options="model=$model, ips=100000000, reset_on_triple_fault=0"
 if [ "$model" = sapphire_rapids ]; then
-	options+=', exclude_features="cet waitpkg la57"'
+	options+=', exclude_features="cet amx amx_int8 amx_bf16 waitpkg"'
 fi
 cat >"$work/machine" <<MACHINE
 cpu: $options
@@ -84,12 +87,12 @@ vgaromimage: file=$share/VGABIOS-lgpl-latest
 ata0-master: type=cdrom, path=$work/disc.iso, status=inserted
 boot: cdrom
 com1: enabled=1, mode=file, dev=/dev/fd/3
-display_library: ${DISPLAY_LIBRARY:-term}
+display_library: ${GUI:-term}
 log: $work/log
 panic: action=fatal
 MACHINE
 echo "amd64, $model"
-{ echo c | "$bochs" -q -f "$work/machine" 3>&1 >"$work/out" 2>&1 || true; } | sed -u 's|\r$||' | tee "$work/serial"
+{ echo c | TERM=vt100 "$bochs" -q -f "$work/machine" 3>&1 >"$work/out" 2>&1 || true; } | sed -u 's|\r$||' | tee "$work/serial"
 if ! grep -q '^all tests ran, failed: none' "$work/serial"; then
 	grep -h PANIC "$work/log" "$work/out" | tail -3 >&2
 	echo "emulated AVX-512: the tests did not pass" >&2

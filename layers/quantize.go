@@ -75,16 +75,16 @@ func (q *quantizer) read(dst GroupedRows, row int) error {
 		}
 		for i := from; i < min(from+n, rows); i++ {
 			widen(s.row, raw[(i-from)*rowBytes:][:rowBytes], q.part.Type)
-			if err := q.round(dst, i, s); err != nil {
-				return &ValueError{Row: row + i, What: err.Error()}
+			if err := q.round(dst, i, row+i, s); err != nil {
+				return err
 			}
 		}
 	}
 	return nil
 }
 
-// round sets row i of dst to the numbers in s.row.
-func (q *quantizer) round(dst GroupedRows, i int, s *quantizeScratch) error {
+// round sets row i of dst to the numbers in s.row, which are those of a row of the matrix.
+func (q *quantizer) round(dst GroupedRows, i, row int, s *quantizeScratch) error {
 	f := q.format
 	groups, scaleBytes := f.Groups(), f.ScaleType.Bytes()
 	codes := dst.Codes[i*f.Cols:][:f.Cols]
@@ -96,7 +96,7 @@ func (q *quantizer) round(dst GroupedRows, i int, s *quantizeScratch) error {
 		}
 		scale, zero := s.fit(s.row[from:to], h)
 		if math.IsInf(float64(scale), 0) {
-			return fmt.Errorf("group %d has numbers that %d bits with a scale of type %s do not reach", g, f.Bits, f.ScaleType)
+			return &ValueError{Row: row, What: outOfReach(f, g)}
 		}
 		s.encode(codes[from:to], s.row[from:to], scale, zero)
 		putScale(dst.Scales[(i*groups+g)*scaleBytes:], scale, f.ScaleType)
@@ -105,4 +105,9 @@ func (q *quantizer) round(dst GroupedRows, i int, s *quantizeScratch) error {
 		}
 	}
 	return nil
+}
+
+// outOfReach says that the scale that group g needs is infinite.
+func outOfReach(f kernels.Grouped, g int) string {
+	return fmt.Sprintf("group %d has numbers that %d bits with a scale of type %s do not reach", g, f.Bits, f.ScaleType)
 }

@@ -104,7 +104,7 @@ func TestQuantizedStart(t *testing.T) {
 	if i.Plan.Weights < r.After || i.Plan.Weights > r.After+1<<16 {
 		t.Errorf("%d bytes are planned for matrices of %d", i.Plan.Weights, r.After)
 	}
-	if want := "quantized  int4 in groups of 32, embedding and head int8 in groups of 32: 13.2 MiB became 4.2 MiB, 5.10 bits a weight\n"; !strings.Contains(i.Summary(), want) {
+	if want := "rounded    int4 in groups of 32, embedding and head int8 in groups of 32: 13.2 MiB became 4.2 MiB, 5.10 bits a weight\n"; !strings.Contains(i.Summary(), want) {
 		t.Errorf("summary without %q:\n%s", want, i.Summary())
 	}
 	if got := m.loading(); got != "rounding to int4" {

@@ -1,0 +1,290 @@
+package layers_test
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"eckart/kernels"
+	"eckart/layers"
+)
+
+// gramOf returns the Gram matrix of inputs whose columns depend on one another and differ in size, as those of a model do.
+func gramOf(rng *rand.Rand, n int) []float64 {
+	const depth = 6
+	mix := normal(rng, depth*n, 1)
+	g := make([]float64, n*n)
+	x := make([]float64, n)
+	for range 4 * n {
+		var hidden [depth]float64
+		for k := range hidden {
+			hidden[k] = rng.NormFloat64()
+		}
+		for i := range x {
+			x[i] = 0.3 * rng.NormFloat64()
+			for k, v := range hidden {
+				x[i] += v * float64(mix[k*n+i])
+			}
+			x[i] *= math.Exp(float64(i*37%n)/float64(n)) / 2
+		}
+		for i := range n {
+			for j := range n {
+				g[i*n+j] += x[i] * x[j] / float64(4*n)
+			}
+		}
+	}
+	return g
+}
+
+// gramError returns tr((w - v)·g·(w - v)ᵀ).
+func gramError(w, v []float32, g []float64, n int) float64 {
+	var sum float64
+	for row := 0; row < len(w); row += n {
+		for i := range n {
+			d := float64(w[row+i]) - float64(v[row+i])
+			for j := range n {
+				sum += d * g[i*n+j] * (float64(w[row+j]) - float64(v[row+j]))
+			}
+		}
+	}
+	return sum
+}
+
+// inverse inverts a by elimination.
+func inverse(a []float64, n int) []float64 {
+	a = slices.Clone(a)
+	b := make([]float64, n*n)
+	for i := range n {
+		b[i*n+i] = 1
+	}
+	for i := range n {
+		p := a[i*n+i]
+		for k := range n {
+			a[i*n+k] /= p
+			b[i*n+k] /= p
+		}
+		for j := range n {
+			if m := a[j*n+i]; j != i {
+				for k := range n {
+					a[j*n+k] -= m * a[i*n+k]
+					b[j*n+k] -= m * b[i*n+k]
+				}
+			}
+		}
+	}
+	return b
+}
+
+// textbook rounds a matrix as optimal brain quantization says (Frantar and Alistarh 2022, arXiv 2208.11580), in the given
+// order of columns: the inverse of the Gram matrix of the columns that are left is kept, and a column is eliminated from
+// it when it has been rounded. Everything is in float64 but the scales. It returns the matrix in its own order.
+func textbook(t *testing.T, w []float32, g []float64, n int, order []int, r layers.Rounding, damping float64) []float32 {
+	t.Helper()
+	out := make([]float32, len(w))
+	gp, diagonal := make([]float64, n*n), make([]float32, n)
+	var mean float64
+	for i := range n {
+		mean += g[i*n+i] / float64(n)
+	}
+	for i := range n {
+		for j := range n {
+			gp[i*n+j] = g[order[i]*n+order[j]]
+		}
+		diagonal[i] = float32(gp[i*n+i])
+		gp[i*n+i] += damping * mean
+	}
+	start := inverse(gp, n)
+	f := r.Format(1, n)
+	for row := 0; row < len(w); row += n {
+		h := slices.Clone(start)
+		x := make([]float64, n)
+		for i := range n {
+			x[i] = float64(w[row+order[i]])
+		}
+		var scale, zero float64
+		for j := range n {
+			if j%f.Group == 0 {
+				to := min(j+f.Group, n)
+				part := make([]float32, to-j)
+				for i := range part {
+					part[i] = float32(x[j+i])
+				}
+				one := quantize(t, denseOf(part, to-j, kernels.F32), r, diagonal[j:to])
+				scale = float64(layers.Float32s(partOf(t, one, "scales"), kernels.F32)[0])
+				zero = float64(int(1) << (r.Bits - 1))
+				if r.Zeros {
+					zero = float64(partOf(t, one, "zeros")[0])
+				}
+			}
+			q := min(max(math.RoundToEven(x[j]/scale)+zero, 0), float64(int(1)<<r.Bits-1))
+			rounded := scale * (q - zero)
+			out[row+order[j]] = float32(rounded)
+			e := (x[j] - rounded) / h[j*n+j]
+			for k := j; k < n; k++ {
+				x[k] -= e * h[j*n+k]
+			}
+			p := h[j*n+j]
+			column := make([]float64, n)
+			for i := range n {
+				column[i] = h[i*n+j]
+			}
+			for i := range n {
+				for k := range n {
+					h[i*n+k] -= column[i] * column[k] / p
+				}
+			}
+		}
+	}
+	return out
+}
+
+// TestFeedback compares with the textbook, number by number, and with rounding alone.
+func TestFeedback(t *testing.T) {
+	for _, row := range []struct {
+		r          layers.Rounding
+		rows, cols int
+		descending bool
+	}{
+		{layers.Rounding{Bits: 4, Group: 32}, 21, 96, false},
+		{layers.Rounding{Bits: 4, Group: 32, Zeros: true}, 8, 300, false},
+		{layers.Rounding{Bits: 3, Group: 64}, 9, 150, true},
+		{layers.Rounding{Bits: 2, Group: 0, Zeros: true}, 3, 200, true},
+		{layers.Rounding{Bits: 8, Group: 160}, 5, 330, false},
+		{layers.Rounding{Bits: 4, Group: 96}, 1, 33, true},
+	} {
+		t.Run(fmt.Sprintf("%+v", row), func(t *testing.T) {
+			row.r.ScaleType = kernels.F32 // its steps are too small to hide a difference
+			rng := rand.New(rand.NewPCG(uint64(row.cols), 1))
+			n := row.cols
+			w, g := normal(rng, row.rows*n, 0.05), gramOf(rng, n)
+			f := layers.Feedback{Rounding: row.r, Damping: 0.02, Descending: row.descending}
+			q, err := f.Quantize(w, row.rows, g)
+			if err != nil {
+				t.Fatal(err)
+			}
+			order := make([]int, n)
+			for i := range order {
+				order[i] = i
+			}
+			if row.descending {
+				slices.SortStableFunc(order, func(i, j int) int {
+					switch a, b := g[i*n+i], g[j*n+j]; {
+					case a > b:
+						return -1
+					case a < b:
+						return 1
+					}
+					return 0
+				})
+			}
+			for i, at := range orderOf(q) {
+				if int(at) != order[i] {
+					t.Fatalf("column %d of the result is column %d, want %d", i, at, order[i])
+				}
+			}
+			got, want := values(t, q), textbook(t, w, g, n, order, row.r, 0.02)
+			// A number that lies between two codes may fall to either side in F32, and the rest of its row follows.
+			same := 0
+			for i := 0; i < len(w); i += n {
+				if squared(got[i:i+n], want[i:i+n], nil) < 1e-8*squared(want[i:i+n], make([]float32, n), nil) {
+					same++
+				}
+			}
+			gotError, wantError := gramError(w, got, g, n), gramError(w, want, g, n)
+			alone := gramError(w, values(t, quantize(t, denseOf(w, n, kernels.F32), row.r, nil)), g, n)
+			t.Logf("error %.5g, textbook %.5g, without feedback %.5g; %d of %d rows the same", gotError, wantError, alone, same, row.rows)
+			if same < row.rows*3/4 || math.Abs(gotError-wantError) > 0.05*wantError {
+				t.Errorf("error %g, textbook %g, %d of %d rows the same", gotError, wantError, same, row.rows)
+			}
+			if gotError > 0.7*alone {
+				t.Errorf("error %g, without feedback %g", gotError, alone)
+			}
+		})
+	}
+}
+
+// TestFeedbackSame gives the same bytes whatever the number of goroutines.
+func TestFeedbackSame(t *testing.T) {
+	rng := rand.New(rand.NewPCG(9, 9))
+	const rows, n = 50, 64
+	w, g := normal(rng, rows*n, 1), gramOf(rng, n)
+	f := layers.Feedback{Rounding: layers.Rounding{Bits: 4, Group: 32, ScaleType: kernels.F16}, Descending: true}
+	var want []byte
+	for _, procs := range []int{1, 3} {
+		old := runtime.GOMAXPROCS(procs)
+		q, err := f.Quantize(w, rows, g)
+		runtime.GOMAXPROCS(old)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := partOf(t, q, "codes")
+		if want != nil && !bytes.Equal(got, want) {
+			t.Errorf("%d goroutines give other codes", procs)
+		}
+		want = got
+	}
+}
+
+// TestFeedbackSingular damps what has no inverse: inputs of which some are always 0 or always alike.
+func TestFeedbackSingular(t *testing.T) {
+	rng := rand.New(rand.NewPCG(10, 10))
+	const rows, n = 4, 32
+	w, g := normal(rng, rows*n, 1), gramOf(rng, n)
+	for i := range n {
+		g[3*n+i], g[i*n+3] = 0, 0               // never there
+		g[5*n+i], g[i*n+5] = g[4*n+i], g[i*n+4] // the same as column 4
+		g[5*n+5], g[4*n+5], g[5*n+4] = g[4*n+4], g[4*n+4], g[4*n+4]
+	}
+	for _, damping := range []float64{0, 1e-18} { // the second is too little at first
+		f := layers.Feedback{Rounding: layers.Rounding{Bits: 4, Group: 32, ScaleType: kernels.F16}, Damping: damping}
+		q, err := f.Quantize(w, rows, g)
+		if err != nil {
+			t.Fatal(err)
+		}
+		alone := quantize(t, denseOf(w, n, kernels.F32), f.Rounding, nil)
+		if got, want := gramError(w, values(t, q), g, n), gramError(w, values(t, alone), g, n); !(got < 0.7*want) {
+			t.Errorf("damping %g: error %g, without feedback %g", damping, got, want)
+		}
+	}
+}
+
+func TestFeedbackRefuses(t *testing.T) {
+	w := make([]float32, 2*32)
+	good := make([]float64, 32*32)
+	for i := range 32 {
+		good[i*33] = 1
+	}
+	with := func(at int, v float64) []float64 {
+		g := slices.Clone(good)
+		g[at] = v
+		return g
+	}
+	r := layers.Rounding{Bits: 4, Group: 32, ScaleType: kernels.F16}
+	for _, row := range []struct {
+		name string
+		w    []float32
+		gram []float64
+		r    layers.Rounding
+		want string
+	}{
+		{"shape", w[:63], good, r, "2 rows of a matrix of 63 elements, and a Gram matrix of 1024"},
+		{"not square", w, good[:1000], r, "Gram matrix of 1000"},
+		{"not a number", w, with(7*32+5, math.NaN()), r, "element (7, 5) of the Gram matrix is NaN"},
+		{"infinite", w, with(0, math.Inf(1)), r, "element (0, 0) of the Gram matrix is +Inf"},
+		{"negative", w, with(33, -1), r, "element (1, 1) of the Gram matrix is -1"},
+		{"not definite", w, with(7*32+5, 100), r, "Gram matrix with 1 of its mean diagonal added: matrix is not positive definite"},
+		{"all zero", w, make([]float64, 32*32), r, "not positive definite"},
+		{"bits", w, good, layers.Rounding{Bits: 6, Group: 32}, "6 bits"},
+		{"too large", append(slices.Clone(w[:40]), append([]float32{3e38}, w[:23]...)...), good, r, "row 1: group 0 has numbers that 4 bits"},
+	} {
+		_, err := layers.Feedback{Rounding: row.r}.Quantize(row.w, 2, row.gram)
+		if err == nil || !strings.Contains(err.Error(), row.want) {
+			t.Errorf("%s: got %v, want %q", row.name, err, row.want)
+		}
+	}
+}

@@ -83,15 +83,7 @@ func load(c Config, src Source, a kernels.Arena, s kernels.Stream, progress func
 // one. Where the two differ, config.json and the weights contradict each other, and either choice could be wrong.
 func (l Loader) tiedHead() error {
 	const head, table = headName + ".weight", embedName + ".weight"
-	src := l.src
-	for {
-		// What is stored is compared, not what a wrapper makes of it.
-		w, ok := src.(interface{ Unwrap() Source })
-		if !ok {
-			break
-		}
-		src = w.Unwrap()
-	}
+	src := innermost(l.src) // what is stored is compared, not what a wrapper makes of it
 	w, err := src.Weight(head)
 	if err != nil {
 		return nil // absent, as it should be

@@ -68,7 +68,7 @@ func (f Feedback) Quantize(w []float32, rows int, gram []float64) (*Grouped, err
 		return nil, err
 	}
 	groups, scaleBytes := format.Groups(), format.ScaleType.Bytes()
-	return NewGrouped(format, order, func(dst GroupedRows, row int) error {
+	return newSigned(format, order, func(dst GroupedRows, row int) error {
 		copy(dst.Codes, t.result.Codes[row*n:])
 		copy(dst.Scales, t.result.Scales[row*groups*scaleBytes:])
 		if dst.Zeros != nil {

@@ -10,9 +10,10 @@ import (
 )
 
 // Grouped is a matrix of small integers with a scale, and maybe a zero point, for each group of columns of a row:
-// s·(q - z), as kernels.Grouped says. Scales are positive and finite.
+// s·(q - z), as kernels.Grouped says.
 type Grouped struct {
 	format kernels.Grouped // Packed and Order have no memory
+	signed bool            // scales may be negative
 	order  []int32         // column i of the codes multiplies column order[i] of x; nil for i itself
 	read   func(dst GroupedRows, row int) error
 }
@@ -46,7 +47,7 @@ func NewGrouped(format kernels.Grouped, order []int32, read func(dst GroupedRows
 			seen[from] = true
 		}
 	}
-	return &Grouped{format, order, read}, nil
+	return &Grouped{format: format, order: order, read: read}, nil
 }
 
 // Kind returns "grouped".
@@ -100,7 +101,7 @@ func packBits(dst, codes []byte, cols, bits int) {
 }
 
 // fill sets r to the rows from row on and refuses what no matrix has: codes that are wider than Bits, and scales that are
-// not positive and finite.
+// zero or not finite, or negative where no format has such.
 func (g *Grouped) fill(r GroupedRows, row int) error {
 	if err := g.read(r, row); err != nil {
 		return err
@@ -111,12 +112,16 @@ func (g *Grouped) fill(r GroupedRows, row int) error {
 			What: fmt.Sprintf("the code of column %d is %d, which %d bits do not hold", i%g.format.Cols, r.Codes[i], g.format.Bits),
 		}
 	}
-	if i := firstBadScale(r.Scales, g.format.ScaleType); i >= 0 {
+	if i := firstBadScale(r.Scales, g.format.ScaleType, g.signed); i >= 0 {
+		want := "positive finite number"
+		if g.signed {
+			want = "finite number other than 0"
+		}
 		bytes := g.format.ScaleType.Bytes()
 		return &ValueError{
 			Row: row + i/g.format.Groups(),
-			What: fmt.Sprintf("the scale of group %d is %g, want a positive finite number",
-				i%g.format.Groups(), decode(r.Scales[i*bytes:][:bytes], g.format.ScaleType)[0]),
+			What: fmt.Sprintf("the scale of group %d is %g, want a %s",
+				i%g.format.Groups(), decode(r.Scales[i*bytes:][:bytes], g.format.ScaleType)[0], want),
 		}
 	}
 	return nil
@@ -145,23 +150,31 @@ func firstWide(codes []byte, bits int) int {
 	return -1
 }
 
-// firstBadScale returns the first of scales, of type t in the host's order, that is not positive and finite, or -1.
-func firstBadScale(scales []byte, t kernels.DType) int {
+// firstBadScale returns the first of scales, of type t in the host's order, that is zero, infinite, not a number or,
+// unless they are signed, negative; or -1.
+func firstBadScale(scales []byte, t kernels.DType, signed bool) int {
 	if t == kernels.F32 {
+		mask := ^uint32(0)
+		if signed {
+			mask = 1<<31 - 1
+		}
 		for i := 0; i < len(scales); i += 4 {
-			if bits := binary.NativeEndian.Uint32(scales[i:]); bits-1 >= 0x7f800000-1 {
+			// Zero wraps around, and what has a sign is above the infinities.
+			if bits := binary.NativeEndian.Uint32(scales[i:]) & mask; bits-1 >= 0x7f800000-1 {
 				return i / 4
 			}
 		}
 		return -1
 	}
-	infinite := uint16(0x7c00)
+	mask, infinite := ^uint16(0), uint16(0x7c00)
+	if signed {
+		mask = 1<<15 - 1
+	}
 	if t == kernels.BF16 {
 		infinite = 0x7f80
 	}
 	for i := 0; i < len(scales); i += 2 {
-		// Zero wraps around; what has a sign is above the infinities.
-		if bits := binary.NativeEndian.Uint16(scales[i:]); bits-1 >= infinite-1 {
+		if bits := binary.NativeEndian.Uint16(scales[i:]) & mask; bits-1 >= infinite-1 {
 			return i / 2
 		}
 	}
@@ -217,7 +230,8 @@ func (g *Grouped) stack(members []Member) Weight {
 	}
 	perRow := f.Groups()
 	scaleBytes := perRow * f.ScaleType.Bytes()
-	return &Grouped{f, g.order, func(dst GroupedRows, row int) error {
+	// Each member checks its own scales.
+	return &Grouped{format: f, signed: true, order: g.order, read: func(dst GroupedRows, row int) error {
 		return spread(members, row, len(dst.Codes)/f.Cols, func(i, from, n, at int) error {
 			r := GroupedRows{Codes: dst.Codes[at*f.Cols:][:n*f.Cols], Scales: dst.Scales[at*scaleBytes:][:n*scaleBytes]}
 			if f.Zeros {

@@ -60,6 +60,16 @@ func kinds() []kind {
 			}
 		}
 	}
+	for _, bits := range []int{8, 4, 3, 2} { // the scales of which are of either sign
+		r := layers.Rounding{Bits: bits, Group: 32, ScaleType: kernels.F16}
+		all = append(all, kind{
+			name: fmt.Sprintf("rounded to int%d", bits),
+			make: func(d *device, out, in int) layers.Weight {
+				return d.must(layers.Quantize(d.dense(out, in, kernels.BF16), r, nil))
+			},
+			bytes: func(out, in int) int64 { return int64(r.Format(out, in).PackedBytes()) },
+		})
+	}
 	return all
 }
 

@@ -95,8 +95,11 @@ func exhaustive(x, h []float32, bits int, zeros bool) float64 {
 	best := math.Inf(1)
 	rounded := make([]float32, len(x))
 	for z := from; z <= to; z++ {
-		for f := 0.2; f < 1.7; f += 0.004 {
+		for f := -1.7; f < 1.7; f += 0.004 {
 			s := f * 2 * most / (top + 1)
+			if math.Abs(f) < 0.2 || f < 0 && zeros {
+				continue
+			}
 			for i, v := range x {
 				rounded[i] = float32(s * (min(max(math.RoundToEven(float64(v)/s)+z, 0), top) - z))
 			}
@@ -304,6 +307,10 @@ func TestQuantizeRefuses(t *testing.T) {
 	}
 	r.ScaleType = kernels.BF16
 	values(t, quantize(t, d, r, nil))
+	x[3*64+5] = float32(math.NaN())
+	if _, err := quantize(t, denseOf(x, 64, kernels.F32), r, nil).Dense(); err == nil || !strings.Contains(err.Error(), "row 3: the scale of group 0 is NaN, want a finite number other than 0") {
+		t.Errorf("got %v", err)
+	}
 	r.Bits = 7
 	if _, err := layers.Quantize(d, r, nil); err == nil || !strings.Contains(err.Error(), "7 bits") {
 		t.Errorf("got %v", err)

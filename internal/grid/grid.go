@@ -16,12 +16,12 @@ const whole = 3 << 22
 
 // A Trial is grids and what came of trying them.
 type Trial struct {
-	Factor [Lanes]float32 // of the inverse steps 1/s
+	Factor [Lanes]float32 // of the inverse steps 1/s; negative ones turn the grid around
 	Zero   [Lanes]float32 // z, a whole number from 0 to 255
 
 	// For the codes q of the numbers x with importance h on a grid, and with c = q - z:
 	Scale [Lanes]float32 // Σh·x·c / Σh·c², the s with which these codes are nearest to the numbers
-	Gain  [Lanes]float32 // how much nearer than zeros: Σh·x² - Σh·(x - s·c)²; not more than 0 if s is not
+	Gain  [Lanes]float32 // how much nearer than zeros: Σh·x² - Σh·(x - s·c)²
 }
 
 // Run rounds the numbers x to the grids of inverse steps unit·Factor and codes up to top, and returns the lane of the
@@ -59,7 +59,7 @@ func (t *Trial) run(x, hx, h []float32, unit, top float32) int {
 			}
 		}
 		t.Scale[k] = xc / max(cc, 0x1p-126)
-		t.Gain[k] = max(xc, 0) * t.Scale[k]
+		t.Gain[k] = xc * t.Scale[k]
 		if t.Gain[k] > t.Gain[best] {
 			best = k
 		}

@@ -48,36 +48,34 @@ number:
 	VADDPS       Y11, Y8, Y8
 	DECQ         DX
 	JNZ          number
-	VXORPS       Y0, Y0, Y0
 	MOVL         $0x00800000, CX
-	VMOVD        CX, X1
-	VBROADCASTSS X1, Y1
-	VMAXPS       Y1, Y6, Y6
+	VMOVD        CX, X0
+	VBROADCASTSS X0, Y0
+	VMAXPS       Y0, Y6, Y6
 	VDIVPS       Y6, Y5, Y6
 	VMOVUPS      Y6, 128(AX)
-	VMAXPS       Y0, Y5, Y5
-	VMULPS       Y6, Y5, Y2
-	VMOVUPS      Y2, 192(AX)
-	VMAXPS       Y1, Y8, Y8
+	VMULPS       Y6, Y5, Y1
+	VMOVUPS      Y1, 192(AX)
+	VMAXPS       Y0, Y8, Y8
 	VDIVPS       Y8, Y7, Y8
 	VMOVUPS      Y8, 160(AX)
-	VMAXPS       Y0, Y7, Y7
 	VMULPS       Y8, Y7, Y0
 	VMOVUPS      Y0, 224(AX)
-	VMAXPS       Y2, Y0, Y1
-	VEXTRACTF128 $0x01, Y1, X3
-	VMAXPS       X3, X1, X1
-	VSHUFPS      $0x0e, X1, X1, X3
-	VMAXPS       X3, X1, X1
-	VSHUFPS      $0x01, X1, X1, X3
-	VMAXPS       X3, X1, X1
-	VBROADCASTSS X1, Y1
-	VCMPPS       $0x00, Y2, Y1, Y2
-	VMOVMSKPS    Y2, AX
-	VCMPPS       $0x00, Y0, Y1, Y0
+	VMAXPS       Y1, Y0, Y2
+	VEXTRACTF128 $0x01, Y2, X3
+	VMAXPS       X3, X2, X2
+	VSHUFPS      $0x0e, X2, X2, X3
+	VMAXPS       X3, X2, X2
+	VSHUFPS      $0x01, X2, X2, X3
+	VMAXPS       X3, X2, X2
+	VBROADCASTSS X2, Y2
+	VCMPPS       $0x00, Y1, Y2, Y1
+	VMOVMSKPS    Y1, AX
+	VCMPPS       $0x00, Y0, Y2, Y0
 	VMOVMSKPS    Y0, CX
 	SHLL         $0x08, CX
 	ORL          CX, AX
+	ORL          $0x00008000, AX
 	BSFL         AX, AX
 	MOVQ         AX, ret+32(FP)
 	VZEROUPPER
@@ -135,36 +133,34 @@ number:
 	VADDPS       Y10, Y8, Y8
 	DECQ         DX
 	JNZ          number
-	VXORPS       Y0, Y0, Y0
 	MOVL         $0x00800000, CX
-	VMOVD        CX, X1
-	VBROADCASTSS X1, Y1
-	VMAXPS       Y1, Y6, Y6
+	VMOVD        CX, X0
+	VBROADCASTSS X0, Y0
+	VMAXPS       Y0, Y6, Y6
 	VDIVPS       Y6, Y5, Y6
 	VMOVUPS      Y6, 128(AX)
-	VMAXPS       Y0, Y5, Y5
-	VMULPS       Y6, Y5, Y2
-	VMOVUPS      Y2, 192(AX)
-	VMAXPS       Y1, Y8, Y8
+	VMULPS       Y6, Y5, Y1
+	VMOVUPS      Y1, 192(AX)
+	VMAXPS       Y0, Y8, Y8
 	VDIVPS       Y8, Y7, Y8
 	VMOVUPS      Y8, 160(AX)
-	VMAXPS       Y0, Y7, Y7
 	VMULPS       Y8, Y7, Y0
 	VMOVUPS      Y0, 224(AX)
-	VMAXPS       Y2, Y0, Y1
-	VEXTRACTF128 $0x01, Y1, X3
-	VMAXPS       X3, X1, X1
-	VSHUFPS      $0x0e, X1, X1, X3
-	VMAXPS       X3, X1, X1
-	VSHUFPS      $0x01, X1, X1, X3
-	VMAXPS       X3, X1, X1
-	VBROADCASTSS X1, Y1
-	VCMPPS       $0x00, Y2, Y1, Y2
-	VMOVMSKPS    Y2, AX
-	VCMPPS       $0x00, Y0, Y1, Y0
+	VMAXPS       Y1, Y0, Y2
+	VEXTRACTF128 $0x01, Y2, X3
+	VMAXPS       X3, X2, X2
+	VSHUFPS      $0x0e, X2, X2, X3
+	VMAXPS       X3, X2, X2
+	VSHUFPS      $0x01, X2, X2, X3
+	VMAXPS       X3, X2, X2
+	VBROADCASTSS X2, Y2
+	VCMPPS       $0x00, Y1, Y2, Y1
+	VMOVMSKPS    Y1, AX
+	VCMPPS       $0x00, Y0, Y2, Y0
 	VMOVMSKPS    Y0, CX
 	SHLL         $0x08, CX
 	ORL          CX, AX
+	ORL          $0x00008000, AX
 	BSFL         AX, AX
 	MOVQ         AX, ret+48(FP)
 	VZEROUPPER

@@ -35,7 +35,7 @@ func TestTrial(t *testing.T) {
 			}
 			var in Trial
 			for k := range Lanes {
-				in.Factor[k] = 0.5 + rng.Float32()
+				in.Factor[k] = (0.5 + rng.Float32()) * float32(1-2*rng.IntN(2))
 				in.Zero[k] = float32(rng.IntN(top + 1))
 			}
 			for _, weighted := range []bool{false, true} {
@@ -67,7 +67,7 @@ func TestTrial(t *testing.T) {
 					if math.Abs(scale-float64(got.Scale[k])) > bound {
 						t.Fatalf("%d numbers, top %d: scale %g, want %g", n, top, got.Scale[k], scale)
 					}
-					if gain := max(xc, 0) * scale; math.Abs(gain-float64(got.Gain[k])) > 2e-5*size*size/max(cc, 1e-30) || got.Gain[k] > got.Gain[best] {
+					if gain := xc * scale; math.Abs(gain-float64(got.Gain[k])) > 2e-5*size*size/max(cc, 1e-30) || got.Gain[k] > got.Gain[best] {
 						t.Fatalf("%d numbers, top %d: gain %g, want %g, the best %g", n, top, got.Gain[k], gain, got.Gain[best])
 					}
 				}

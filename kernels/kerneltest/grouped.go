@@ -55,7 +55,7 @@ type matrix struct {
 	values []float32
 }
 
-// quantized returns a random matrix for a case. Scales are positive.
+// quantized returns a random matrix for a case. Scales have either sign.
 func (b *bench) quantized(g grouped) *matrix {
 	m := &matrix{Grouped: kernels.Grouped{Rows: g.out, Cols: g.in, Bits: g.bits, Group: g.group, ScaleType: g.scale, Zeros: g.zeros}}
 	m.codes = make([]byte, g.out*g.in)
@@ -64,7 +64,7 @@ func (b *bench) quantized(g grouped) *matrix {
 	}
 	scales := make([]float32, g.out*m.Groups())
 	for i := range scales {
-		scales[i] = float32(math.Exp(b.rand.NormFloat64()) / 64)
+		scales[i] = float32(math.Exp(b.rand.NormFloat64())/64) * float32(1-2*b.rand.IntN(2))
 	}
 	if g.zeros {
 		m.zeros = make([]byte, len(scales))

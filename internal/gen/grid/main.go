@@ -110,14 +110,13 @@ func trial(name, signature string, weighted bool) {
 	build.DECQ(n)
 	build.JNZ(operand.LabelRef("number"))
 
-	nothing, tiny := zero(), constant(0x1p-126)
+	tiny := constant(0x1p-126)
 	var gain [halves]reg.VecVirtual
 	for i := range halves {
 		gain[i] = build.YMM()
 		build.VMAXPS(tiny, cc[i], cc[i])
 		build.VDIVPS(cc[i], xc[i], cc[i])
 		build.VMOVUPS(cc[i], field(2, i))
-		build.VMAXPS(nothing, xc[i], xc[i])
 		build.VMULPS(cc[i], xc[i], gain[i])
 		build.VMOVUPS(gain[i], field(3, i))
 	}
@@ -133,6 +132,7 @@ func trial(name, signature string, weighted bool) {
 	}
 	build.SHLL(operand.Imm(8), mask[1])
 	build.ORL(mask[1], mask[0])
+	build.ORL(operand.U32(1<<15), mask[0]) // where numbers are no numbers, no lane is the best
 	build.BSFL(mask[0], mask[0])
 	build.Store(mask[0].As64(), build.ReturnIndex(0))
 	build.VZEROUPPER()

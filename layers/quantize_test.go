@@ -307,7 +307,7 @@ func TestQuantizeRefuses(t *testing.T) {
 	}
 	r.ScaleType = kernels.BF16
 	values(t, quantize(t, d, r, nil))
-	x[3*64+5] = float32(math.NaN())
+	x[3*64+5], x[3*64+6] = float32(math.NaN()), 1
 	if _, err := quantize(t, denseOf(x, 64, kernels.F32), r, nil).Dense(); err == nil || !strings.Contains(err.Error(), "row 3: the scale of group 0 is NaN, want a finite number other than 0") {
 		t.Errorf("got %v", err)
 	}

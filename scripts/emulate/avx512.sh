@@ -30,7 +30,7 @@ need "${boot[0]}" isolinux
 need "${boot[1]}" syslinux-common
 need $busybox busybox-static
 kernel=${KERNEL:-$(find /boot -name 'vmlinuz-*' | sort -V | tail -1)}
-need "${kernel:-a Linux kernel}" "linux-image-cloud-amd64, or unpack it and set KERNEL to its vmlinuz"
+need "${kernel:-a Linux kernel}" "linux-image-cloud-amd64 (6.12 works), or unpack it and set KERNEL to its vmlinuz"
 
 known=$("$bochs" --help cpu 2>&1 || true)
 for model in ${CPU:-"${models[@]}"}; do
@@ -96,7 +96,7 @@ MACHINE
 echo "amd64, $model"
 { echo c | TERM=vt100 "$bochs" -q -f "$work/machine" 3>&1 >"$work/out" 2>&1 || true; } | sed -u 's|\r$||' | tee "$work/serial"
 if ! grep -q '^all tests ran, failed: none' "$work/serial"; then
-	grep -h PANIC "$work/log" "$work/out" >&2 || true
+	grep -h PANIC "$work/log" "$work/out" | grep -v "soft power off" >&2 || true
 	echo "emulated AVX-512: the tests did not pass" >&2
 	exit 1
 fi

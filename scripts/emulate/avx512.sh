@@ -28,7 +28,7 @@ need xorriso xorriso
 need "${boot[0]}" isolinux
 need "${boot[1]}" syslinux-common
 need $busybox busybox-static
-kernel=${KERNEL:-$(find /boot -name 'vmlinuz-*' | sort -V | tail -1)}
+kernel=${KERNEL:-$(find /boot -name 'vmlinuz-*' 2>/dev/null | sort -V | tail -1 || true)}
 need "${kernel:-a Linux kernel}" "linux-image-cloud-amd64 (6.12 works), or unpack it and set KERNEL to its vmlinuz"
 
 if ! { "$bochs" --help cpu 2>&1 || true; } | grep -x $model >/dev/null; then

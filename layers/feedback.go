@@ -226,7 +226,7 @@ func (t *feedbackTask) block(row, from, end int, s *feedbackScratch, r int) erro
 			}
 		}
 		s.encode(codes[j:j+1], x[j:j+1], s.scale[r], s.zero[r])
-		rounded := s.scale[r] * float32(int(codes[j])-s.zero[r])
+		rounded := float32(s.scale[r] * float32(int(codes[j])-s.zero[r])) // the conversion keeps compilers from fusing the product
 		u := t.factor[j*n:][:n]
 		e := (x[j] - rounded) / u[j]
 		s.err[r][j-from] = e

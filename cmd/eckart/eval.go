@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -81,9 +80,7 @@ func (c *evalCommand) Run(ctx context.Context, env command.Env) error {
 		return err
 	}
 	if c.JSON {
-		out := json.NewEncoder(env.Stdout)
-		out.SetIndent("", "  ")
-		return out.Encode(e)
+		return command.WriteJSON(env.Stdout, e)
 	}
 	_, err = fmt.Fprintf(env.Stdout, "perplexity %.4f +/- %.4f over %d tokens (%d windows of %d), in %.1f s, %.0f tokens a second\n",
 		e.Perplexity, e.StandardError, e.Tokens, e.Windows, e.Window, e.Seconds, e.TokensPerSec)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -95,9 +94,7 @@ func (c *inspectCommand) Run(_ context.Context, env command.Env) error {
 	}
 	r := inspect(m, o.Sizing, q)
 	if c.JSON {
-		out := json.NewEncoder(env.Stdout)
-		out.SetIndent("", "  ")
-		err = out.Encode(r)
+		err = command.WriteJSON(env.Stdout, r)
 	} else {
 		err = r.print(env.Stdout)
 	}

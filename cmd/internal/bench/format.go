@@ -2,7 +2,6 @@ package bench
 
 import (
 	"encoding/csv"
-	"encoding/json"
 	"fmt"
 	"io"
 	"strconv"
@@ -15,9 +14,7 @@ import (
 func Write(w io.Writer, format string, results []Result) error {
 	switch format {
 	case "json":
-		out := json.NewEncoder(w)
-		out.SetIndent("", "  ")
-		return out.Encode(results)
+		return command.WriteJSON(w, results)
 	case "csv":
 		return writeCSV(w, results)
 	case "markdown":

@@ -70,9 +70,7 @@ func (r Result) MarshalJSON() ([]byte, error) {
 func Write(w io.Writer, format string, results []Result) error {
 	switch format {
 	case "json":
-		out := json.NewEncoder(w)
-		out.SetIndent("", "  ")
-		return out.Encode(results)
+		return command.WriteJSON(w, results)
 	case "csv":
 		return writeCSV(w, results)
 	case "markdown":

@@ -43,7 +43,7 @@ func (c *benchModel) Run(ctx context.Context, env command.Env) error {
 	o.Progress = launch.Terminal(env.Stderr)
 	options := bench.Options{
 		Launch: o, Tests: bench.Tests(c.Path, c.Prompt, c.Tokens, c.Depth, c.Batch),
-		Threads: c.Threads, Repeat: c.Repeat, Progress: launch.Terminal(env.Stderr),
+		Threads: c.Threads, Repeat: c.Repeat, Progress: o.Progress,
 	}
 	if err := options.Check(); err != nil {
 		return err

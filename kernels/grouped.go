@@ -13,8 +13,9 @@ const GroupedPanel = 16
 //
 //	s[o][g]·(q[o][i] - z[o][g])   with g = i/Group
 //
-// for a code q in [0, 2^Bits) and a scale s of either sign, finite and not 0. How codes, scales and zero points lie in Packed is the device's affair; Stream.Pack,
-// GroupedMatMul and GroupedEmbed are the only verbs that look. Its size is the same on every device.
+// for a code q in [0, 2^Bits) and a scale s of either sign, finite and not 0. How codes, scales and zero points lie in
+// Packed is the device's affair; Stream.Pack, GroupedMatMul and GroupedEmbed are the only verbs that look. Its size is
+// the same on every device.
 type Grouped struct {
 	Rows, Cols int
 	Bits       int   // of a code: 8, 4, 3 or 2

@@ -125,20 +125,7 @@ func floats(t isa) {
 		}
 		build.ADDQ(operand.U32(n*bytes), sums)
 	}
-	build.SUBQ(operand.U32(floatTokens), tokens)
-	build.JLT(operand.LabelRef("few"))
-	build.Label("tokens")
-	step(floatTokens)
-	build.SUBQ(operand.U32(floatTokens), tokens)
-	build.JGE(operand.LabelRef("tokens"))
-	build.Label("few")
-	build.ADDQ(operand.U32(floatTokens), tokens)
-	build.JZ(operand.LabelRef("done"))
-	build.Label("token")
-	step(1)
-	build.DECQ(tokens)
-	build.JNZ(operand.LabelRef("token"))
-	build.Label("done")
+	eachToken(tokens, floatTokens, step)
 	build.VZEROUPPER()
 	build.RET()
 }

@@ -220,21 +220,7 @@ func (p *product) emit() {
 		build.ADDQ(operand.U32(n*recordBytes), x)
 		build.ADDQ(operand.U32(n*p.rows()*4), to)
 	}
-	together := p.together()
-	build.SUBQ(operand.U32(together), tokens)
-	build.JLT(operand.LabelRef("few"))
-	build.Label("tokens")
-	step(together)
-	build.SUBQ(operand.U32(together), tokens)
-	build.JGE(operand.LabelRef("tokens"))
-	build.Label("few")
-	build.ADDQ(operand.U32(together), tokens)
-	build.JZ(operand.LabelRef("done"))
-	build.Label("token")
-	step(1)
-	build.DECQ(tokens)
-	build.JNZ(operand.LabelRef("token"))
-	build.Label("done")
+	eachToken(tokens, p.together(), step)
 	p.nextBlock(n)
 	build.TESTQ(left, left)
 	build.JNZ(operand.LabelRef("group"))
@@ -368,6 +354,25 @@ func (p *product) groupScales(points func(), symmetric uint32) {
 	build.Label("symmetric")
 	p.copyConstant(p.constant(symmetric, true), p.zero)
 	build.Label("scaled")
+}
+
+// eachToken counts tokens down to zero and emits the step for so many together, as long as there are so many, and then
+// for one.
+func eachToken(tokens reg.GPVirtual, together int, step func(n int)) {
+	build.SUBQ(operand.U32(together), tokens)
+	build.JLT(operand.LabelRef("few"))
+	build.Label("tokens")
+	step(together)
+	build.SUBQ(operand.U32(together), tokens)
+	build.JGE(operand.LabelRef("tokens"))
+	build.Label("few")
+	build.ADDQ(operand.U32(together), tokens)
+	build.JZ(operand.LabelRef("done"))
+	build.Label("token")
+	step(1)
+	build.DECQ(tokens)
+	build.JNZ(operand.LabelRef("token"))
+	build.Label("done")
 }
 
 // param loads a parameter of 64 bits into a register.

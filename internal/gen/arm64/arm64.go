@@ -12,13 +12,16 @@ import (
 	"strings"
 )
 
-// X is a general register, V a vector register.
-type (
-	X int
-	V int
-)
+// X is a general register.
+type X int
 
+// V is a vector register.
+type V int
+
+// String returns the register's name in Go's assembler.
 func (x X) String() string { return fmt.Sprintf("R%d", int(x)) }
+
+// String returns the register's name in Go's assembler.
 func (v V) String() string { return fmt.Sprintf("V%d", int(v)) }
 
 // F is the name of the register in instructions on scalars, loads and stores.

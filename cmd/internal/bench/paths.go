@@ -1,21 +1,17 @@
 package bench
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
 	"eckart/api/openai"
 	"eckart/cmd/internal/launch"
+	"eckart/cmd/internal/load"
 	"eckart/runtime"
 )
 
@@ -67,12 +63,13 @@ func checkTokens(got, want int) error {
 // A server answers on loopback.
 type server struct {
 	*http.Server
-	url string
+	client load.Client
 }
 
 func newServer(i *launch.Instance) (*server, error) {
+	const name = "m"
 	api, err := openai.New(openai.Options{
-		Engine: i.Engine, Tokenizer: i.Tokenizer, Template: i.Template, Model: "m", Context: i.Plan.Context, Vocab: i.Model.Config.Vocab,
+		Engine: i.Engine, Tokenizer: i.Tokenizer, Template: i.Template, Model: name, Context: i.Plan.Context, Vocab: i.Model.Config.Vocab,
 	})
 	if err != nil {
 		return nil, err
@@ -81,52 +78,22 @@ func newServer(i *launch.Instance) (*server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on loopback: %w", err)
 	}
-	s := &server{&http.Server{Handler: api, ReadHeaderTimeout: time.Second}, "http://" + listener.Addr().String()}
+	client, err := load.NewClient("http://"+listener.Addr().String(), "", false, 0)
+	if err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+	client.Model = name
+	s := &server{&http.Server{Handler: api, ReadHeaderTimeout: time.Second}, client}
 	go s.Serve(listener)
 	return s, nil
 }
 
-// stream reads a streamed completion. Random tokens need not be whole characters, so an event is not a token; the usage
+// stream asks for a streamed completion. Random tokens need not be whole characters, so an event is not a token; the usage
 // at the end says how many there were.
 func (s *server) stream(ctx context.Context, prompt []int32, tokens int) error {
-	body, err := json.Marshal(map[string]any{
-		"model": "m", "prompt": prompt, "max_tokens": tokens, "ignore_eos": true, "temperature": 0, "stream": true,
-		"stream_options": map[string]any{"include_usage": true},
-	})
-	if err != nil {
-		return err
+	r := s.client.Send(ctx, load.Request{Prompt: prompt, Tokens: tokens, IgnoreEOS: true})
+	if r.Err != nil {
+		return r.Err
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+"/v1/completions", bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	request.Header.Set("Content-Type", "application/json")
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		text, _ := io.ReadAll(io.LimitReader(response.Body, 1<<16))
-		return fmt.Errorf("the server answers %s: %s", response.Status, text)
-	}
-	counted := 0
-	lines := bufio.NewScanner(response.Body)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		event, ok := strings.CutPrefix(lines.Text(), "data: {")
-		if !ok {
-			continue
-		}
-		var chunk struct {
-			Usage struct {
-				Tokens int `json:"completion_tokens"`
-			} `json:"usage"`
-		}
-		if err := json.Unmarshal([]byte("{"+event), &chunk); err != nil {
-			return err
-		}
-		counted = max(counted, chunk.Usage.Tokens)
-	}
-	return errors.Join(lines.Err(), checkTokens(counted, tokens))
+	return checkTokens(r.Output, tokens)
 }

@@ -23,7 +23,7 @@ type Client struct {
 	HTTP  *http.Client
 }
 
-// NewClient returns a client of the server at address, which may end in /v1. timeout bounds a request.
+// NewClient returns a client of the server at address, which may end in /v1. timeout bounds a request; 0 does not.
 func NewClient(address, key string, chat bool, timeout time.Duration) (Client, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
@@ -109,20 +109,27 @@ type event struct {
 	Error *struct{ Message string }
 }
 
-// send streams one answer and records when what came.
-func (c *Client) send(ctx context.Context, prompt string, tokens int, ignoreEOS bool) Record {
+// A Request says what to ask a server for.
+type Request struct {
+	Prompt    any // a text or, where no chat is asked for, the ids of tokens ([]int32)
+	Tokens    int // most tokens of the answer
+	IgnoreEOS bool
+}
+
+// Send streams one answer and records when what came.
+func (c *Client) Send(ctx context.Context, q Request) Record {
 	fields := map[string]any{
-		"model": c.Model, "stream": true, "stream_options": map[string]any{"include_usage": true}, "temperature": 0, "max_tokens": tokens,
+		"model": c.Model, "stream": true, "stream_options": map[string]any{"include_usage": true}, "temperature": 0, "max_tokens": q.Tokens,
 	}
-	if ignoreEOS {
+	if q.IgnoreEOS {
 		fields["ignore_eos"] = true
 	}
 	path := "/v1/completions"
 	if c.Chat {
 		path = "/v1/chat/completions"
-		fields["messages"] = []map[string]string{{"role": "user", "content": prompt}}
+		fields["messages"] = []map[string]any{{"role": "user", "content": q.Prompt}}
 	} else {
-		fields["prompt"] = prompt
+		fields["prompt"] = q.Prompt
 	}
 	body, err := json.Marshal(fields)
 	if err != nil {
@@ -135,7 +142,9 @@ func (c *Client) send(ctx context.Context, prompt string, tokens int, ignoreEOS 
 		return r
 	}
 	defer response.Body.Close()
-	r.Err = r.read(response.Body)
+	if r.Err = r.read(response.Body); r.Err == nil {
+		io.Copy(io.Discard, io.LimitReader(response.Body, 1<<10)) // a connection is kept only when its answer was read to the end
+	}
 	return r
 }
 

@@ -73,7 +73,7 @@ func (o *Options) level(ctx context.Context, l Level, words int, random *rand.Ra
 		mu.Lock()
 		prompt := prompt(random, words)
 		mu.Unlock()
-		r := o.Client.send(ctx, prompt, o.Output, o.IgnoreEOS)
+		r := o.Client.Send(ctx, Request{Prompt: prompt, Tokens: o.Output, IgnoreEOS: o.IgnoreEOS})
 		if r.Input == 0 {
 			r.Input = o.Input
 		}

@@ -36,7 +36,7 @@ func (o *Options) calibrate(ctx context.Context, random *rand.Rand) (int, error)
 	many := max(2, o.Input/4)
 	var took [2]int
 	for i, words := range []int{1, many} {
-		r := o.Client.send(ctx, prompt(random, words), 1, false)
+		r := o.Client.Send(ctx, Request{Prompt: prompt(random, words), Tokens: 1})
 		if r.Err != nil {
 			return 0, fmt.Errorf("try a request: %w", r.Err)
 		}

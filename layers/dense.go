@@ -1,12 +1,6 @@
 package layers
 
-import (
-	"encoding/binary"
-	"fmt"
-	"math"
-
-	"eckart/kernels"
-)
+import "eckart/kernels"
 
 // Dense is a matrix stored as itself, in F32, F16 or BF16.
 type Dense struct{ weight Part }
@@ -84,51 +78,4 @@ func (l *denseLinear) Embed(p *Pass, y, ids kernels.Mat) { p.Embed(y, l.w, ids) 
 type Rows interface {
 	// Embed sets row i of y (tokens, in) to row ids[i] of the matrix.
 	Embed(p *Pass, y, ids kernels.Mat)
-}
-
-// Float32s widens little-endian elements of type t, F32, F16 or BF16.
-func Float32s(raw []byte, t kernels.DType) []float32 {
-	out := make([]float32, len(raw)/t.Bytes())
-	widen(out, raw, t)
-	return out
-}
-
-// widen sets dst to the little-endian elements of raw.
-func widen(dst []float32, raw []byte, t kernels.DType) {
-	raw = raw[:len(dst)*t.Bytes()]
-	switch t {
-	case kernels.F32:
-		for i := range dst {
-			dst[i] = math.Float32frombits(binary.LittleEndian.Uint32(raw[4*i:]))
-		}
-	case kernels.BF16:
-		for len(dst) >= 4 && len(raw) >= 8 {
-			four := binary.LittleEndian.Uint64(raw)
-			dst[0] = math.Float32frombits(uint32(four) << 16)
-			dst[1] = math.Float32frombits(uint32(four) &^ 0xffff)
-			dst[2] = math.Float32frombits(uint32(four>>32) << 16)
-			dst[3] = math.Float32frombits(uint32(four>>32) &^ 0xffff)
-			dst, raw = dst[4:], raw[8:]
-		}
-		for i := range dst {
-			dst[i] = math.Float32frombits(uint32(binary.LittleEndian.Uint16(raw[2*i:])) << 16)
-		}
-	case kernels.F16:
-		for i := range dst {
-			dst[i] = float32FromF16(binary.LittleEndian.Uint16(raw[2*i:]))
-		}
-	default:
-		panic(fmt.Sprintf("BUG: widen %s", t))
-	}
-}
-
-// float32FromF16 is exact. Multiplying the shifted bits by 2¹¹² mends the exponent's bias, subnormals included.
-func float32FromF16(b uint16) float32 {
-	magnitude := uint32(b&0x7fff) << 13
-	if magnitude >= 0x7c00<<13 {
-		magnitude |= 0x7f800000
-	} else {
-		magnitude = math.Float32bits(math.Float32frombits(magnitude) * 0x1p112)
-	}
-	return math.Float32frombits(magnitude | uint32(b&0x8000)<<16)
 }

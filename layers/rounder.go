@@ -112,9 +112,9 @@ func storedScale(s float32, t kernels.DType) float32 {
 	}
 	switch t {
 	case kernels.F16:
-		return max(float32FromF16(f16Bits(s)), 0x1p-24)
+		return max(float32FromF16(F16Bits(s)), 0x1p-24)
 	case kernels.BF16:
-		return max(math.Float32frombits(uint32(bf16Bits(s))<<16), 0x1p-126)
+		return max(math.Float32frombits(uint32(BF16Bits(s))<<16), 0x1p-126)
 	}
 	return max(s, 0x1p-126)
 }
@@ -123,31 +123,10 @@ func storedScale(s float32, t kernels.DType) float32 {
 func putScale(dst []byte, s float32, t kernels.DType) {
 	switch t {
 	case kernels.F16:
-		sign := uint16(math.Float32bits(s) >> 16 & 0x8000)
-		binary.NativeEndian.PutUint16(dst, sign|f16Bits(max(s, -s)))
+		binary.NativeEndian.PutUint16(dst, F16Bits(s))
 	case kernels.BF16:
-		binary.NativeEndian.PutUint16(dst, bf16Bits(s))
+		binary.NativeEndian.PutUint16(dst, BF16Bits(s))
 	default:
 		binary.NativeEndian.PutUint32(dst, math.Float32bits(s))
 	}
-}
-
-// f16Bits rounds s, positive or not a number, to F16, ties to even; what is too large becomes infinite.
-func f16Bits(s float32) uint16 {
-	switch {
-	case s != s:
-		return 0x7e00
-	case s >= 65520:
-		return 0x7c00
-	case s < 0x1p-14: // subnormal: multiples of 2⁻²⁴
-		return uint16(math.RoundToEven(float64(s) * 0x1p24))
-	}
-	b := math.Float32bits(s) - 112<<23
-	return uint16((b + 0x0fff + b>>13&1) >> 13)
-}
-
-// bf16Bits rounds the finite number s to BF16, ties to even.
-func bf16Bits(s float32) uint16 {
-	b := math.Float32bits(s)
-	return uint16((b + 0x7fff + b>>16&1) >> 16)
 }

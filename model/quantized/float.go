@@ -96,15 +96,13 @@ func narrow(dst []byte, values []float32, t kernels.DType) int {
 	switch t {
 	case kernels.BF16:
 		for i, v := range values {
-			u := math.Float32bits(v)
-			note(i, u&0x7f800000 == 0x7f800000)
-			u += 0x7fff + u>>16&1
-			note(i, u&0x7f800000 == 0x7f800000)
-			binary.LittleEndian.PutUint16(dst[2*i:], uint16(u>>16))
+			b := layers.BF16Bits(v)
+			note(i, b&0x7f80 == 0x7f80)
+			binary.LittleEndian.PutUint16(dst[2*i:], b)
 		}
 	case kernels.F16:
 		for i, v := range values {
-			h := float16(v)
+			h := layers.F16Bits(v)
 			note(i, h&0x7c00 == 0x7c00)
 			binary.LittleEndian.PutUint16(dst[2*i:], h)
 		}
@@ -116,20 +114,4 @@ func narrow(dst []byte, values []float32, t kernels.DType) int {
 		}
 	}
 	return bad
-}
-
-// float16 rounds to the nearest half, ties to even.
-func float16(v float32) uint16 {
-	u := math.Float32bits(v)
-	sign, magnitude := uint16(u>>16&0x8000), u&0x7fffffff
-	switch {
-	case magnitude > 0x7f800000:
-		return sign | 0x7e00
-	case magnitude >= 0x47800000: // 2¹⁶
-		return sign | 0x7c00
-	case magnitude < 0x38800000: // 2⁻¹⁴: subnormal, in units of 2⁻²⁴
-		return sign | uint16(math.RoundToEven(float64(math.Float32frombits(magnitude))*0x1p24))
-	}
-	magnitude += 0xfff + magnitude>>13&1 - 112<<23
-	return sign | uint16(magnitude>>13)
 }

@@ -3,7 +3,6 @@ package layers
 import (
 	"encoding/binary"
 	"fmt"
-	"math"
 	"slices"
 
 	"eckart/kernels"
@@ -121,7 +120,7 @@ func (g *Grouped) fill(r GroupedRows, row int) error {
 		return &ValueError{
 			Row: row + i/g.format.Groups(),
 			What: fmt.Sprintf("the scale of group %d is %g, want a %s",
-				i%g.format.Groups(), decode(r.Scales[i*bytes:][:bytes], g.format.ScaleType)[0], want),
+				i%g.format.Groups(), Float32s(r.Scales[i*bytes:][:bytes], g.format.ScaleType)[0], want),
 		}
 	}
 	return nil
@@ -198,21 +197,31 @@ func (g *Grouped) Dense() ([]float32, error) {
 	if err := g.fill(r, 0); err != nil {
 		return nil, err
 	}
-	scales := decode(r.Scales, f.ScaleType)
 	out := make([]float32, f.Rows*f.Cols)
-	for i, q := range r.Codes {
-		row, col := i/f.Cols, i%f.Cols
-		group := row*f.Groups() + col/f.Group
-		zero := float32(int(1) << (f.Bits - 1))
-		if f.Zeros {
-			zero = float32(r.Zeros[group])
-		}
-		if g.order != nil {
-			col = int(g.order[col])
-		}
-		out[row*f.Cols+col] = scales[group] * (float32(q) - zero)
-	}
+	r.Values(out, f, g.order)
 	return out, nil
+}
+
+// Values sets dst (n, Cols) to the elements that r stands for, whose columns go to the places that order gives them; nil
+// leaves them where they are. Of format only the sizes count; its groups may have any width.
+func (r GroupedRows) Values(dst []float32, format kernels.Grouped, order []int32) {
+	f, groups := format, format.Groups()
+	scales := Float32s(r.Scales, f.ScaleType)
+	zero := float32(int(1) << (f.Bits - 1))
+	for i := range len(dst) / f.Cols {
+		row := dst[i*f.Cols:][:f.Cols]
+		for j, q := range r.Codes[i*f.Cols:][:f.Cols] {
+			g := i*groups + j/f.Group
+			if f.Zeros {
+				zero = float32(r.Zeros[g])
+			}
+			col := j
+			if order != nil {
+				col = int(order[j])
+			}
+			row[col] = scales[g] * (float32(q) - zero)
+		}
+	}
 }
 
 // stack implements stacker.
@@ -247,20 +256,4 @@ func (g *Grouped) like(o *Grouped) bool {
 	a, b := g.format, o.format
 	return a.Cols == b.Cols && a.Bits == b.Bits && a.Group == b.Group && a.ScaleType == b.ScaleType && a.Zeros == b.Zeros &&
 		slices.Equal(g.order, o.order)
-}
-
-// decode widens elements in the host's order.
-func decode(raw []byte, t kernels.DType) []float32 {
-	out := make([]float32, len(raw)/t.Bytes())
-	for i := range out {
-		switch t {
-		case kernels.F16:
-			out[i] = float32FromF16(binary.NativeEndian.Uint16(raw[2*i:]))
-		case kernels.BF16:
-			out[i] = math.Float32frombits(uint32(binary.NativeEndian.Uint16(raw[2*i:])) << 16)
-		default:
-			out[i] = math.Float32frombits(binary.NativeEndian.Uint32(raw[4*i:]))
-		}
-	}
-	return out
 }

@@ -18,13 +18,15 @@ type ints struct {
 	read       func(dst layers.GroupedRows, row int) error
 }
 
-// groups returns the groups of a row.
-func (m ints) groups() int { return (m.cols + m.group - 1) / m.group }
+// format returns the sizes of the matrix.
+func (m ints) format() kernels.Grouped {
+	return kernels.Grouped{Rows: m.rows, Cols: m.cols, Bits: m.bits, Group: m.group, ScaleType: m.scaleType, Zeros: m.zeros}
+}
 
 // weight returns the matrix with the values that it has, or, where its groups are not of a width that kernels take,
 // widened.
 func (m ints) weight(wide kernels.DType, what string) (w layers.Weight, exact bool, err error) {
-	f := kernels.Grouped{Rows: m.rows, Cols: m.cols, Bits: m.bits, Group: m.group, ScaleType: m.scaleType, Zeros: m.zeros}
+	f := m.format()
 	if f.Group >= f.Cols {
 		f.Group = (f.Cols + kernels.GroupedBlock - 1) / kernels.GroupedBlock * kernels.GroupedBlock
 	}
@@ -37,29 +39,16 @@ func (m ints) weight(wide kernels.DType, what string) (w layers.Weight, exact bo
 
 // values sets dst to the elements of rows from row on.
 func (m ints) values(dst []float32, row int) error {
-	n := len(dst) / m.cols
-	r := layers.GroupedRows{Codes: make([]byte, n*m.cols), Scales: make([]byte, n*m.groups()*m.scaleType.Bytes())}
-	if m.zeros {
-		r.Zeros = make([]byte, n*m.groups())
+	f := m.format()
+	n, scales := len(dst)/f.Cols, f.Groups()*f.ScaleType.Bytes()
+	r := layers.GroupedRows{Codes: make([]byte, n*f.Cols), Scales: make([]byte, n*scales)}
+	if f.Zeros {
+		r.Zeros = make([]byte, n*f.Groups())
 	}
 	if err := m.read(r, row); err != nil {
 		return err
 	}
-	scales := layers.Float32s(r.Scales, m.scaleType)
-	zero := float32(int(1) << (m.bits - 1))
-	for i := range n {
-		for j, q := range r.Codes[i*m.cols : (i+1)*m.cols] {
-			g := i*m.groups() + j/m.group
-			if m.zeros {
-				zero = float32(r.Zeros[g])
-			}
-			col := j
-			if m.order != nil {
-				col = int(m.order[j])
-			}
-			dst[i*m.cols+col] = scales[g] * (float32(q) - zero)
-		}
-	}
+	r.Values(dst, f, m.order)
 	return nil
 }
 

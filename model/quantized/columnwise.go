@@ -43,23 +43,21 @@ func (w *columnwise) read(dst layers.GroupedRows, row int) error {
 	if err != nil {
 		return err
 	}
-	return inPieces(0, n, w.cols, columnTile, func(at, n int) error {
-		var sorted []byte
-		if w.order != nil {
-			sorted = make([]byte, w.cols)
-		}
-		for ; n > 0; at, n = at+columnTile, n-columnTile {
-			tile := dst.Codes[at*w.cols : (at+min(n, columnTile))*w.cols]
-			w.unpackTile(tile, raw[4*at:], stride)
-			for ; sorted != nil && len(tile) > 0; tile = tile[w.cols:] {
-				for i, from := range w.order {
-					sorted[i] = tile[from]
-				}
-				copy(tile, sorted)
+	var sorted []byte
+	if w.order != nil {
+		sorted = make([]byte, w.cols)
+	}
+	for at := 0; at < n; at += columnTile {
+		tile := dst.Codes[at*w.cols : min(at+columnTile, n)*w.cols]
+		w.unpackTile(tile, raw[4*at:], stride)
+		for ; sorted != nil && len(tile) > 0; tile = tile[w.cols:] {
+			for i, from := range w.order {
+				sorted[i] = tile[from]
 			}
+			copy(tile, sorted)
 		}
-		return nil
-	})
+	}
+	return nil
 }
 
 // columnTile is how many columns are unpacked together: as many as have their words in one line of the cache.
@@ -88,19 +86,17 @@ func (w *columnwise) readAWQ(codes []byte, row, n int) error {
 	if err != nil {
 		return err
 	}
-	return inPieces(row, n, w.cols, 8, func(from, n int) error {
-		for c := from / 8; c*8 < from+n; c++ {
-			for i := range w.cols {
-				spread := nibbles(binary.LittleEndian.Uint32(raw[i*stride+4*(c-first):]))
-				for k, o := range awqOrder {
-					if r := c*8 + o; r >= from && r < from+n {
-						codes[(r-row)*w.cols+i] = byte(spread >> (8 * k))
-					}
+	for c := first; c*8 < row+n; c++ {
+		for i := range w.cols {
+			spread := nibbles(binary.LittleEndian.Uint32(raw[i*stride+4*(c-first):]))
+			for k, o := range awqOrder {
+				if r := c*8 + o; r >= row && r < row+n {
+					codes[(r-row)*w.cols+i] = byte(spread >> (8 * k))
 				}
 			}
 		}
-		return nil
-	})
+	}
+	return nil
 }
 
 // readScales transposes scales (groups, out) into dst (n, groups).

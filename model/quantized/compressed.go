@@ -427,17 +427,13 @@ func (p *packed) read(dst layers.GroupedRows, row int) error {
 			return err
 		}
 	}
-	first := row
-	return inPieces(row, n, p.cols, 1, func(row, n int) error {
-		rowBytes := int(p.weight.Bytes()) / p.rows
-		raw := make([]byte, n*rowBytes)
-		if err := p.c.ReadAt(raw, p.weight, int64(row)*int64(rowBytes)); err != nil {
-			return err
-		}
-		codes := dst.Codes[(row-first)*p.cols : (row-first+n)*p.cols]
-		p.unpack(codes, raw, rowBytes)
-		return nil
-	})
+	rowBytes := int(p.weight.Bytes()) / p.rows
+	raw := make([]byte, n*rowBytes)
+	if err := p.c.ReadAt(raw, p.weight, int64(row)*int64(rowBytes)); err != nil {
+		return err
+	}
+	p.unpack(dst.Codes, raw, rowBytes)
+	return nil
 }
 
 // unpack sets codes (n, cols) to what rows of rowBytes hold.

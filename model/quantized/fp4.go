@@ -58,18 +58,14 @@ func (m *module) mxfp4(codes, scales, text string, wide kernels.DType) (matrix, 
 			}
 			binary.NativeEndian.PutUint16(dst.Scales[2*i:], halfPower(e))
 		}
-		first := row
-		return inPieces(row, n, cols, 1, func(row, n int) error {
-			raw := make([]byte, n*cols/2)
-			if err := m.c.ReadAt(raw, c, int64(row)*int64(cols/2)); err != nil {
-				return err
-			}
-			to := dst.Codes[(row-first)*cols:]
-			for i, b := range raw {
-				to[2*i], to[2*i+1] = 128+byte(e2m1[b&15]), 128+byte(e2m1[b>>4])
-			}
-			return nil
-		})
+		raw := make([]byte, n*cols/2)
+		if err := m.c.ReadAt(raw, c, int64(row)*int64(cols/2)); err != nil {
+			return err
+		}
+		for i, b := range raw {
+			dst.Codes[2*i], dst.Codes[2*i+1] = 128+byte(e2m1[b&15]), 128+byte(e2m1[b>>4])
+		}
+		return nil
 	}
 	x := ints{rows: rows, cols: cols, bits: 8, group: 32, scaleType: kernels.BF16, read: read}
 	w, _, err := x.weight(wide, m.name+".weight")

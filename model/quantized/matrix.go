@@ -60,7 +60,7 @@ func dense(rows, cols int, t kernels.DType, what string, values func(dst []float
 		Name: "weight", Type: t, Rows: rows, Cols: cols,
 		Read: func(dst []byte, row int) error {
 			first := row
-			return inPieces(row, len(dst)/rowBytes, cols, 1, func(row, n int) error {
+			return inPieces(row, len(dst)/rowBytes, cols, func(row, n int) error {
 				buf := make([]float32, n*cols)
 				if err := values(buf, row); err != nil {
 					return err

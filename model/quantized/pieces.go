@@ -10,10 +10,10 @@ import (
 // pieceElements is how many elements of a matrix one goroutine unpacks at a time.
 const pieceElements = 1 << 18
 
-// inPieces calls f for ranges of rows that cover row to row+n, in parallel, and returns the first error. step rows make
-// the least piece.
-func inPieces(row, n, cols, step int, f func(row, n int) error) error {
-	each := max(1, pieceElements/cols/step) * step
+// inPieces calls f for ranges of rows that cover row to row+n, in parallel, and returns the first error. It is for
+// matrices that are widened: a grouped one is read by several goroutines already.
+func inPieces(row, n, cols int, f func(row, n int) error) error {
+	each := max(1, pieceElements/cols)
 	pieces := make(chan int)
 	errs := make(chan error, 1)
 	var group sync.WaitGroup

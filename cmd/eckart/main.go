@@ -14,7 +14,7 @@ type commands struct {
 	Serve   server.Command `cmd:"" help:"Serve a model with OpenAI's HTTP API."`
 	Chat    chatCommand    `cmd:"" help:"Chat with a model in the terminal."`
 	Inspect inspectCommand `cmd:"" help:"Say what a checkpoint holds and what it needs in memory."`
-	Eval    evalCommand    `cmd:"" help:"Score a text: the perplexity of a model."`
+	Eval    evalCommand    `cmd:"" help:"Score a text: the perplexity of a model, and how far it is from another."`
 	Bench   benchCommand   `cmd:"" help:"Measure the speed of a model or a server."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }

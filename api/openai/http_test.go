@@ -7,13 +7,17 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"eckart/api/openai"
+	"eckart/model/compress"
 	"eckart/runtime"
 )
 
@@ -243,6 +247,9 @@ func TestStatusRoutes(t *testing.T) {
 	model := `{"id":"m","object":"model","created":1700000000,"owned_by":"eckart","root":"m","parent":null,"max_model_len":2048}`
 	want("/v1/models", 200, `{"object":"list","data":[`+model+`]}`)
 	want("/v1/models/m", 200, model)
+	if w := handle(s, http.MethodGet, "/v1/models/m", ""); strings.Contains(w.Body.String(), "compression") {
+		t.Errorf("a model that was not compressed is %s", w.Body)
+	}
 	want("/v1/models/other", 404, "model_not_found")
 	want("/version", 200, `{"version":"1.2.3"}`)
 	want("/health", 200, `{"status":"ok"}`)
@@ -261,6 +268,32 @@ func TestStatusRoutes(t *testing.T) {
 	e.fault = fmt.Errorf("device: out of order")
 	want("/health", 503, "engine_failed")
 	want("/ready", 503, "engine_failed")
+}
+
+// TestCompressionReport: what was done to a model is told of the model, and not in the list.
+func TestCompressionReport(t *testing.T) {
+	o := options(t, &scripted{script: says("ok")})
+	held := 0.03
+	o.Compression = &compress.Report{
+		Model: "m", Policy: "ratio 0.6", Modules: []compress.ModuleReport{{Name: "a", Kind: "int4/32:near", Form: "round", Reached: 0.01, HeldOut: &held}, {Name: "b"}},
+		Verified: &compress.Verification{Tokens: 4000, KLMean: 0.2},
+	}
+	s := newServer(t, o)
+	var got struct {
+		ID          string          `json:"id"`
+		Compression compress.Report `json:"compression"`
+	}
+	w := handle(s, http.MethodGet, "/v1/models/m", "")
+	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || got.ID != "m" || !reflect.DeepEqual(got.Compression, *o.Compression) {
+		t.Errorf("error %v, model %s, want the report %+v", err, w.Body, *o.Compression)
+	}
+	if w := handle(s, http.MethodGet, "/v1/models", ""); !json.Valid(w.Body.Bytes()) || strings.Contains(w.Body.String(), "compression") {
+		t.Errorf("list %s", w.Body)
+	}
+	o.Compression.Verified.KLMax = math.Inf(1)
+	if _, err := openai.New(o); err == nil || !strings.Contains(err.Error(), "report of compression") {
+		t.Errorf("a report that JSON does not hold: error %v", err)
+	}
 }
 
 // TestEngineErrors: each error of the engine has its status, streaming or not, and ours are not told to clients.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"eckart/model"
+	"eckart/model/compress"
 	"eckart/model/tokenizer"
 	"eckart/model/tokenizer/chat"
 	"eckart/runtime"
@@ -39,6 +41,8 @@ type Options struct {
 	Created   time.Time      // of the model, for /v1/models; now
 	Context   int            // most tokens of a prompt and its answer together, as the engine enforces it
 	Vocab     int            // ids that the model knows; the tokenizer's number
+
+	Compression *compress.Report // what was done to the model, for /v1/models/{id}; nil: nothing
 
 	Defaults   Defaults         // from flags
 	Generation model.Generation // from generation_config.json
@@ -69,6 +73,7 @@ const maxHeaderBytes = 32 << 10
 type Server struct {
 	o        Options
 	base     runtime.Sampling // of a request that chooses nothing
+	report   []byte           // of compression, as JSON; nil for none
 	keys     [][sha256.Size]byte
 	specials []string // spellings of special tokens
 	longest  int      // bytes of the longest token
@@ -124,6 +129,12 @@ func New(o Options) (*Server, error) {
 	s.base = baseSampling(o.Generation, o.Defaults)
 	for _, key := range o.APIKeys {
 		s.keys = append(s.keys, sha256.Sum256([]byte(key)))
+	}
+	if o.Compression != nil {
+		var err error
+		if s.report, err = json.Marshal(o.Compression); err != nil {
+			return nil, fmt.Errorf("make server: write the report of compression: %w", err)
+		}
 	}
 	s.specials = specialTokens(o.Tokenizer)
 	s.metrics = newMetrics(s)

@@ -6,10 +6,10 @@ import (
 )
 
 // models serves GET /v1/models, model GET /v1/models/{id}. max_model_len is the context that is enforced: clients plan
-// against it.
+// against it. The report of compression has a line for every matrix, so it is not in the list.
 func (s *Server) models(w *response, _ *http.Request) error {
 	b := append([]byte(nil), `{"object":"list","data":[`...)
-	s.writeJSON(w, http.StatusOK, append(s.appendModel(b), "]}"...))
+	s.writeJSON(w, http.StatusOK, append(s.appendModel(b), "}]}"...))
 	return nil
 }
 
@@ -18,10 +18,16 @@ func (s *Server) model(w *response, r *http.Request) error {
 	if name != s.o.Model {
 		return s.modelNotFound("model", name)
 	}
-	s.writeJSON(w, http.StatusOK, s.appendModel(nil))
+	b := s.appendModel(nil)
+	if s.report != nil {
+		b = append(b, `,"compression":`...)
+		b = append(b, s.report...)
+	}
+	s.writeJSON(w, http.StatusOK, append(b, '}'))
 	return nil
 }
 
+// appendModel appends the object of the model, which is left open.
 func (s *Server) appendModel(b []byte) []byte {
 	b = append(b, `{"id":`...)
 	b = appendString(b, s.o.Model)
@@ -30,8 +36,7 @@ func (s *Server) appendModel(b []byte) []byte {
 	b = append(b, `,"owned_by":"eckart","root":`...)
 	b = appendString(b, s.o.Model)
 	b = append(b, `,"parent":null,"max_model_len":`...)
-	b = appendInt(b, s.o.Context)
-	return append(b, '}')
+	return appendInt(b, s.o.Context)
 }
 
 // health serves GET /health: whether the process should go on. It is 200 while draining, so that a supervisor lets it

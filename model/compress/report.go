@@ -13,8 +13,8 @@ type Report struct {
 	Seconds     map[string]float64 `json:"seconds"` // that each stage took
 }
 
-// A ModuleReport says what became of a matrix of a block. Errors are squared and relative, tr(E·C·Eᵀ)/tr(W·C·Wᵀ) with the
-// error E of the matrix W and the second moment C of its inputs; of what stays as it is, they are 0.
+// A ModuleReport says what became of a matrix of a block. Errors are squared and relative, tr(E·C·Eᵀ)/tr(W·C·Wᵀ) with
+// the error E of the matrix W and the second moment C of its inputs; of what stays as it is, they are 0.
 type ModuleReport struct {
 	Name        string   `json:"name"`  // "model.layers.0.self_attn.q_proj"
 	Layer       int      `json:"layer"` // the block

@@ -1,42 +1,91 @@
-// Package linalg holds small decompositions of float64 matrices, on gonum.
+// Package linalg holds the dense linear algebra that compression stands on: products, factorizations and eigenvalues of
+// float64 matrices.
+//
+// A result has the same bits whatever GOMAXPROCS is: threads divide the elements of a result among them, never the sum
+// that makes an element. Shapes that do not fit are the caller's mistake and panic; values that cannot be worked with, such
+// as a NaN, are errors that say where they stand.
 package linalg
 
 import (
-	"errors"
-
-	"gonum.org/v1/gonum/blas"
-	"gonum.org/v1/gonum/blas/blas64"
-	"gonum.org/v1/gonum/lapack/lapack64"
+	"fmt"
+	"math"
 )
 
-// ErrNotDefinite says that a matrix is not positive definite, as far as float64 can tell.
-var ErrNotDefinite = errors.New("matrix is not positive definite")
+// Matrix is a matrix (Rows, Cols) in one piece: element (i, j) is Data[i*Cols+j].
+type Matrix struct {
+	Rows, Cols int
+	Data       []float64
+}
 
-// InverseFactor returns the upper triangular u (n, n) with uᵀ·u = a⁻¹ for a symmetric positive definite a (n, n), of which
-// it reads the lower triangle. Below its diagonal u is 0.
-//
-// With the order of rows and columns reversed, a lower factor l·lᵀ of a becomes an upper one, r·rᵀ = a, and u = r⁻¹: one
-// decomposition and one inverse of a triangle, and a⁻¹ itself is never made.
-func InverseFactor(a []float64, n int) ([]float64, error) {
-	b := make([]float64, n*n)
-	for i := range n {
-		for j := range i + 1 {
-			b[(n-1-j)*n+n-1-i] = a[i*n+j]
+// New returns a matrix of zeros.
+func New(rows, cols int) Matrix {
+	if rows < 0 || cols < 0 {
+		panic(fmt.Sprintf("BUG: a matrix of %d x %d", rows, cols))
+	}
+	return Matrix{Rows: rows, Cols: cols, Data: make([]float64, rows*cols)}
+}
+
+// Row returns row i, (Cols): the matrix's own elements, not a copy.
+func (m Matrix) Row(i int) []float64 {
+	return m.Data[i*m.Cols : (i+1)*m.Cols : (i+1)*m.Cols]
+}
+
+// Transpose returns a copy of m with rows and columns exchanged, (Cols, Rows).
+func (m Matrix) Transpose() Matrix {
+	t := New(m.Cols, m.Rows)
+	// In squares of a size that the first cache holds: one of the two matrices is read or written across its rows.
+	const side = 32
+	for i0 := 0; i0 < m.Rows; i0 += side {
+		for j0 := 0; j0 < m.Cols; j0 += side {
+			for i := i0; i < min(i0+side, m.Rows); i++ {
+				for j := j0; j < min(j0+side, m.Cols); j++ {
+					t.Data[j*m.Rows+i] = m.Data[i*m.Cols+j]
+				}
+			}
 		}
 	}
-	l, ok := lapack64.Potrf(blas64.Symmetric{N: n, Data: b, Stride: n, Uplo: blas.Lower})
-	if !ok || !lapack64.Trtri(l) {
-		return nil, ErrNotDefinite
+	return t
+}
+
+// mustBeSquare panics where a is not square.
+func mustBeSquare(what string, a Matrix) {
+	if a.Rows != a.Cols {
+		panic(fmt.Sprintf("BUG: %s of a matrix of %d x %d", what, a.Rows, a.Cols))
 	}
-	// In place again: element (i, j) goes to (n-1-i, n-1-j), from the lower triangle to the upper.
-	for i := range n {
-		for j := range i {
-			b[(n-1-i)*n+n-1-j], b[i*n+j] = b[i*n+j], 0
+}
+
+// checkFinite returns an error that names the first element of a, or of its lower triangle alone, that is not finite.
+func checkFinite(a Matrix, lower bool) error {
+	for i := range a.Rows {
+		row := a.Row(i)
+		if lower {
+			row = row[:i+1]
+		}
+		for j, x := range row {
+			if math.IsNaN(x) || math.IsInf(x, 0) {
+				return fmt.Errorf("element (%d, %d) of the matrix is %g", i, j, x)
+			}
 		}
 	}
-	for i := range n / 2 {
-		at, mirrored := i*n+i, (n-1-i)*n+n-1-i
-		b[at], b[mirrored] = b[mirrored], b[at]
+	return nil
+}
+
+// canonicalSigns gives each column the sign with which its entry of largest magnitude, the first of equals, is positive.
+func canonicalSigns(v Matrix) {
+	largest := make([]float64, v.Cols)
+	for i := range v.Rows {
+		for j, x := range v.Row(i) {
+			if math.Abs(x) > math.Abs(largest[j]) {
+				largest[j] = x
+			}
+		}
 	}
-	return b, nil
+	for i := range v.Rows {
+		row := v.Row(i)
+		for j := range row {
+			if largest[j] < 0 {
+				row[j] = -row[j]
+			}
+		}
+	}
 }

@@ -1,71 +1,101 @@
 package linalg_test
 
 import (
-	"errors"
 	"math"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"eckart/internal/linalg"
 )
 
-// TestInverseFactor multiplies the factor out again: uᵀ·u·a is the identity.
-func TestInverseFactor(t *testing.T) {
-	rng := rand.New(rand.NewPCG(1, 2))
-	for _, n := range []int{1, 2, 3, 8, 33, 130} {
-		x := make([]float64, 2*n*n)
-		for i := range x {
-			x[i] = rng.NormFloat64()
-		}
-		full, a := make([]float64, n*n), make([]float64, n*n)
-		for i := range n {
-			for j := range n {
-				for k := range 2 * n {
-					full[i*n+j] += x[k*n+i] * x[k*n+j] / float64(n)
-				}
-				a[i*n+j] = full[i*n+j]
-				if j > i {
-					a[i*n+j] = math.NaN() // not read
-				}
+// random returns a matrix of normal numbers.
+func random(rng *rand.Rand, rows, cols int) linalg.Matrix {
+	m := linalg.New(rows, cols)
+	for i := range m.Data {
+		m.Data[i] = rng.NormFloat64()
+	}
+	return m
+}
+
+func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 1)) }
+
+// product is the plain a·b, to which a transpose is given as a copy.
+func product(a, b linalg.Matrix) linalg.Matrix {
+	c := linalg.New(a.Rows, b.Cols)
+	for i := range a.Rows {
+		for k, x := range a.Row(i) {
+			row := c.Row(i)
+			for j, y := range b.Row(k) {
+				row[j] += x * y
 			}
 		}
-		u, err := linalg.InverseFactor(a, n)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ua := make([]float64, n*n)
-		for i := range n {
-			for k := range n {
-				if k < i && u[i*n+k] != 0 {
-					t.Fatalf("n = %d: (%d, %d) below the diagonal is %g", n, i, k, u[i*n+k])
-				}
-				for j := range n {
-					ua[i*n+j] += u[i*n+k] * full[k*n+j]
-				}
+	}
+	return c
+}
+
+// distance returns the largest difference between elements of a and b, and where it is.
+func distance(a, b linalg.Matrix) (d float64, i, j int) {
+	if a.Rows != b.Rows || a.Cols != b.Cols {
+		return math.Inf(1), a.Rows, a.Cols
+	}
+	for at := range a.Data {
+		if e := math.Abs(a.Data[at] - b.Data[at]); !(e <= d) {
+			d, i, j = e, at/a.Cols, at%a.Cols
+			if math.IsNaN(e) {
+				return math.Inf(1), i, j
 			}
 		}
-		for i := range n {
-			for j := range n {
-				var got, want float64
-				for k := range n {
-					got += u[k*n+i] * ua[k*n+j]
-				}
-				if i == j {
-					want = 1
-				}
-				if math.Abs(got-want) > 1e-8 {
-					t.Fatalf("n = %d: inverse times matrix has %g at (%d, %d)", n, got, i, j)
-				}
+	}
+	return d, i, j
+}
+
+// near fails the test where a and b differ by more than bound.
+func near(t *testing.T, what string, a, b linalg.Matrix, bound float64) {
+	t.Helper()
+	if d, i, j := distance(a, b); d > bound {
+		t.Errorf("%s: element (%d, %d) is off by %.3g, more than %.3g", what, i, j, d, bound)
+	}
+}
+
+func identity(n int) linalg.Matrix {
+	m := linalg.New(n, n)
+	for i := range n {
+		m.Data[i*n+i] = 1
+	}
+	return m
+}
+
+func largest(m linalg.Matrix) (x float64) {
+	for _, e := range m.Data {
+		x = max(x, math.Abs(e))
+	}
+	return x
+}
+
+func TestTranspose(t *testing.T) {
+	m := random(newRand(1), 70, 33)
+	for i := range m.Rows {
+		for j := range m.Cols {
+			if got := m.Transpose().Row(j)[i]; got != m.Row(i)[j] {
+				t.Fatalf("(%d, %d) is %g, want %g", j, i, got, m.Row(i)[j])
 			}
 		}
 	}
 }
 
-func TestInverseFactorRefuses(t *testing.T) {
-	for _, a := range [][]float64{{0}, {-1}, {math.NaN()}, {1, 0, 2, 1}, {1, 0, 1, 1}} {
-		n := int(math.Sqrt(float64(len(a))))
-		if _, err := linalg.InverseFactor(a, n); !errors.Is(err, linalg.ErrNotDefinite) {
-			t.Errorf("%v: got %v", a, err)
-		}
+// wantError fails the test unless err has text in it.
+func wantError(t *testing.T, err error, text string) {
+	t.Helper()
+	if err == nil || !strings.Contains(err.Error(), text) {
+		t.Errorf("got error %v, want one with %q", err, text)
+	}
+}
+
+func TestRow(t *testing.T) {
+	m := linalg.New(2, 3)
+	m.Row(1)[2] = 7
+	if row := m.Row(1); m.Data[5] != 7 || len(row) != 3 || cap(row) != 3 {
+		t.Errorf("row %v of capacity %d in %v", row, cap(row), m.Data)
 	}
 }

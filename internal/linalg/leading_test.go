@@ -1,0 +1,63 @@
+package linalg_test
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"testing"
+
+	"eckart/internal/linalg"
+)
+
+func TestLeading(t *testing.T) {
+	for name, value := range map[string]func(i int) float64{
+		"steep": func(i int) float64 { return math.Pow(float64(1+i), -2) },
+		"slow":  func(i int) float64 { return math.Pow(float64(1+i), -0.6) },
+		"low rank": func(i int) float64 {
+			if i < 9 {
+				return float64(100 - i)
+			}
+			return 0
+		},
+		"zero": func(int) float64 { return 0 },
+	} {
+		for _, r := range []int{0, 1, 12, 40, 150, 200} {
+			t.Run(fmt.Sprintf("%s/%d", name, r), func(t *testing.T) {
+				want := spectrum(200, value)
+				a := withSpectrum(5, want)
+				values, vectors, err := linalg.Leading(a, r, linalg.Iteration{Seed: 3})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(values) != r || vectors.Rows != 200 || vectors.Cols != r {
+					t.Fatalf("%d values, vectors of %d x %d", len(values), vectors.Rows, vectors.Cols)
+				}
+				near(t, "orthogonality", product(vectors.Transpose(), vectors), identity(r), 1e-13)
+				// The energy that the subspace holds is what a rank of r keeps.
+				var got, most float64
+				for i, x := range values {
+					got, most = got+x, most+want[i]
+					if x > want[i]+1e-12 {
+						t.Errorf("value %d is %g, above %g", i, x, want[i])
+					}
+				}
+				if got < most*(1-4e-3) {
+					t.Errorf("the subspace holds %g of %g", got, most)
+				}
+			})
+		}
+	}
+}
+
+func TestLeadingSeed(t *testing.T) {
+	a := withSpectrum(5, spectrum(150, func(i int) float64 { return math.Pow(float64(1+i), -0.6) }))
+	_, one, _ := linalg.Leading(a, 12, linalg.Iteration{Seed: 3})
+	_, same, _ := linalg.Leading(a, 12, linalg.Iteration{Seed: 3})
+	_, other, _ := linalg.Leading(a, 12, linalg.Iteration{Seed: 4})
+	if !slices.Equal(one.Data, same.Data) {
+		t.Error("one seed gives two results")
+	}
+	if slices.Equal(one.Data, other.Data) {
+		t.Error("the seed changes nothing")
+	}
+}

@@ -4,10 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-
-	"gonum.org/v1/gonum/blas"
-	"gonum.org/v1/gonum/blas/blas64"
-	"gonum.org/v1/gonum/lapack/lapack64"
 )
 
 // ErrNotDefinite says that a matrix is not positive definite, as far as float64 can tell.
@@ -15,7 +11,7 @@ var ErrNotDefinite = errors.New("matrix is not positive definite")
 
 // Cholesky returns the lower triangular l (n, n) with l·lᵀ = a for a symmetric positive definite a (n, n), of which it
 // reads the lower triangle. Above its diagonal l is 0. A matrix that is not positive definite, one with a NaN among them, is
-// ErrNotDefinite.
+// ErrNotDefinite, with the pivot at which that showed. Beside l it takes 1 KiB for each row of a, and what the product does.
 func Cholesky(a Matrix) (l Matrix, err error) {
 	mustBeSquare("Cholesky factor", a)
 	n := a.Rows
@@ -23,65 +19,223 @@ func Cholesky(a Matrix) (l Matrix, err error) {
 	for i := range n {
 		copy(l.Row(i)[:i+1], a.Row(i)[:i+1])
 	}
-	if n == 0 {
-		return l, nil
-	}
-	if _, ok := lapack64.Potrf(blas64.Symmetric{N: n, Data: l.Data, Stride: n, Uplo: blas.Lower}); !ok {
-		return Matrix{}, ErrNotDefinite
+	if err := factorize(l.view(), 0); err != nil {
+		return Matrix{}, err
 	}
 	for i := range n {
-		if math.IsInf(l.Row(i)[i], 0) {
-			return Matrix{}, ErrNotDefinite
-		}
+		clear(l.Row(i)[i+1:]) // which products have written to
 	}
 	return l, nil
 }
 
+// factorize replaces the lower triangle of a, which begins at row first of the whole matrix, by its Cholesky factor: blocks of
+// columns from left to right, and after each the product that takes its part from all that is right of it. What lies above
+// the diagonal has any value afterwards.
+func factorize(a view, first int) error {
+	const small = 32
+	n := a.rows
+	if n <= small {
+		return factorizeSmall(a, first)
+	}
+	width := small
+	if n > 8*small {
+		width = 4 * small
+	}
+	panel := make([]float64, width*n)
+	for at := 0; at < n; at += width {
+		cols := min(width, n-at)
+		block := a.part(at, at, cols, cols)
+		if err := factorize(block, first+at); err != nil {
+			return err
+		}
+		below := n - at - cols
+		if below == 0 {
+			return nil
+		}
+		// The columns below become rows, which solves are faster with.
+		under := a.part(at+cols, at, below, cols)
+		rows := view{panel[:cols*below], cols, below, below}
+		transpose(rows, under)
+		solveLower(block, rows)
+		transpose(under, rows)
+		addProduct(a.part(at+cols, at+cols, below, below), -1, rows, true, rows, false, true)
+	}
+	return nil
+}
+
+// factorizeSmall is factorize row by row.
+func factorizeSmall(a view, first int) error {
+	for i := range a.rows {
+		row := a.row(i)
+		for j := range i {
+			row[j] = (row[j] - dot(row[:j], a.row(j)[:j])) / a.row(j)[j]
+		}
+		pivot := row[i] - dot(row[:i], row[:i])
+		if !(pivot > 0) || math.IsInf(pivot, 1) {
+			return fmt.Errorf("%w: pivot %d of its Cholesky factor is %g", ErrNotDefinite, first+i, pivot)
+		}
+		row[i] = math.Sqrt(pivot)
+	}
+	return nil
+}
+
+// transpose sets dst to the transpose of src, in squares that the first cache holds.
+func transpose(dst, src view) {
+	const side = 32
+	parallel(ceil(src.rows, side), func(block int) {
+		i0 := block * side
+		for j0 := 0; j0 < src.cols; j0 += side {
+			for i := i0; i < min(i0+side, src.rows); i++ {
+				row := src.row(i)
+				for j := j0; j < min(j0+side, src.cols); j++ {
+					dst.data[j*dst.stride+i] = row[j]
+				}
+			}
+		}
+	})
+}
+
 // SolveLower sets b (n, cols) to l⁻¹·b for a lower triangular l (n, n) without zeros on its diagonal, of which it reads the
 // lower triangle.
-func SolveLower(l, b Matrix) { solve(l, b, blas.NoTrans) }
+func SolveLower(l, b Matrix) {
+	mustFit(l, b)
+	solveLower(l.view(), b.view())
+}
 
 // SolveLowerT sets b (n, cols) to l⁻ᵀ·b for a lower triangular l (n, n) without zeros on its diagonal, of which it reads
 // the lower triangle.
-func SolveLowerT(l, b Matrix) { solve(l, b, blas.Trans) }
+func SolveLowerT(l, b Matrix) {
+	mustFit(l, b)
+	solveLowerT(l.view(), b.view())
+}
 
-func solve(l, b Matrix, trans blas.Transpose) {
+func mustFit(l, b Matrix) {
 	mustBeSquare("triangular solve", l)
 	if l.Rows != b.Rows {
 		panic(fmt.Sprintf("BUG: triangular solve of %d x %d with %d x %d", l.Rows, l.Cols, b.Rows, b.Cols))
 	}
-	if len(b.Data) == 0 {
+}
+
+const (
+	solveRows = 32  // of a triangle that is solved row by row
+	solveCols = 512 // of b that a thread works on meanwhile: 128 KiB
+)
+
+// half returns where a triangle of n rows is divided: near its middle, at a multiple of solveRows.
+func half(n int) int { return ceil(n/2, solveRows) * solveRows }
+
+// solveLower does SolveLower: the upper half of b, a product that takes its part from the lower half, and the lower half.
+func solveLower(l, b view) {
+	n := l.rows
+	if n > solveRows {
+		h := half(n)
+		upper, lower := b.part(0, 0, h, b.cols), b.part(h, 0, n-h, b.cols)
+		solveLower(l.part(0, 0, h, h), upper)
+		addProduct(lower, -1, l.part(h, 0, n-h, h), false, upper, false, false)
+		solveLower(l.part(h, h, n-h, n-h), lower)
 		return
 	}
-	t := blas64.Triangular{N: l.Rows, Data: l.Data, Stride: l.Cols, Uplo: blas.Lower, Diag: blas.NonUnit}
-	blas64.Trsm(blas.Left, trans, 1, t, general(b))
+	parallel(ceil(b.cols, solveCols), func(i int) {
+		some := b.part(0, i*solveCols, n, min(solveCols, b.cols-i*solveCols))
+		var factors [solveRows]float64
+		for i := range n {
+			row, diagonal := l.row(i), l.row(i)[i]
+			for j := range i {
+				factors[j] = -row[j]
+			}
+			x := some.row(i)
+			addRows(x, some, factors[:i])
+			for j := range x {
+				x[j] /= diagonal
+			}
+		}
+	})
+}
+
+// solveLowerT does SolveLowerT, from the lower half of b to the upper.
+func solveLowerT(l, b view) {
+	n := l.rows
+	if n > solveRows {
+		h := half(n)
+		upper, lower := b.part(0, 0, h, b.cols), b.part(h, 0, n-h, b.cols)
+		solveLowerT(l.part(h, h, n-h, n-h), lower)
+		addProduct(upper, -1, l.part(h, 0, n-h, h), true, lower, false, false)
+		solveLowerT(l.part(0, 0, h, h), upper)
+		return
+	}
+	parallel(ceil(b.cols, solveCols), func(i int) {
+		some := b.part(0, i*solveCols, n, min(solveCols, b.cols-i*solveCols))
+		var factors [solveRows]float64
+		for i := n - 1; i >= 0; i-- {
+			for j := i + 1; j < n; j++ {
+				factors[j] = -l.row(j)[i]
+			}
+			x, diagonal := some.row(i), l.row(i)[i]
+			addRows(x, some.part(i+1, 0, n-i-1, some.cols), factors[i+1:n])
+			for j := range x {
+				x[j] /= diagonal
+			}
+		}
+	})
 }
 
 // InverseFactor returns the upper triangular u (n, n) with uᵀ·u = a⁻¹ for a symmetric positive definite a (n, n), of which
-// it reads the lower triangle. Below its diagonal u is 0.
+// it reads the lower triangle. Below its diagonal u is 0. A matrix that is not positive definite is ErrNotDefinite.
 //
 // With the order of rows and columns reversed, a lower factor l·lᵀ of a becomes an upper one, r·rᵀ = a, and u = r⁻¹: one
-// decomposition and one inverse of a triangle, and a⁻¹ itself is never made.
+// decomposition and one inverse of a triangle, and a⁻¹ itself is never made. It takes one matrix more than its result.
 func InverseFactor(a []float64, n int) ([]float64, error) {
-	b := make([]float64, n*n)
+	l := New(n, n)
 	for i := range n {
 		for j := range i + 1 {
-			b[(n-1-j)*n+n-1-i] = a[i*n+j]
+			l.Row(n - 1 - j)[n-1-i] = a[i*n+j]
 		}
 	}
-	l, ok := lapack64.Potrf(blas64.Symmetric{N: n, Data: b, Stride: n, Uplo: blas.Lower})
-	if !ok || !lapack64.Trtri(l) {
-		return nil, ErrNotDefinite
+	if err := factorize(l.view(), 0); err != nil {
+		return nil, err
 	}
-	// In place again: element (i, j) goes to (n-1-i, n-1-j), from the lower triangle to the upper.
+	invertLower(l.view())
+	// Element (i, j) goes to (n-1-i, n-1-j), from the lower triangle to the upper.
+	u := make([]float64, n*n)
 	for i := range n {
-		for j := range i {
-			b[(n-1-i)*n+n-1-j], b[i*n+j] = b[i*n+j], 0
+		row := u[(n-1-i)*n:][:n]
+		for j, x := range l.Row(i)[:i+1] {
+			row[n-1-j] = x
 		}
 	}
-	for i := range n / 2 {
-		at, mirrored := i*n+i, (n-1-i)*n+n-1-i
-		b[at], b[mirrored] = b[mirrored], b[at]
+	return u, nil
+}
+
+// invertLower replaces the lower triangle of l by that of l⁻¹, and what lies above by any value. The lower left quarter of
+// the inverse is -l22⁻¹·l21·l11⁻¹.
+func invertLower(l view) {
+	n := l.rows
+	if n > solveRows {
+		h := half(n)
+		left, right, lower := l.part(0, 0, h, h), l.part(h, h, n-h, n-h), l.part(h, 0, n-h, h)
+		solveLower(right, lower)
+		invertLower(left)
+		for i := range h {
+			clear(left.row(i)[i+1:])
+		}
+		negated := New(n-h, h)
+		addProduct(negated.view(), -1, lower, false, left, false, false)
+		for i := range n - h {
+			copy(lower.row(i), negated.Row(i))
+		}
+		invertLower(right)
+		return
 	}
-	return b, nil
+	// Column j of the inverse, from the columns right of it.
+	for j := n - 1; j >= 0; j-- {
+		inverse := 1 / l.row(j)[j]
+		for i := n - 1; i > j; i-- {
+			var s float64
+			for k := j + 1; k <= i; k++ {
+				s += l.row(i)[k] * l.row(k)[j]
+			}
+			l.row(i)[j] = -s * inverse
+		}
+		l.row(j)[j] = inverse
+	}
 }

@@ -13,7 +13,7 @@ import (
 // TestInverseFactor multiplies the factor out again: uᵀ·u·a is the identity.
 func TestInverseFactor(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
-	for _, n := range []int{1, 2, 3, 8, 33, 130} {
+	for _, n := range []int{1, 2, 3, 8, 33, 130, 270} {
 		x := make([]float64, 2*n*n)
 		for i := range x {
 			x[i] = rng.NormFloat64()
@@ -73,7 +73,7 @@ func TestInverseFactorRefuses(t *testing.T) {
 
 func TestCholesky(t *testing.T) {
 	rng := newRand(3)
-	for _, n := range []int{0, 1, 2, 3, 8, 31, 64, 65, 130, 200} {
+	for _, n := range []int{0, 1, 2, 3, 8, 31, 64, 65, 130, 300} {
 		x := random(rng, n+5, n)
 		a := product(x.Transpose(), x)
 		read := linalg.New(n, n)

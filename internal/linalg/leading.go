@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 
+	"gonum.org/v1/gonum/blas/blas64"
 	"gonum.org/v1/gonum/lapack/lapack64"
 )
 
@@ -77,4 +78,8 @@ func firstColumns(m Matrix, r int) Matrix {
 		copy(f.Row(i), m.Row(i))
 	}
 	return f
+}
+
+func general(m Matrix) blas64.General {
+	return blas64.General{Rows: m.Rows, Cols: m.Cols, Stride: max(m.Cols, 1), Data: m.Data}
 }

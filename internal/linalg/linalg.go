@@ -33,17 +33,7 @@ func (m Matrix) Row(i int) []float64 {
 // Transpose returns a copy of m with rows and columns exchanged, (Cols, Rows).
 func (m Matrix) Transpose() Matrix {
 	t := New(m.Cols, m.Rows)
-	// In squares of a size that the first cache holds: one of the two matrices is read or written across its rows.
-	const side = 32
-	for i0 := 0; i0 < m.Rows; i0 += side {
-		for j0 := 0; j0 < m.Cols; j0 += side {
-			for i := i0; i < min(i0+side, m.Rows); i++ {
-				for j := j0; j < min(j0+side, m.Cols); j++ {
-					t.Data[j*m.Rows+i] = m.Data[i*m.Cols+j]
-				}
-			}
-		}
-	}
+	transpose(t.view(), m.view())
 	return t
 }
 

@@ -2,9 +2,7 @@ package linalg
 
 import (
 	"fmt"
-
-	"gonum.org/v1/gonum/blas"
-	"gonum.org/v1/gonum/blas/blas64"
+	"runtime"
 )
 
 // Mul returns a·b, (a.Rows, b.Cols).
@@ -13,37 +11,214 @@ func Mul(a, b Matrix) Matrix {
 		panic(fmt.Sprintf("BUG: product of %d x %d and %d x %d", a.Rows, a.Cols, b.Rows, b.Cols))
 	}
 	c := New(a.Rows, b.Cols)
-	multiply(c, a, blas.NoTrans, b, blas.NoTrans)
+	addProduct(c.view(), 1, a.view(), false, b.view(), false, false)
 	return c
 }
 
-// MulT returns a·bᵀ, (a.Rows, b.Rows).
+// MulT returns a·bᵀ, (a.Rows, b.Rows). Of a·aᵀ it computes one half, and the result is exactly symmetric.
 func MulT(a, b Matrix) Matrix {
 	if a.Cols != b.Cols {
 		panic(fmt.Sprintf("BUG: product of %d x %d and the transpose of %d x %d", a.Rows, a.Cols, b.Rows, b.Cols))
 	}
 	c := New(a.Rows, b.Rows)
-	multiply(c, a, blas.NoTrans, b, blas.Trans)
+	same := sameMatrix(a, b)
+	addProduct(c.view(), 1, a.view(), false, b.view(), true, same)
+	if same {
+		mirror(c)
+	}
 	return c
 }
 
-// TMul returns aᵀ·b, (a.Cols, b.Cols).
+// TMul returns aᵀ·b, (a.Cols, b.Cols). Of aᵀ·a it computes one half, and the result is exactly symmetric.
 func TMul(a, b Matrix) Matrix {
 	if a.Rows != b.Rows {
 		panic(fmt.Sprintf("BUG: product of the transpose of %d x %d and %d x %d", a.Rows, a.Cols, b.Rows, b.Cols))
 	}
 	c := New(a.Cols, b.Cols)
-	multiply(c, a, blas.Trans, b, blas.NoTrans)
+	same := sameMatrix(a, b)
+	addProduct(c.view(), 1, a.view(), true, b.view(), false, same)
+	if same {
+		mirror(c)
+	}
 	return c
 }
 
-func multiply(c, a Matrix, aTrans blas.Transpose, b Matrix, bTrans blas.Transpose) {
-	if len(c.Data) == 0 || len(a.Data) == 0 {
-		return
-	}
-	blas64.Gemm(aTrans, bTrans, 1, general(a), general(b), 0, general(c))
+func sameMatrix(a, b Matrix) bool {
+	return a.Rows == b.Rows && a.Cols == b.Cols && len(a.Data) > 0 && len(b.Data) > 0 && &a.Data[0] == &b.Data[0]
 }
 
-func general(m Matrix) blas64.General {
-	return blas64.General{Rows: m.Rows, Cols: m.Cols, Stride: max(m.Cols, 1), Data: m.Data}
+// mirror copies the lower triangle of a to the upper, in squares that the first cache holds.
+func mirror(a Matrix) {
+	const side = 32
+	n := a.Rows
+	parallel((n+side-1)/side, func(block int) {
+		i0 := block * side
+		for j0 := 0; j0 <= i0; j0 += side {
+			for i := i0; i < min(i0+side, n); i++ {
+				for j := j0; j < min(j0+side, i); j++ {
+					a.Data[j*n+i] = a.Data[i*n+j]
+				}
+			}
+		}
+	})
+}
+
+// A view is a part of a matrix: rows that lie stride apart in data.
+type view struct {
+	data               []float64
+	rows, cols, stride int
+}
+
+func (m Matrix) view() view { return view{m.Data, m.Rows, m.Cols, m.Cols} }
+
+func (v view) row(i int) []float64 { return v.data[i*v.stride:][:v.cols] }
+
+// part returns rows i to i+rows and columns j to j+cols of v.
+func (v view) part(i, j, rows, cols int) view {
+	if rows == 0 || cols == 0 {
+		return view{nil, rows, cols, v.stride}
+	}
+	return view{v.data[i*v.stride+j : (i+rows-1)*v.stride+j+cols], rows, cols, v.stride}
+}
+
+// Extents of what is packed at once. A panel of b (packedDepth, tile columns) stays in the first cache, a block of a
+// (packedRows, packedDepth) in the second, and the slab of b (packedDepth, packedCols) in the third
+// (BenchmarkMul; Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008).
+const (
+	packedDepth = 192
+	packedRows  = 192
+	packedCols  = 4080
+)
+
+var slabs, blocks buffers
+
+// addProduct adds sign times the product of a and b to c, each of a and b transposed where it says so. With lower, what lies
+// above the diagonal of c has any value afterwards.
+//
+// An element of c grows by one sum for each packedDepth of the products that make it, each in the order of the columns of a:
+// neither threads nor the extent of c change its bits. Beside c it takes 8·packedDepth·min(cols, packedCols) bytes and
+// 300 KiB a thread.
+func addProduct(c view, sign float64, a view, aT bool, b view, bT bool, lower bool) {
+	m, n, k := c.rows, c.cols, a.cols
+	if aT {
+		k = a.rows
+	}
+	if m == 0 || n == 0 || k == 0 {
+		return
+	}
+	tileRows, tileCols := tileShape()
+	each := parallel
+	threads := runtime.GOMAXPROCS(0)
+	if m*n*k < 1<<17 { // a thread takes longer to start
+		threads = 1
+		each = func(n int, f func(int)) {
+			for i := range n {
+				f(i)
+			}
+		}
+	}
+	slab := slabs.borrow(min(k, packedDepth) * ceil(min(n, packedCols), tileCols) * tileCols)
+	defer slabs.give(slab)
+	for j0 := 0; j0 < n; j0 += packedCols {
+		cols := min(packedCols, n-j0)
+		panels := ceil(cols, tileCols)
+		for k0 := 0; k0 < k; k0 += packedDepth {
+			depth := min(packedDepth, k-k0)
+			const few = 8 // panels that a thread packs at a time
+			each(ceil(panels, few), func(i int) {
+				for p := i * few; p < min((i+1)*few, panels); p++ {
+					j := p * tileCols
+					pack((*slab)[j*depth:][:tileCols*depth], tileCols, 1, b, bT, j0+j, min(tileCols, cols-j), k0, depth)
+				}
+			})
+			// Blocks of rows, and where those are few, of panels too.
+			rowBlocks := ceil(m, packedRows)
+			groups := min(ceil(3*threads, rowBlocks), ceil(panels, 4))
+			if threads == 1 {
+				groups = 1
+			}
+			inGroup := ceil(panels, groups)
+			each(rowBlocks*groups, func(task int) {
+				i0 := task / groups * packedRows
+				first := task % groups * inGroup
+				last := min(first+inGroup, panels)
+				rows := min(packedRows, m-i0)
+				if first >= last || lower && j0+first*tileCols > i0+rows-1 {
+					return
+				}
+				block := blocks.borrow(ceil(rows, tileRows) * tileRows * depth)
+				defer blocks.give(block)
+				for i := 0; i < rows; i += tileRows {
+					pack((*block)[i*depth:][:tileRows*depth], tileRows, sign, a, !aT, i0+i, min(tileRows, rows-i), k0, depth)
+				}
+				for p := first; p < last; p++ {
+					j := p * tileCols
+					panel := (*slab)[j*depth:][:tileCols*depth]
+					for i := 0; i < rows; i += tileRows {
+						if lower && j0+j > i0+min(i+tileRows, rows)-1 {
+							continue
+						}
+						at := c.part(i0+i, j0+j, min(tileRows, rows-i), min(tileCols, cols-j))
+						addTile(at, (*block)[i*depth:][:tileRows*depth], panel, depth)
+					}
+				}
+			})
+		}
+	}
+}
+
+// addTile adds a packed product to c, which at an edge is smaller than a tile.
+func addTile(c view, a, b []float64, depth int) {
+	tileRows, tileCols := tileShape()
+	if c.rows == tileRows && c.cols == tileCols {
+		tile(c.data, c.stride, a, b, depth)
+		return
+	}
+	var edge [maxTile]float64
+	tile(edge[:tileRows*tileCols], tileCols, a, b, depth)
+	for i := range c.rows {
+		row := c.row(i)
+		for j := range row {
+			row[j] += edge[i*tileCols+j]
+		}
+	}
+}
+
+func ceil(n, by int) int { return (n + by - 1) / by }
+
+// pack lays a panel of width numbers a step out, dst (depth, width): sign times columns j to j+cols of rows k to k+depth of m,
+// or with across, rows j to j+cols of columns k to k+depth. What is missing of the width is 0.
+func pack(dst []float64, width int, sign float64, m view, across bool, j, cols, k, depth int) {
+	if cols < width {
+		clear(dst)
+	}
+	if !across {
+		for i := range depth {
+			src, to := m.data[(k+i)*m.stride+j:][:cols], dst[i*width:][:cols]
+			if sign == 1 {
+				copy(to, src)
+				continue
+			}
+			for c, x := range src {
+				to[c] = sign * x
+			}
+		}
+		return
+	}
+	c := 0
+	for ; c+4 <= cols; c += 4 {
+		at := (j+c)*m.stride + k
+		r0, r1 := m.data[at:][:depth], m.data[at+m.stride:][:depth]
+		r2, r3 := m.data[at+2*m.stride:][:depth], m.data[at+3*m.stride:][:depth]
+		to := dst[c:]
+		for i := range depth {
+			four := to[i*width:][:4]
+			four[0], four[1], four[2], four[3] = sign*r0[i], sign*r1[i], sign*r2[i], sign*r3[i]
+		}
+	}
+	for ; c < cols; c++ {
+		for i, x := range m.data[(j+c)*m.stride+k:][:depth] {
+			dst[i*width+c] = sign * x
+		}
+	}
 }

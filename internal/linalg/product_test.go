@@ -2,15 +2,20 @@ package linalg_test
 
 import (
 	"fmt"
+	"runtime"
+	"slices"
 	"testing"
 
 	"eckart/internal/linalg"
 )
 
-func TestProducts(t *testing.T) {
+func TestProducts(t *testing.T) { linalg.WithEachWidth(t, testProducts) }
+
+func testProducts(t *testing.T) {
 	rng := newRand(2)
 	for _, s := range [][3]int{
 		{0, 3, 4}, {3, 0, 4}, {3, 4, 0}, {1, 1, 1}, {2, 3, 4}, {5, 7, 9}, {17, 33, 9}, {24, 8, 12}, {25, 257, 13}, {130, 70, 100}, {3, 600, 300},
+		{500, 90, 3}, {200, 400, 210},
 	} {
 		m, k, n := s[0], s[1], s[2]
 		a, b := random(rng, m, k), random(rng, k, n)
@@ -19,5 +24,64 @@ func TestProducts(t *testing.T) {
 		near(t, "Mul "+name, linalg.Mul(a, b), want, 1e-12)
 		near(t, "MulT "+name, linalg.MulT(a, b.Transpose()), want, 1e-12)
 		near(t, "TMul "+name, linalg.TMul(a.Transpose(), b), want, 1e-12)
+	}
+}
+
+// TestGrams multiplies a matrix by its own transpose, of which half is computed.
+func TestGrams(t *testing.T) {
+	linalg.WithEachWidth(t, func(t *testing.T) {
+		for _, s := range [][2]int{{1, 1}, {7, 30}, {30, 7}, {200, 33}, {193, 205}, {20, 450}} {
+			x := random(newRand(4), s[0], s[1])
+			near(t, fmt.Sprintf("TMul %v", s), linalg.TMul(x, x), product(x.Transpose(), x), 1e-12)
+			near(t, fmt.Sprintf("MulT %v", s), linalg.MulT(x, x), product(x, x.Transpose()), 1e-12)
+		}
+	})
+}
+
+// TestThreads holds every result to the same bits on any number of threads.
+func TestThreads(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
+	n := 300
+	a, b := random(newRand(1), n, n), random(newRand(2), n, n)
+	s := linalg.TMul(a, a)
+	results := func() [][]float64 {
+		l, err := linalg.Cholesky(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u, err := linalg.InverseFactor(s.Data, n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		values, vectors, err := linalg.Eigen(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		some, leading, err := linalg.Leading(s, 30, linalg.Iteration{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		order, err := linalg.PivotedQR(a, 200)
+		if err != nil {
+			t.Fatal(err)
+		}
+		floats := make([]float64, len(order))
+		for i, j := range order {
+			floats[i] = float64(j)
+		}
+		x, y := linalg.Mul(a, b), linalg.Mul(a, b)
+		linalg.SolveLower(l, x)
+		linalg.SolveLowerT(l, y)
+		return [][]float64{linalg.Mul(a, b).Data, l.Data, u, values, vectors.Data, some, leading.Data, floats, x.Data, y.Data}
+	}
+	runtime.GOMAXPROCS(1)
+	want := results()
+	for _, threads := range []int{2, 3, 8} {
+		runtime.GOMAXPROCS(threads)
+		for i, got := range results() {
+			if !slices.Equal(got, want[i]) {
+				t.Errorf("result %d differs on %d threads", i, threads)
+			}
+		}
 	}
 }

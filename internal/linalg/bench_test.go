@@ -1,0 +1,69 @@
+package linalg_test
+
+import (
+	"fmt"
+	"testing"
+
+	"gonum.org/v1/gonum/mat"
+
+	"eckart/internal/linalg"
+)
+
+var benchSizes = []int{256, 512, 1024, 2048}
+
+func BenchmarkMul(b *testing.B) {
+	for _, n := range benchSizes {
+		x, y := random(newRand(1), n, n), random(newRand(2), n, n)
+		gflops := func(b *testing.B, multiply func()) {
+			for b.Loop() {
+				multiply()
+			}
+			b.ReportMetric(2*float64(n)*float64(n)*float64(n)*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+		}
+		b.Run(fmt.Sprintf("own/%d", n), func(b *testing.B) { gflops(b, func() { linalg.Mul(x, y) }) })
+		b.Run(fmt.Sprintf("gonum/%d", n), func(b *testing.B) {
+			var c mat.Dense
+			gflops(b, func() { c.Mul(dense(x), dense(y)) })
+		})
+	}
+}
+
+func dense(m linalg.Matrix) *mat.Dense { return mat.NewDense(m.Rows, m.Cols, m.Data) }
+
+func BenchmarkCholesky(b *testing.B) {
+	for _, n := range benchSizes {
+		a := definite(n)
+		b.Run(fmt.Sprintf("own/%d", n), func(b *testing.B) {
+			for b.Loop() {
+				if _, err := linalg.Cholesky(a); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(fmt.Sprintf("gonum/%d", n), func(b *testing.B) {
+			for b.Loop() {
+				var c mat.Cholesky
+				c.Factorize(mat.NewSymDense(n, a.Data))
+			}
+		})
+	}
+}
+
+func BenchmarkInverseFactor(b *testing.B) {
+	for _, n := range benchSizes {
+		a := definite(n)
+		b.Run(fmt.Sprintf("own/%d", n), func(b *testing.B) {
+			for b.Loop() {
+				if _, err := linalg.InverseFactor(a.Data, n); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// definite returns a positive definite matrix (n, n).
+func definite(n int) linalg.Matrix {
+	x := random(newRand(3), n+n/2, n)
+	return linalg.TMul(x, x)
+}

@@ -1,0 +1,50 @@
+package linalg
+
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+)
+
+// parallel calls f with 0 to n-1, on as many threads as GOMAXPROCS allows, and returns when all calls have. What f writes
+// must not depend on the order.
+func parallel(n int, f func(i int)) {
+	workers := min(n, runtime.GOMAXPROCS(0))
+	if workers <= 1 {
+		for i := range n {
+			f(i)
+		}
+		return
+	}
+	var next atomic.Int64
+	work := func() {
+		for {
+			i := int(next.Add(1)) - 1
+			if i >= n {
+				return
+			}
+			f(i)
+		}
+	}
+	var all sync.WaitGroup
+	for range workers - 1 {
+		all.Go(work)
+	}
+	work()
+	all.Wait()
+}
+
+// buffers hold numbers between uses, those of one size together.
+type buffers struct{ pool sync.Pool }
+
+// borrow returns n numbers of any value; give puts them back.
+func (s *buffers) borrow(n int) *[]float64 {
+	if b, ok := s.pool.Get().(*[]float64); ok && cap(*b) >= n {
+		*b = (*b)[:n]
+		return b
+	}
+	b := make([]float64, n)
+	return &b
+}
+
+func (s *buffers) give(b *[]float64) { s.pool.Put(b) }

@@ -1,43 +1,87 @@
 package linalg
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
-
-	"gonum.org/v1/gonum/blas"
-	"gonum.org/v1/gonum/blas/blas64"
-	"gonum.org/v1/gonum/lapack"
-	"gonum.org/v1/gonum/lapack/lapack64"
+	"math"
+	"slices"
 )
 
 // Eigen returns the eigenvalues of a symmetric a (n, n), of which it reads the lower triangle, in descending order, and
-// their eigenvectors: column j of vectors (n, n) has length 1 and belongs to values[j]. Its entry of largest magnitude is
-// positive. An element that is not finite is an error.
+// their eigenvectors: column j of vectors (n, n) has length 1 and belongs to values[j]. Its entry of largest magnitude, the
+// first of equals, is positive. An element that is not finite is an error.
+//
+// A matrix is made tridiagonal, divided and conquered. Errors are relative to the largest eigenvalue in magnitude, |a|: for n up to
+// 4096, of whatever spectrum, values and residuals |a·v - value·v| stay below 1e-14·|a| and products of different vectors below
+// 1e-14, and TestEigen holds them to 10·√n·2⁻⁵²; an eigenvalue far below |a| therefore has fewer digits. It takes up to four
+// matrices (n, n) more than its result.
 func Eigen(a Matrix) (values []float64, vectors Matrix, err error) {
 	mustBeSquare("eigenvalues", a)
 	if err := checkFinite(a, true); err != nil {
 		return nil, Matrix{}, fmt.Errorf("find eigenvalues: %w", err)
 	}
 	n := a.Rows
-	values, vectors = make([]float64, n), New(n, n)
-	if n == 0 {
-		return values, vectors, nil
-	}
-	z := New(n, n)
-	copy(z.Data, a.Data)
-	s := blas64.Symmetric{N: n, Data: z.Data, Stride: n, Uplo: blas.Lower}
-	ascending, work := make([]float64, n), make([]float64, 1)
-	lapack64.Syev(lapack.EVCompute, s, ascending, work, -1)
-	work = make([]float64, int(work[0]))
-	if !lapack64.Syev(lapack.EVCompute, s, ascending, work, len(work)) {
-		return nil, Matrix{}, errors.New("find eigenvalues: the iteration did not converge")
-	}
-	for j := range n {
-		values[j] = ascending[n-1-j]
-		for i := range n {
-			vectors.Data[i*n+j] = z.Data[i*n+n-1-j]
+	// The largest element becomes about 1: nothing is too small or too large to be squared.
+	var top float64
+	for i := range n {
+		for _, x := range a.Row(i)[:i+1] {
+			top = max(top, math.Abs(x))
 		}
 	}
-	canonicalSigns(vectors)
+	_, exponent := math.Frexp(top)
+	reduced := New(n, n)
+	for i := range n {
+		scale(reduced.Row(i)[:i+1], a.Row(i), -exponent)
+	}
+	d, e, tau := make([]float64, n), make([]float64, max(n-1, 0)), make([]float64, n)
+	tridiagonalize(reduced.view(), d, e, tau)
+	z := New(n, n)
+	if err := eigenTridiagonal(d, e, z.view()); err != nil {
+		return nil, Matrix{}, fmt.Errorf("find eigenvalues of %d x %d: %w", n, n, err)
+	}
+	applyTridiagonal(z.view(), reduced.view(), tau)
+
+	order := make([]int, n)
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(i, j int) int { return cmp.Compare(d[j], d[i]) })
+	values = make([]float64, n)
+	for j, from := range order {
+		values[j] = math.Ldexp(d[from], exponent)
+	}
+	vectors = reduced // which has done its work
+	columnsOf(vectors, z, order)
 	return values, vectors, nil
+}
+
+// scale sets dst to src times 2^exponent, exactly but for what becomes subnormal.
+func scale(dst, src []float64, exponent int) {
+	// Two factors: one alone may be too large.
+	f, g := math.Ldexp(1, exponent/2), math.Ldexp(1, exponent-exponent/2)
+	for i := range dst {
+		dst[i] = src[i] * f * g
+	}
+}
+
+// columnsOf makes row order[j] of z column j of vectors, with the sign that makes its entry of largest magnitude positive.
+func columnsOf(vectors, z Matrix, order []int) {
+	const width = 16 // columns that a thread writes at a time, so that what it writes lies together
+	parallel(ceil(len(order), width), func(block int) {
+		some := order[block*width : min((block+1)*width, len(order))]
+		for c, from := range some {
+			row := z.Row(from)
+			var top float64
+			for _, x := range row {
+				if math.Abs(x) > math.Abs(top) {
+					top = x
+				}
+			}
+			sign := math.Copysign(1, top)
+			at := vectors.Data[block*width+c:]
+			for i, x := range row {
+				at[i*vectors.Cols] = sign * x
+			}
+		}
+	})
 }

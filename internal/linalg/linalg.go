@@ -59,23 +59,3 @@ func checkFinite(a Matrix, lower bool) error {
 	}
 	return nil
 }
-
-// canonicalSigns gives each column the sign with which its entry of largest magnitude, the first of equals, is positive.
-func canonicalSigns(v Matrix) {
-	largest := make([]float64, v.Cols)
-	for i := range v.Rows {
-		for j, x := range v.Row(i) {
-			if math.Abs(x) > math.Abs(largest[j]) {
-				largest[j] = x
-			}
-		}
-	}
-	for i := range v.Rows {
-		row := v.Row(i)
-		for j := range row {
-			if largest[j] < 0 {
-				row[j] = -row[j]
-			}
-		}
-	}
-}

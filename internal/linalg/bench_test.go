@@ -67,3 +67,22 @@ func definite(n int) linalg.Matrix {
 	x := random(newRand(3), n+n/2, n)
 	return linalg.TMul(x, x)
 }
+
+func BenchmarkEigen(b *testing.B) {
+	for _, n := range append([]int{32, 64, 128}, benchSizes...) {
+		a := symmetric(1, n)
+		b.Run(fmt.Sprintf("own/%d", n), func(b *testing.B) {
+			for b.Loop() {
+				if _, _, err := linalg.Eigen(a); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(fmt.Sprintf("gonum/%d", n), func(b *testing.B) {
+			for b.Loop() {
+				var e mat.EigenSym
+				e.Factorize(mat.NewSymDense(n, a.Data), true)
+			}
+		})
+	}
+}

@@ -47,7 +47,7 @@ var dependencies = map[string][]string{
 	"github.com/dlclark/regexp2":          {"model/tokenizer"},
 	"github.com/nlpodyssey/safetensors":   {"model/checkpoint"},
 	"github.com/prometheus/client_golang": {"api/openai"},
-	"golang.org/x/sys":                    {"internal/grid", "kernels/cpu"},
+	"golang.org/x/sys":                    {"internal/grid", "internal/linalg", "kernels/cpu"},
 	"golang.org/x/text":                   {"model/tokenizer"},
 	"gonum.org/v1/gonum":                  {"internal/linalg"},
 }

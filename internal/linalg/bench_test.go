@@ -86,3 +86,31 @@ func BenchmarkEigen(b *testing.B) {
 		})
 	}
 }
+
+func BenchmarkLeading(b *testing.B) {
+	for _, n := range []int{512, 1024, 2048} {
+		a := definite(n)
+		for _, share := range []int{16, 8, 4} {
+			b.Run(fmt.Sprintf("%d/%d", n, n/share), func(b *testing.B) {
+				for b.Loop() {
+					if _, _, err := linalg.Leading(a, n/share, linalg.Iteration{}); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}
+
+func BenchmarkPivotedQR(b *testing.B) {
+	for _, n := range []int{512, 1024, 2048} {
+		a := random(newRand(1), n/2, n)
+		b.Run(fmt.Sprintf("%dx%d", n/2, n), func(b *testing.B) {
+			for b.Loop() {
+				if _, err := linalg.PivotedQR(a, n/2); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

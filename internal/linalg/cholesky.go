@@ -10,8 +10,9 @@ import (
 var ErrNotDefinite = errors.New("matrix is not positive definite")
 
 // Cholesky returns the lower triangular l (n, n) with l·lᵀ = a for a symmetric positive definite a (n, n), of which it
-// reads the lower triangle. Above its diagonal l is 0. A matrix that is not positive definite, one with a NaN among them, is
-// ErrNotDefinite, with the pivot at which that showed. Beside l it takes 1 KiB for each row of a, and what the product does.
+// reads the lower triangle. Above its diagonal l is 0. A matrix that is not positive definite, one with a NaN among them,
+// is ErrNotDefinite, with the pivot at which that showed. Beside l it takes 1 KiB for each row of a, and what the product
+// does.
 func Cholesky(a Matrix) (l Matrix, err error) {
 	mustBeSquare("Cholesky factor", a)
 	n := a.Rows
@@ -28,9 +29,9 @@ func Cholesky(a Matrix) (l Matrix, err error) {
 	return l, nil
 }
 
-// factorize replaces the lower triangle of a, which begins at row first of the whole matrix, by its Cholesky factor: blocks of
-// columns from left to right, and after each the product that takes its part from all that is right of it. What lies above
-// the diagonal has any value afterwards.
+// factorize replaces the lower triangle of a, which begins at row first of the whole matrix, by its Cholesky factor: blocks
+// of columns from left to right, and after each the product that takes its part from all that is right of it. What lies
+// above the diagonal has any value afterwards.
 func factorize(a view, first int) error {
 	const small = 32
 	n := a.rows

@@ -71,7 +71,9 @@ func TestInverseFactorRefuses(t *testing.T) {
 	}
 }
 
-func TestCholesky(t *testing.T) {
+func TestCholesky(t *testing.T) { linalg.WithEachWidth(t, testCholesky) }
+
+func testCholesky(t *testing.T) {
 	rng := newRand(3)
 	for _, n := range []int{0, 1, 2, 3, 8, 31, 64, 65, 130, 300} {
 		x := random(rng, n+5, n)

@@ -18,10 +18,10 @@ const (
 // eigenTridiagonal replaces the diagonal d (n) of a tridiagonal matrix, which has e (n-1) beside it, by its eigenvalues, in
 // no particular order, and the rows of z (n, n), which are 0, by its eigenvectors. It spoils e.
 //
-// It divides the matrix in two and a correction of rank 1 (Cuppen, 1981), and finds the eigenvalues of the whole from those of the
-// halves as the roots of a rational function; eigenvectors are products of matrices. They are orthogonal, however close eigenvalues
-// lie, because they are computed from that correction for which the roots found are exact (Gu and Eisenstat, 1995). It takes
-// up to two further matrices (n, n).
+// It divides the matrix in two and a correction of rank 1 (Cuppen, 1981), and finds the eigenvalues of the whole from those
+// of the halves as the roots of a rational function; eigenvectors are products of matrices. They are orthogonal, however
+// close eigenvalues lie, because they are computed from that correction for which the roots found are exact (Gu and
+// Eisenstat, 1995). It takes up to two further matrices (n, n).
 func eigenTridiagonal(d, e []float64, z view) error {
 	n := len(d)
 	if n <= leafRows {
@@ -65,8 +65,8 @@ const (
 	right
 )
 
-// merge turns the eigenvalues d and eigenvectors, the rows of z, of two halves, of which the first has h rows, into those of the whole,
-// which has between off its diagonal there.
+// merge turns the eigenvalues d and eigenvectors, the rows of z, of two halves, of which the first has h rows, into those
+// of the whole, which has between off its diagonal there.
 func merge(d []float64, z view, h int, between float64) {
 	n := len(d)
 	// The correction in the basis of the eigenvectors: rho·uᵀ·u with |u| = 1.
@@ -137,8 +137,8 @@ func merge(d []float64, z view, h int, between float64) {
 }
 
 // deflate returns the eigenvalues that the correction changes, ascending, and those that it leaves as they are to within
-// tolerance: because the correction has nothing in their direction, or because they are so close to another that a
-// rotation makes it so. It rotates rows of z, and says in place where rows are then not 0 (LAPACK's dlaed2 has these rules).
+// tolerance: because the correction has nothing in their direction, or because they are so close to another that a rotation
+// makes it so. It rotates rows of z, and says in place where rows are then not 0 (LAPACK's dlaed2 has these rules).
 func deflate(d, u []float64, place []int, z view, rho, tolerance float64) (kept, settled []int) {
 	order := make([]int, len(d))
 	for i := range order {

@@ -11,10 +11,10 @@ import (
 // their eigenvectors: column j of vectors (n, n) has length 1 and belongs to values[j]. Its entry of largest magnitude, the
 // first of equals, is positive. An element that is not finite is an error.
 //
-// A matrix is made tridiagonal, divided and conquered. Errors are relative to the largest eigenvalue in magnitude, |a|: for n up to
-// 4096, of whatever spectrum, values and residuals |a·v - value·v| stay below 1e-14·|a| and products of different vectors below
-// 1e-14, and TestEigen holds them to 10·√n·2⁻⁵²; an eigenvalue far below |a| therefore has fewer digits. It takes up to four
-// matrices (n, n) more than its result.
+// A matrix is made tridiagonal, divided and conquered. Errors are relative to the largest eigenvalue in magnitude, |a|: for
+// n up to 4096, of whatever spectrum, values and residuals |a·v - value·v| stay below 1e-14·|a| and products of different
+// vectors below 1e-14, and TestEigen holds them to 10·√n·2⁻⁵²; an eigenvalue far below |a| therefore has fewer digits. It
+// takes up to four matrices (n, n) more than its result.
 func Eigen(a Matrix) (values []float64, vectors Matrix, err error) {
 	mustBeSquare("eigenvalues", a)
 	if err := checkFinite(a, true); err != nil {

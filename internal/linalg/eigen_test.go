@@ -171,10 +171,14 @@ func btoi(b bool) int {
 }
 
 func TestEigen(t *testing.T) {
-	sizes := []int{0, 1, 2, 3, 5, 17, 70}
+	sizes := []int{0, 1, 2, 3, 5, 17, 33, 70}
 	if !testing.Short() {
-		sizes = append(sizes, 150)
+		sizes = append(sizes, 150, 300)
 	}
+	linalg.WithEachWidth(t, func(t *testing.T) { testEigen(t, sizes) })
+}
+
+func testEigen(t *testing.T, sizes []int) {
 	for name, a := range eigenCases(sizes) {
 		t.Run(name, func(t *testing.T) {
 			read := linalg.New(a.Rows, a.Rows)

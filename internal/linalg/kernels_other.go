@@ -8,6 +8,10 @@ func tileShape() (rows, cols int) { return 2, 4 }
 
 func tile(c []float64, stride int, a, b []float64, k int) { tileGeneric(c, stride, a, b, k) }
 
-func dotsVector([]float64, int, []float64, *[4]float64) (n int)                               { return 0 }
-func axpysVector([]float64, int, []float64, *[4]float64) (n int)                              { return 0 }
-func dotsAxpysVector([]float64, int, []float64, *[4]float64, []float64, *[4]float64) (n int) { return 0 }
+func dotsVector([]float64, int, []float64, *[4]float64) (n int) { return 0 }
+
+func axpysVector([]float64, int, []float64, *[4]float64) (n int) { return 0 }
+
+func dotsAxpysVector([]float64, int, []float64, *[4]float64, []float64, *[4]float64) (n int) {
+	return 0
+}

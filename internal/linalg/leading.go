@@ -21,10 +21,10 @@ const directDivisor = 3
 // eigenvectors: column j of vectors (n, r) has length 1 and belongs to values[j]. Its entry of largest magnitude is
 // positive. It reads all of a. An element that is not finite is an error.
 //
-// It is the randomized block subspace iteration of Halko, Martinsson and Tropp (arXiv 0909.4061, algorithm 4.4) with
-// a Rayleigh-Ritz step: vectors are orthonormal as those of Eigen are, and values are those of a in the subspace found, never above
-// the true ones but for rounding, and close to them where the spectrum falls. Where r is a large part of n, it is Eigen. It
-// takes four matrices (r+Oversample, n).
+// It is the randomized block subspace iteration of Halko, Martinsson and Tropp (arXiv 0909.4061, algorithm 4.4) with a
+// Rayleigh-Ritz step: vectors are orthonormal as those of Eigen are, and values are those of a in the subspace found, never
+// above the true ones but for rounding, and close to them where the spectrum falls. Where r is a large part of n, it is
+// Eigen. It takes four matrices (r+Oversample, n).
 func Leading(a Matrix, r int, o Iteration) (values []float64, vectors Matrix, err error) {
 	mustBeSquare("leading eigenvalues", a)
 	n := a.Rows
@@ -72,9 +72,8 @@ func Leading(a Matrix, r int, o Iteration) (values []float64, vectors Matrix, er
 	for i := range q.Data {
 		q.Data[i] = rng.NormFloat64()
 	}
-	orthonormalize(q)
-	held := 0.0
-	for range o.Rounds {
+	var held float64 // of the trace, by the directions of the round before
+	for round := range o.Rounds {
 		next := Mul(q, scaled)
 		var now float64
 		for i := range block {
@@ -82,7 +81,7 @@ func Leading(a Matrix, r int, o Iteration) (values []float64, vectors Matrix, er
 		}
 		orthonormalize(next)
 		q = next
-		if now-held < o.Settled*now {
+		if round > 1 && now-held < o.Settled*now {
 			break
 		}
 		held = now

@@ -5,8 +5,9 @@ import (
 	"math"
 )
 
-// largestCoefficient bounds what a column that PivotedQR has not chosen takes of one that it has. Pivoting alone leaves less than that
-// in most matrices, random ones among them, but promises nothing: in Kahan's matrices it grows without bound.
+// largestCoefficient bounds what a column that PivotedQR has not chosen takes of one that it has. Pivoting alone leaves
+// less than that in most matrices, random ones among them, but promises nothing: in Kahan's matrices it grows without
+// bound.
 const largestCoefficient = 2
 
 // PivotedQR returns r columns of a (rows, cols) that span what a spans, as far as r columns can, in the order in which the
@@ -15,10 +16,11 @@ const largestCoefficient = 2
 // that is not finite is an error.
 //
 // Then, while a column left over would take more than twice some chosen column, the two change places: each exchange
-// enlarges the volume of those chosen by that factor, so it ends (Gu and Eisenstat, "Efficient algorithms for computing
-// a strong rank-revealing QR factorization", 1996, with their f = 2, for a matrix whose rank is r). A column that has come in this way stands
-// where the other stood. The coefficients k of all others in those chosen, a[:, others] ≈ a[:, order]·kᵀ, are thus at most 2 in
-// magnitude, which is what an encoding by pivots (PIFA) stores. It takes two matrices of the size of a.
+// enlarges the volume of those chosen by that factor, so it ends (Gu and Eisenstat, "Efficient algorithms for computing a
+// strong rank-revealing QR factorization", 1996, with their f = 2, for a matrix whose rank is r). A column that has come in
+// this way stands where the other stood. The coefficients k of all others in those chosen, a[:, others] ≈ a[:, order]·kᵀ,
+// are thus at most 2 in magnitude, which is what an encoding by pivots (PIFA) stores. It takes two matrices of the size of
+// a.
 func PivotedQR(a Matrix, r int) (order []int, err error) {
 	if r < 0 || r > min(a.Rows, a.Cols) {
 		panic(fmt.Sprintf("BUG: %d pivots of a matrix of %d x %d", r, a.Rows, a.Cols))
@@ -44,13 +46,13 @@ func PivotedQR(a Matrix, r int) (order []int, err error) {
 // pivotRows is how many columns are chosen before the rest hears of it.
 const pivotRows = 32
 
-// pivot does the first r steps of the QR decomposition with pivoting of the matrix whose columns are the rows of c (n, length). It
-// puts c in the order in which they were chosen, the rest after them, and leaves the columns of R in the first r elements of
-// each. rank is the number of steps that found something.
+// pivot does the first r steps of the QR decomposition with pivoting of the matrix whose columns are the rows of c (n,
+// length). It puts c in the order in which they were chosen, the rest after them, and leaves the columns of R in the first
+// r elements of each. rank is the number of steps that found something.
 //
-// A step needs the products of its reflection with all columns left, and only those: the columns themselves follow in blocks (Quintana-Ortí,
-// Sun and Bischof, 1998). The length that a column has left is computed by taking off what each step removes, and anew where so much
-// was removed that the rest is uncertain (Drmač and Bujanović, 2008).
+// A step needs the products of its reflection with all columns left, and only those: the columns themselves follow in
+// blocks (Quintana-Ortí, Sun and Bischof, 1998). The length that a column has left is computed by taking off what each step
+// removes, and anew where so much was removed that the rest is uncertain (Drmač and Bujanović, 2008).
 func pivot(c Matrix, r int) (order []int, rank int) {
 	n, length := c.Rows, c.Cols
 	order = make([]int, n)

@@ -76,8 +76,8 @@ func TestPivotedQRRank(t *testing.T) {
 	}
 }
 
-// TestPivotedQRKahan has a matrix from which pivoting alone chooses badly: its columns are about equally long at every step, the last
-// is left over, and would take a million times the first.
+// TestPivotedQRKahan has a matrix from which pivoting alone chooses badly: its columns are about equally long at every
+// step, the last is left over, and would take a million times the first.
 func TestPivotedQRKahan(t *testing.T) {
 	const n, sine, cosine = 60, 0.95, 0.31225
 	a := linalg.New(n-1, n)

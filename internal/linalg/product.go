@@ -81,23 +81,23 @@ func (v view) part(i, j, rows, cols int) view {
 	return view{v.data[i*v.stride+j : (i+rows-1)*v.stride+j+cols], rows, cols, v.stride}
 }
 
-// Extents of what is packed at once. A panel of b (packedDepth, tile columns) stays in the first cache, a block of a
-// (packedRows, packedDepth) in the second, and the slab of b (packedDepth, packedCols) in the third
-// (BenchmarkMul; Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008).
+// Extents of what is packed at once (BenchmarkMul; Goto and van de Geijn, "Anatomy of high-performance matrix
+// multiplication", 2008). A block of a (packedRows, packedDepth), 576 KiB, stays in the second cache while panels of b
+// (packedDepth, tile columns) pass through the first; the slab of b (packedDepth, packedCols) stays in the third.
 const (
-	packedDepth = 192
+	packedDepth = 384
 	packedRows  = 192
 	packedCols  = 4080
 )
 
 var slabs, blocks buffers
 
-// addProduct adds sign times the product of a and b to c, each of a and b transposed where it says so. With lower, what lies
-// above the diagonal of c has any value afterwards.
+// addProduct adds sign times the product of a and b to c, each of a and b transposed where it says so. With lower, what
+// lies above the diagonal of c has any value afterwards.
 //
-// An element of c grows by one sum for each packedDepth of the products that make it, each in the order of the columns of a:
-// neither threads nor the extent of c change its bits. Beside c it takes 8·packedDepth·min(cols, packedCols) bytes and
-// 300 KiB a thread.
+// An element of c grows by one sum for each packedDepth of the products that make it, each in the order of the columns of
+// a: neither threads nor the extent of c change its bits. Beside c it takes 8·packedDepth·min(cols, packedCols) bytes and
+// 576 KiB a thread.
 func addProduct(c view, sign float64, a view, aT bool, b view, bT bool, lower bool) {
 	m, n, k := c.rows, c.cols, a.cols
 	if aT {
@@ -186,8 +186,8 @@ func addTile(c view, a, b []float64, depth int) {
 
 func ceil(n, by int) int { return (n + by - 1) / by }
 
-// pack lays a panel of width numbers a step out, dst (depth, width): sign times columns j to j+cols of rows k to k+depth of m,
-// or with across, rows j to j+cols of columns k to k+depth. What is missing of the width is 0.
+// pack lays a panel of width numbers a step out, dst (depth, width): sign times columns j to j+cols of rows k to k+depth of
+// m, or with across, rows j to j+cols of columns k to k+depth. What is missing of the width is 0.
 func pack(dst []float64, width int, sign float64, m view, across bool, j, cols, k, depth int) {
 	if cols < width {
 		clear(dst)

@@ -2,15 +2,16 @@ package linalg
 
 import "math"
 
-// reflectors are Householder reflections h(i) = 1 - τ(i)·v(i)ᵀ·v(i) of rows: row i of v (count, length) is v(i). They are applied
-// many at a time, as products (Schreiber and Van Loan, 1989).
+// reflectors are Householder reflections h(i) = 1 - τ(i)·v(i)ᵀ·v(i) of rows: row i of v (count, length) is v(i). They are
+// applied many at a time, as products (Schreiber and Van Loan, 1989).
 type reflectors struct {
 	v   view
 	tau []float64
 }
 
-// reflect turns the row x into one that is 0 but at pivot, where it returns what is then: x·h = (0, …, beta, …, 0). It leaves v
-// in x, with 1 at pivot. Elements below 1e-120 count as 0: callers have scaled the whole matrix to a largest of about 1.
+// reflect turns the row x into one that is 0 but at pivot, where it returns what is then: x·h = (0, …, beta, …, 0). It
+// leaves v in x, with 1 at pivot. Elements below 1e-120 count as 0: callers have scaled the whole matrix to a largest of
+// about 1.
 func reflect(x []float64, pivot int) (beta, tau float64) {
 	alpha := x[pivot]
 	x[pivot] = 0
@@ -62,9 +63,9 @@ func (h reflectors) apply(z view, backward bool) {
 	addProduct(z, -1, zv.view(), false, tv.view(), false, false)
 }
 
-// orthonormalize replaces the rows of q (m, n), m <= n, by orthonormal ones that span at least what they did: rows that depend
-// on others become directions of their own. It is the decomposition q = l·(orthonormal rows) by reflections, which does
-// not mind how nearly rows depend on each other.
+// orthonormalize replaces the rows of q (m, n), m <= n, by orthonormal ones that span at least what they did: rows that
+// depend on others become directions of their own. It is the decomposition q = l·(orthonormal rows) by reflections, which
+// does not mind how nearly rows depend on each other.
 func orthonormalize(q Matrix) {
 	const width = 32
 	m, n := q.Rows, q.Cols
@@ -89,13 +90,23 @@ func orthonormalize(q Matrix) {
 	}
 	for at := 0; at < m; at += width {
 		h := block(at)
+		// Row by row, with the triangle of the rows before.
+		t := New(width, width)
 		for i := range h.v.rows {
 			x := q.Row(at + i)[at:]
-			for p := range i {
-				axpy(x, -h.tau[p]*dot(x, h.v.row(p)), h.v.row(p))
+			var s, st [width]float64
+			multiplyRows(s[:i], h.v, x)
+			for p, by := range s[:i] {
+				axpy(st[p:i], -by, t.Row(p)[p:i])
 			}
+			addRows(x, h.v, st[:i])
 			copy(h.v.row(i)[i:], x[i:])
 			_, h.tau[i] = reflect(h.v.row(i)[i:], 0)
+			multiplyRows(s[:i], h.v, h.v.row(i))
+			for p := range i {
+				t.Row(p)[i] = -h.tau[i] * dot(t.Row(p)[p:i], s[p:i])
+			}
+			t.Row(i)[i] = h.tau[i]
 		}
 		below := at + h.v.rows
 		h.apply(q.view().part(below, at, m-below, n-at), false)

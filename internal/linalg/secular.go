@@ -2,8 +2,8 @@ package linalg
 
 import "math"
 
-// solveSecular finds the eigenvalues of diag(poles) + rho·weightsᵀ·weights, for ascending poles (k) and rho above 0, and its
-// eigenvectors: row j of s (k, k) belongs to values[j], and its element for pole i stands in column[i].
+// solveSecular finds the eigenvalues of diag(poles) + rho·weightsᵀ·weights, for ascending poles (k) and rho above 0, and
+// its eigenvectors: row j of s (k, k) belongs to values[j], and its element for pole i stands in column[i].
 func solveSecular(values []float64, s Matrix, poles, weights []float64, rho float64, column []int) {
 	k := len(poles)
 	if k == 0 {
@@ -60,13 +60,13 @@ func solveSecular(values []float64, s Matrix, poles, weights []float64, rho floa
 	})
 }
 
-// secularRoot returns root j of f(x) = 1/rho + Σ weights[i]²/(poles[i]-x), which lies between poles j and j+1, the last one above the
-// last pole, and sets above[i] to poles[i] less the root.
+// secularRoot returns root j of f(x) = 1/rho + Σ weights[i]²/(poles[i]-x), which lies between poles j and j+1, the last one
+// above the last pole, and sets above[i] to poles[i] less the root.
 //
-// The root is looked for as a distance from the nearer pole. Each step interpolates f by c + s/(pole-x) + t/(next pole-x), so that
-// value and slope are those of the sums over the poles on either side (Bunch, Nielsen and Sorensen, 1978), and falls back to
-// bisection where that leaves the interval. It stops where f is no larger than the rounding errors of its own sum (the bound of
-// LAPACK's dlaed4).
+// The root is looked for as a distance from the nearer pole. Each step interpolates f by c + s/(pole-x) + t/(next pole-x),
+// so that value and slope are those of the sums over the poles on either side (Bunch, Nielsen and Sorensen, 1978), and
+// falls back to bisection where that leaves the interval. It stops where f is no larger than the rounding errors of its own
+// sum (the bound of LAPACK's dlaed4).
 func secularRoot(j int, above, poles, weights []float64, rho float64) float64 {
 	k := len(poles)
 	last := j == k-1

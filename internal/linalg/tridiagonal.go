@@ -2,16 +2,16 @@ package linalg
 
 import "math"
 
-// panelRows is how many rows of a matrix are made tridiagonal before the rest hears of it, appliedRows how many reflections are
-// applied at a time to eigenvectors (BenchmarkEigen).
+// panelRows is how many rows of a matrix are made tridiagonal before the rest hears of it, appliedRows how many reflections
+// are applied at a time to eigenvectors (BenchmarkEigen).
 const (
 	panelRows   = 32
 	appliedRows = 96
 )
 
-// tridiagonalize finds the tridiagonal t = qᵀ·a·q, with diagonal d (n) and beside it e (n-1), of a symmetric a (n, n) whose lower
-// triangle it reads and spoils. q = h(n-1)·…·h(2)·h(1), where the reflection h(i) with tau[i] and the vector in row i of a, up to
-// its diagonal, leaves nothing in that row but e[i-1] and d[i].
+// tridiagonalize finds the tridiagonal t = qᵀ·a·q, with diagonal d (n) and beside it e (n-1), of a symmetric a (n, n) whose
+// lower triangle it reads and spoils. q = h(n-1)·…·h(2)·h(1), where the reflection h(i) with tau[i] and the vector in row i
+// of a, up to its diagonal, leaves nothing in that row but e[i-1] and d[i].
 //
 // It works from the last row up, so that all it reads are pieces of rows, and in panels (Dongarra, Sorensen and Hammarling,
 // 1989): half of the work is the product of the matrix with one vector after another, which memory bounds and for which
@@ -21,8 +21,8 @@ func tridiagonalize(a view, d, e, tau []float64) {
 	if n == 0 {
 		return
 	}
-	// Row p of v and w belongs to the p-th row of the panel: a less vᵀ·w + wᵀ·v is what a would be by now. v stands twice, so
-	// that (v, w) and (w, v) are both in one piece.
+	// Row p of v and w belongs to the p-th row of the panel: a less vᵀ·w + wᵀ·v is what a would be by now. v stands twice,
+	// so that (v, w) and (w, v) are both in one piece.
 	stack := New(3*panelRows, n)
 	partial := New(maxPieces, n)
 	for m := n; m > 0; {
@@ -76,9 +76,9 @@ const (
 	pieceRows = 128 // of a triangle in one piece, at least
 )
 
-// multiplySymmetric sets y to the product of the leading rows and columns of a, whose lower triangle it reads, with x, which is as
-// long. The triangle is cut into pieces of equal area, as many as its size says, each with a row of partial (maxPieces, n) for
-// its sums, and these are added in order.
+// multiplySymmetric sets y to the product of the leading rows and columns of a, whose lower triangle it reads, with x,
+// which is as long. The triangle is cut into pieces of equal area, as many as its size says, each with a row of partial
+// (maxPieces, n) for its sums, and these are added in order.
 func multiplySymmetric(y []float64, a view, x []float64, partial Matrix) {
 	n := len(x)
 	pieces := max(1, min(n/pieceRows, maxPieces))
@@ -125,7 +125,8 @@ func multiplySymmetric(y []float64, a view, x []float64, partial Matrix) {
 	}
 }
 
-// applyTridiagonal turns the rows of z, eigenvectors of t, into eigenvectors of the matrix that tridiagonalize has left in a and tau.
+// applyTridiagonal turns the rows of z, eigenvectors of t, into eigenvectors of the matrix that tridiagonalize has left in
+// a and tau.
 func applyTridiagonal(z, a view, tau []float64) {
 	n := a.rows
 	v := New(appliedRows, n)

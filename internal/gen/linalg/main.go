@@ -164,7 +164,7 @@ func (t isa) rowsBy(name, doc string, dots, axpys bool) {
 			{Base: a, Index: three, Scale: 1, Disp: disp},
 		}[i]
 	}
-	half := 8 / t.lanes           // vectors in a step's eight numbers
+	half := 8 / t.lanes          // vectors in a step's eight numbers
 	pairs := half == 2 && !axpys // one sum a row for each of them, where there are registers for it
 	var x, y, sums, factors reg.GPVirtual
 	var sum [4][2]reg.VecVirtual
@@ -242,4 +242,3 @@ func (t isa) rowsBy(name, doc string, dots, axpys bool) {
 	build.VZEROUPPER()
 	build.RET()
 }
-

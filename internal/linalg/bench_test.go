@@ -69,7 +69,7 @@ func definite(n int) linalg.Matrix {
 }
 
 func BenchmarkEigen(b *testing.B) {
-	for _, n := range append([]int{32, 64, 128}, benchSizes...) {
+	for _, n := range append([]int{8, 16, 32, 64, 128}, benchSizes...) {
 		a := symmetric(1, n)
 		b.Run(fmt.Sprintf("own/%d", n), func(b *testing.B) {
 			for b.Loop() {

@@ -15,6 +15,8 @@ const (
 	leafRows = 32      // of a tridiagonal matrix that is not divided
 )
 
+var errNotConverged = errors.New("QL iterations did not converge")
+
 // eigenTridiagonal replaces the diagonal d (n) of a tridiagonal matrix, which has e (n-1) beside it, by its eigenvalues, in
 // no particular order, and the rows of z (n, n), which are 0, by its eigenvectors. It spoils e.
 //
@@ -52,7 +54,7 @@ func eigenLeaf(d, e []float64, z view) error {
 	n := len(d)
 	q := New(n, n)
 	if n > 0 && !(gonum.Implementation{}).Dsteqr(lapack.EVTridiag, n, d, e, q.Data, n, make([]float64, max(1, 2*n-2))) {
-		return errors.New("QL iterations did not converge")
+		return errNotConverged
 	}
 	transpose(z, q.view())
 	return nil

@@ -61,3 +61,45 @@ func TestLeadingSeed(t *testing.T) {
 		t.Error("the seed changes nothing")
 	}
 }
+
+// TestLeadingSettled stops early on a spectrum that settles at once, and must still find it.
+func TestLeadingSettled(t *testing.T) {
+	want := spectrum(150, func(i int) float64 { return math.Pow(2, -float64(i)) })
+	a := withSpectrum(6, want)
+	values, vectors, err := linalg.Leading(a, 10, linalg.Iteration{Rounds: 50, Settled: 1e-6})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, all, err := linalg.Leading(a, 10, linalg.Iteration{Rounds: 50})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if slices.Equal(vectors.Data, all.Data) {
+		t.Error("it never settles")
+	}
+	for i, x := range values {
+		if math.Abs(x-want[i]) > 1e-12 {
+			t.Errorf("value %d is %g, want %g", i, x, want[i])
+		}
+	}
+}
+
+// TestLeadingScale has elements whose squares overflow or vanish.
+func TestLeadingScale(t *testing.T) {
+	for _, scale := range []float64{1e-300, 1e300} {
+		want := spectrum(120, func(i int) float64 { return math.Pow(2, -float64(i)) })
+		a := withSpectrum(6, want)
+		for i := range a.Data {
+			a.Data[i] *= scale
+		}
+		values, _, err := linalg.Leading(a, 8, linalg.Iteration{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, x := range values {
+			if !(math.Abs(x/scale-want[i]) <= 1e-12) {
+				t.Errorf("value %d is %g, want %g", i, x, want[i]*scale)
+			}
+		}
+	}
+}

@@ -27,6 +27,8 @@ var allowed = map[string][]string{
 	"kernels/kerneltest":    {"kernels"},
 	"kvcache":               {"kernels"},
 	"layers":                {"internal/grid", "internal/linalg", "kernels"},
+	"layers/lowrank":        {"internal/linalg", "kernels", "layers"},
+	"layers/kindtest":       {"kernels", "layers"},
 	"model":                 {"kernels", "kvcache", "layers/...", "model/checkpoint", "model/quantized"},
 	"model/checkpoint":      {"kernels"},
 	"model/compress":        nil,

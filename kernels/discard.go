@@ -51,6 +51,9 @@ func (Discard) SwiGLU(_, _, _ Mat) {}
 // Gather does nothing.
 func (Discard) Gather(_, _, _ Mat) {}
 
+// Scatter does nothing.
+func (Discard) Scatter(_, _, _ Mat, _ Mode) {}
+
 // Sync returns nil.
 func (Discard) Sync() error { return nil }
 

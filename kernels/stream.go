@@ -59,6 +59,9 @@ type Stream interface {
 	SwiGLU(y, gate, up Mat)
 	// Gather copies rows: y[i] = x[rows[i]]. rows is (n, 1).
 	Gather(y, x, rows Mat)
+	// Scatter places columns: y[:, cols[j]] = x[:, j], or adds them there. cols is (1, x.Cols), each column at most once;
+	// the other columns of y stay as they are.
+	Scatter(y, x, cols Mat, m Mode)
 	// Sync waits for the verbs so far and returns the first fault since the last Sync.
 	Sync() error
 }

@@ -5,7 +5,10 @@ import "eckart/kernels"
 // Dense is a matrix stored as itself, in F32, F16 or BF16.
 type Dense struct{ weight Part }
 
-var _ Weight = (*Dense)(nil)
+var (
+	_ Weight  = (*Dense)(nil)
+	_ Stacker = (*Dense)(nil)
+)
 
 // NewDense returns the matrix (out, in) that part holds.
 func NewDense(part Part) *Dense { return &Dense{part} }
@@ -40,8 +43,8 @@ func (d *Dense) Bind(a kernels.Arena, s kernels.Stream) (Linear, error) {
 	return &denseLinear{m}, d.weight.load(m, s)
 }
 
-// stack implements stacker.
-func (d *Dense) stack(members []Member) Weight {
+// Stack implements Stacker: matrices of one type lie below one another as they are.
+func (d *Dense) Stack(members []Member) Weight {
 	all := d.weight
 	all.Rows = 0
 	parts := make([]Part, len(members))

@@ -12,6 +12,7 @@ import (
 
 	"eckart/kernels"
 	"eckart/layers"
+	"eckart/layers/kindtest"
 )
 
 // gramOf returns the Gram matrix of inputs whose columns depend on one another and differ in size, as those of a model do.
@@ -182,7 +183,7 @@ func TestFeedback(t *testing.T) {
 					return 0
 				})
 			}
-			for i, at := range orderOf(q) {
+			for i, at := range kindtest.Order(q) {
 				if int(at) != order[i] {
 					t.Fatalf("column %d of the result is column %d, want %d", i, at, order[i])
 				}

@@ -14,13 +14,13 @@ type Member struct {
 }
 
 // A Group is the matrices that read one input: q, k and v, or gate and up, or a single one. What they can share is
-// found when they are bound; members that are stored alike become one matrix, and one call.
+// found when they are bound: neighbours that are stored alike run as one matrix (Below).
 type Group struct {
-	Site    string // the input that the members read, as calibration names it
-	linears []Linear
-	outs    []int       // columns of each member
-	total   int         // their sum
-	bias    kernels.Mat // (1, total), zero columns for members without; no rows when none has
+	Site   string // the input that the members read, as calibration names it
+	linear Linear
+	outs   []int       // columns of each member
+	total  int         // their sum
+	bias   kernels.Mat // (1, total), zero columns for members without; no rows when none has
 }
 
 // BindGroup binds matrices that read one input.
@@ -36,16 +36,9 @@ func BindGroup(a kernels.Arena, s kernels.Stream, site string, members ...Member
 		g.total += out
 		biased = biased || m.Bias != nil
 	}
-	parts := members
-	if whole := stack(members); whole != nil {
-		parts = []Member{{Weight: whole}}
-	}
-	for _, m := range parts {
-		l, err := m.Weight.Bind(a, s)
-		if err != nil {
-			return nil, Named(err, m.Name)
-		}
-		g.linears = append(g.linears, l)
+	var err error
+	if g.linear, err = Below(members).Bind(a, s); err != nil {
+		return nil, Named(err, members[0].Name) // unless it names another
 	}
 	if biased {
 		all := make([]float32, 0, g.total)
@@ -53,7 +46,6 @@ func BindGroup(a kernels.Arena, s kernels.Stream, site string, members ...Member
 			all = append(all, m.Bias...)
 			all = append(all, make([]float32, g.outs[i]-len(m.Bias))...)
 		}
-		var err error
 		if g.bias, err = bindVector(a, s, all); err != nil {
 			return nil, err
 		}
@@ -64,15 +56,7 @@ func BindGroup(a kernels.Arena, s kernels.Stream, site string, members ...Member
 // Apply computes the members' results side by side: y (tokens, sum of outs), or adds them to it.
 func (g *Group) Apply(p *Pass, y, x kernels.Mat, m kernels.Mode) {
 	p.Tap(g.Site, x)
-	if len(g.linears) == 1 {
-		g.linears[0].Apply(p, y, x, m)
-	} else {
-		col := 0
-		for i, l := range g.linears {
-			l.Apply(p, y.Window(col, g.outs[i]), x, m)
-			col += g.outs[i]
-		}
-	}
+	g.linear.Apply(p, y, x, m)
 	if g.bias.Rows > 0 {
 		p.Bias(y, g.bias)
 	}
@@ -100,13 +84,7 @@ func (g *Group) SwiGLU(p *Pass, x kernels.Mat) kernels.Mat {
 }
 
 // Bytes returns the bytes of weights read to apply the group once.
-func (g *Group) Bytes() int64 {
-	var n int64
-	for _, l := range g.linears {
-		n += l.Bytes()
-	}
-	return n
-}
+func (g *Group) Bytes() int64 { return g.linear.Bytes() }
 
 // bindVector places v in the arena as a row.
 func bindVector(a kernels.Arena, s kernels.Stream, v []float32) (kernels.Mat, error) {

@@ -17,7 +17,10 @@ type Grouped struct {
 	read   func(dst GroupedRows, row int) error
 }
 
-var _ Weight = (*Grouped)(nil)
+var (
+	_ Weight  = (*Grouped)(nil)
+	_ Stacker = (*Grouped)(nil)
+)
 
 // GroupedRows is n rows of a grouped matrix in host memory, nothing packed.
 type GroupedRows struct {
@@ -49,32 +52,63 @@ func NewGrouped(format kernels.Grouped, order []int32, read func(dst GroupedRows
 	return &Grouped{format: format, order: order, read: read}, nil
 }
 
+// NewSignedGrouped is NewGrouped for scales that may be negative, as those of matrices that are rounded here are: see
+// rounder. No format of another tool has such.
+func NewSignedGrouped(format kernels.Grouped, order []int32, read func(dst GroupedRows, row int) error) (*Grouped, error) {
+	g, err := NewGrouped(format, order, read)
+	if err == nil {
+		g.signed = true
+	}
+	return g, err
+}
+
+// NewStoredGrouped returns the matrix whose Parts are codes, scales and, where format has them, zeros.
+func NewStoredGrouped(format kernels.Grouped, order []int32, codes, scales, zeros Part) (*Grouped, error) {
+	rowBytes := (format.Cols*format.Bits + 7) / 8
+	return NewSignedGrouped(format, order, func(dst GroupedRows, row int) error {
+		packed := make([]byte, len(dst.Codes)/format.Cols*rowBytes)
+		if err := codes.Read(packed, row); err != nil {
+			return err
+		}
+		unpackBits(dst.Codes, packed, format.Cols, format.Bits)
+		if err := scales.Read(dst.Scales, row); err != nil || dst.Zeros == nil {
+			return err
+		}
+		return zeros.Read(dst.Zeros, row)
+	})
+}
+
 // Kind returns "grouped".
 func (g *Grouped) Kind() string { return "grouped" }
 
 // Dims returns the rows and columns of the matrix.
 func (g *Grouped) Dims() (out, in int) { return g.format.Rows, g.format.Cols }
 
-// Parts returns what a checkpoint of ours holds: the codes of each row as a stream of bits, low bits first, padded to
-// bytes; the scales; the zero points and the order where there are any.
+// Format returns what the codes are, without the memory of any device.
+func (g *Grouped) Format() kernels.Grouped { return g.format }
+
+// Ordered reports whether columns of the codes multiply columns of x in another order than their own.
+func (g *Grouped) Ordered() bool { return g.order != nil }
+
+// Parts returns what a checkpoint of ours holds: "codes", those of each row as a stream of bits, low bits first, padded to
+// bytes; "scales"; and "zeros" and "order" where there are any. Beside the parts a reader needs the bits of a code and the
+// columns of the matrix and of a group: codes of 3 bits, and a last group that is short, leave them open. ReadParts reads
+// several parts at once.
 func (g *Grouped) Parts() []Part {
 	f := g.format
-	part := func(name string, t kernels.DType, cols int, fill func(dst []byte, r GroupedRows)) Part {
-		return Part{Name: name, Type: t, Rows: f.Rows, Cols: cols, Read: func(dst []byte, row int) error {
-			r := g.rows(len(dst) / (cols * t.Bytes()))
-			if err := g.fill(r, row); err != nil {
-				return err
-			}
-			fill(dst, r)
-			return nil
-		}}
-	}
 	parts := []Part{
-		part("codes", kernels.U8, (f.Cols*f.Bits+7)/8, func(dst []byte, r GroupedRows) { packBits(dst, r.Codes, f.Cols, f.Bits) }),
-		part("scales", f.ScaleType, f.Groups(), func(dst []byte, r GroupedRows) { copy(dst, r.Scales) }),
+		{Name: "codes", Type: kernels.U8, Rows: f.Rows, Cols: (f.Cols*f.Bits + 7) / 8},
+		{Name: "scales", Type: f.ScaleType, Rows: f.Rows, Cols: f.Groups()},
 	}
 	if f.Zeros {
-		parts = append(parts, part("zeros", kernels.U8, f.Groups(), func(dst []byte, r GroupedRows) { copy(dst, r.Zeros) }))
+		parts = append(parts, Part{Name: "zeros", Type: kernels.U8, Rows: f.Rows, Cols: f.Groups()})
+	}
+	for i, p := range parts {
+		parts[i].Read = func(dst []byte, row int) error {
+			all := make([][]byte, len(parts))
+			all[i] = dst
+			return g.ReadParts(all, row, len(dst)/(p.Cols*p.Type.Bytes()))
+		}
 	}
 	if g.order != nil {
 		parts = append(parts, Part{Name: "order", Type: kernels.I32, Rows: 1, Cols: f.Cols, Read: func(dst []byte, _ int) error {
@@ -83,6 +117,23 @@ func (g *Grouped) Parts() []Part {
 		}})
 	}
 	return parts
+}
+
+// ReadParts sets dst, a slice for each of Parts that has Rows rows, to n rows from row on, and skips those that are nil.
+// The matrix is read once for all of them, which is less work where it is rounded as it is read.
+func (g *Grouped) ReadParts(dst [][]byte, row, n int) error {
+	r := newGroupedRows(g.format, n)
+	if err := g.fill(r, row); err != nil {
+		return err
+	}
+	if dst[0] != nil {
+		packBits(dst[0], r.Codes, g.format.Cols, g.format.Bits)
+	}
+	copy(dst[1], r.Scales)
+	if r.Zeros != nil {
+		copy(dst[2], r.Zeros)
+	}
+	return nil
 }
 
 // packBits sets dst to the codes, bits of each, low bits first; every run of cols begins at a byte.
@@ -95,6 +146,30 @@ func packBits(dst, codes []byte, cols, bits int) {
 		dst[at/8] |= byte(wide)
 		if wide>>8 != 0 {
 			dst[at/8+1] |= byte(wide >> 8)
+		}
+	}
+}
+
+// unpackBits is the inverse of packBits.
+func unpackBits(codes, packed []byte, cols, bits int) {
+	mask := byte(1<<bits - 1)
+	rowBytes := (cols*bits + 7) / 8
+	for ; len(codes) > 0; codes, packed = codes[cols:], packed[rowBytes:] {
+		row, from := codes[:cols], packed[:rowBytes]
+		for len(row) >= 8 && len(from) >= 8 { // eight codes are as many bytes as a code has bits
+			eight := binary.LittleEndian.Uint64(from)
+			for i := range row[:8] {
+				row[i] = byte(eight>>(i*bits)) & mask
+			}
+			row, from = row[8:], from[bits:]
+		}
+		for i := range row {
+			at := i * bits
+			q := uint16(from[at/8])
+			if at/8+1 < len(from) {
+				q |= uint16(from[at/8+1]) << 8
+			}
+			row[i] = byte(q>>(at%8)) & mask
 		}
 	}
 }
@@ -180,20 +255,10 @@ func firstBadScale(scales []byte, t kernels.DType, signed bool) int {
 	return -1
 }
 
-// rows returns memory for n rows.
-func (g *Grouped) rows(n int) GroupedRows {
-	f := g.format
-	r := GroupedRows{Codes: make([]byte, n*f.Cols), Scales: make([]byte, n*f.Groups()*f.ScaleType.Bytes())}
-	if f.Zeros {
-		r.Zeros = make([]byte, n*f.Groups())
-	}
-	return r
-}
-
 // Dense returns the matrix in F32, with its columns in the order of x.
 func (g *Grouped) Dense() ([]float32, error) {
 	f := g.format
-	r := g.rows(f.Rows)
+	r := newGroupedRows(f, f.Rows)
 	if err := g.fill(r, 0); err != nil {
 		return nil, err
 	}
@@ -224,8 +289,8 @@ func (r GroupedRows) Values(dst []float32, format kernels.Grouped, order []int32
 	}
 }
 
-// stack implements stacker.
-func (g *Grouped) stack(members []Member) Weight {
+// Stack implements Stacker: matrices of one format and order lie below one another as they are.
+func (g *Grouped) Stack(members []Member) Weight {
 	f := g.format
 	f.Rows = 0
 	all := make([]*Grouped, len(members))

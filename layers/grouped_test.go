@@ -10,6 +10,7 @@ import (
 
 	"eckart/kernels"
 	"eckart/layers"
+	"eckart/layers/kindtest"
 )
 
 // products counts the calls of the verbs that multiply by weights.
@@ -28,48 +29,48 @@ func (p *products) GroupedMatMul(y, x kernels.Mat, w kernels.Grouped, m kernels.
 	p.Stream.GroupedMatMul(y, x, w, m)
 }
 
-// TestStack binds matrices that read one input: those that are stored alike run as one, in one call, others do not, and
-// the results are those of each alone.
+// TestStack binds matrices that read one input: neighbours that are stored alike run as one, in one call, others do not,
+// and the results are those of each alone.
 func TestStack(t *testing.T) {
 	base := kernels.Grouped{Cols: 70, Bits: 4, Group: 32, ScaleType: kernels.F16}
-	dense := func(types ...kernels.DType) func(d *device, i, out int) layers.Weight {
-		return func(d *device, i, out int) layers.Weight { return d.dense(out, base.Cols, types[i]) }
+	dense := func(types ...kernels.DType) func(d *kindtest.Bench, i, out int) layers.Weight {
+		return func(d *kindtest.Bench, i, out int) layers.Weight { return d.Dense(out, base.Cols, types[i]) }
 	}
-	grouped := func(change ...func(*kernels.Grouped)) func(d *device, i, out int) layers.Weight {
-		return func(d *device, i, out int) layers.Weight {
+	grouped := func(change ...func(*kernels.Grouped)) func(d *kindtest.Bench, i, out int) layers.Weight {
+		return func(d *kindtest.Bench, i, out int) layers.Weight {
 			f := base
 			f.Rows = out
 			if i < len(change) {
 				change[i](&f)
 			}
-			return d.grouped(f, false)
+			return d.Grouped(f, false)
 		}
 	}
 	same := func(*kernels.Grouped) {}
 	for _, row := range []struct {
 		name  string
-		make  func(d *device, i, out int) layers.Weight
+		make  func(d *kindtest.Bench, i, out int) layers.Weight
 		calls int
 	}{
 		{"dense", dense(kernels.BF16, kernels.BF16, kernels.BF16), 1},
-		{"dense of two types", dense(kernels.BF16, kernels.BF16, kernels.F16), 3},
+		{"dense of two types", dense(kernels.BF16, kernels.BF16, kernels.F16), 2},
 		{"grouped", grouped(), 1},
-		{"one of other bits", grouped(same, same, func(f *kernels.Grouped) { f.Bits = 3 }), 3},
+		{"one of other bits", grouped(same, same, func(f *kernels.Grouped) { f.Bits = 3 }), 2},
 		{"one of other groups", grouped(same, func(f *kernels.Grouped) { f.Group = 64 }), 3},
-		{"one of other scales", grouped(func(f *kernels.Grouped) { f.ScaleType = kernels.BF16 }), 3},
+		{"one of other scales", grouped(func(f *kernels.Grouped) { f.ScaleType = kernels.BF16 }), 2},
 		{"one with zero points", grouped(same, func(f *kernels.Grouped) { f.Zeros = true }), 3},
 		{"all with zero points", grouped(
 			func(f *kernels.Grouped) { f.Zeros = true }, func(f *kernels.Grouped) { f.Zeros = true }, func(f *kernels.Grouped) { f.Zeros = true }), 1},
-		{"two kinds", func(d *device, i, out int) layers.Weight {
+		{"two kinds", func(d *kindtest.Bench, i, out int) layers.Weight {
 			if i == 1 {
 				return dense(0, kernels.F32)(d, i, out)
 			}
 			return grouped()(d, i, out)
 		}, 3},
-		{"orders of their own", func(d *device, _, out int) layers.Weight {
+		{"orders of their own", func(d *kindtest.Bench, _, out int) layers.Weight {
 			f := base
 			f.Rows = out
-			return d.grouped(f, true)
+			return d.Grouped(f, true)
 		}, 3},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -85,11 +86,11 @@ func TestStack(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			p := d.pass(1 << 16)
+			p := d.Pass(1 << 16)
 			count := &products{Stream: p.Stream}
 			p.Stream = count
-			x := d.steps(2, base.Cols, nil)
-			if orderOf(want[0]) != nil { // a row that is whole steps in any order
+			x := d.Steps(2, base.Cols, nil)
+			if kindtest.Order(want[0]) != nil { // a row that is whole steps in any order
 				x = x.Slice(0, 1)
 				for j := range x.Float32s(0) {
 					x.Float32s(0)[j] = 127.0 / 64
@@ -97,7 +98,7 @@ func TestStack(t *testing.T) {
 			}
 			a, b, c := g.Out3(p, x)
 			for i, y := range []kernels.Mat{a, b, c} {
-				d.near(fmt.Sprint("member ", i), y, d.want(want[i], x, nil, y, false))
+				d.Near(fmt.Sprint("member ", i), y, d.Want(want[i], x, nil, y, false))
 			}
 			if count.calls != row.calls {
 				t.Errorf("%d products, want %d", count.calls, row.calls)
@@ -110,22 +111,22 @@ func TestStack(t *testing.T) {
 func TestStackOrder(t *testing.T) {
 	d := open(t)
 	f := kernels.Grouped{Rows: 5, Cols: 64, Bits: 4, Group: 32, ScaleType: kernels.F16}
-	order := orderOf(d.grouped(f, true))
+	order := kindtest.Order(d.Grouped(f, true))
 	var members []layers.Member
 	for i := range 2 {
-		members = append(members, layers.Member{Weight: d.must(layers.NewGrouped(f, order, randomRows(f, uint64(i))))})
+		members = append(members, layers.Member{Weight: d.Must(layers.NewGrouped(f, order, kindtest.GroupedRows(f, uint64(i))))})
 	}
 	g, err := layers.BindGroup(d.Arena, d.Stream, "site", members...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := d.pass(1 << 16)
+	p := d.Pass(1 << 16)
 	count := &products{Stream: p.Stream}
 	p.Stream = count
-	x := d.steps(2, f.Cols, order)
+	x := d.Steps(2, f.Cols, order)
 	a, b := g.Out2(p, x)
 	for i, y := range []kernels.Mat{a, b} {
-		d.near(fmt.Sprint("member ", i), y, d.want(members[i].Weight, x, nil, y, false))
+		d.Near(fmt.Sprint("member ", i), y, d.Want(members[i].Weight, x, nil, y, false))
 	}
 	if count.calls != 1 {
 		t.Errorf("%d products, want 1", count.calls)
@@ -156,7 +157,7 @@ func TestGroupedRefuses(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			f := f
 			f.ScaleType = row.scale
-			good := randomRows(f, 1)
+			good := kindtest.GroupedRows(f, 1)
 			const at = 33
 			w, err := layers.NewGrouped(f, nil, func(dst layers.GroupedRows, from int) error {
 				err := good(dst, from)
@@ -182,10 +183,10 @@ func TestGroupedRefuses(t *testing.T) {
 			d := open(t)
 			_, err = w.Bind(d.Arena, d.Stream)
 			check("bind", layers.Named(err, "x"), "x")
-			other := d.must(layers.NewGrouped(f, nil, good))
+			other := d.Must(layers.NewGrouped(f, nil, good))
 			_, err = layers.BindGroup(d.Arena, d.Stream, "site", layers.Member{Name: "a", Weight: other}, layers.Member{Name: "b", Weight: w})
 			check("stacked", err, "b")
-			_, err = layers.BindGroup(d.Arena, d.Stream, "site", layers.Member{Name: "a", Weight: d.dense(2, 70, kernels.F32)}, layers.Member{Name: "b", Weight: w})
+			_, err = layers.BindGroup(d.Arena, d.Stream, "site", layers.Member{Name: "a", Weight: d.Dense(2, 70, kernels.F32)}, layers.Member{Name: "b", Weight: w})
 			check("side by side", err, "b")
 		})
 	}
@@ -228,7 +229,7 @@ func TestGroupedParts(t *testing.T) {
 	d := open(t)
 	for _, bits := range []int{8, 4, 3, 2} {
 		f := kernels.Grouped{Rows: 5, Cols: 67, Bits: bits, Group: 32, ScaleType: kernels.F32, Zeros: true}
-		w := d.grouped(f, true)
+		w := d.Grouped(f, true)
 		want, err := w.Dense()
 		if err != nil {
 			t.Fatal(err)
@@ -241,7 +242,7 @@ func TestGroupedParts(t *testing.T) {
 			}
 			raw[p.Name] = b
 		}
-		order := orderOf(w)
+		order := kindtest.Order(w)
 		scales := layers.Float32s(raw["scales"], kernels.F32)
 		for r := range f.Rows {
 			for c := range f.Cols {
@@ -266,7 +267,7 @@ func TestBindMemory(t *testing.T) {
 	var mu sync.Mutex
 	buffers := map[*byte]int{}
 	rows := map[int]int{}
-	w := d.must(layers.NewGrouped(f, nil, func(dst layers.GroupedRows, row int) error {
+	w := d.Must(layers.NewGrouped(f, nil, func(dst layers.GroupedRows, row int) error {
 		mu.Lock()
 		defer mu.Unlock()
 		buffers[&dst.Codes[0]] = cap(dst.Codes)
@@ -298,7 +299,7 @@ func TestBindMemory(t *testing.T) {
 // TestBindError names the first row that cannot be read, whichever goroutine comes upon one first.
 func TestBindError(t *testing.T) {
 	f := kernels.Grouped{Rows: 1 << 12, Cols: 1 << 10, Bits: 8, Group: 1024, ScaleType: kernels.F16}
-	w := open(t).must(layers.NewGrouped(f, nil, func(dst layers.GroupedRows, row int) error {
+	w := open(t).Must(layers.NewGrouped(f, nil, func(dst layers.GroupedRows, row int) error {
 		for i := range dst.Scales {
 			dst.Scales[i] = 0x3c
 		}
@@ -323,7 +324,7 @@ func TestPackFault(t *testing.T) {
 	d := open(t)
 	f := kernels.Grouped{Rows: 5, Cols: 7, Bits: 8, Group: 32, ScaleType: kernels.F16}
 	fault := errors.New("the device is gone")
-	_, err := d.grouped(f, false).Bind(d.Arena, faulty{d.Stream, fault})
+	_, err := d.Grouped(f, false).Bind(d.Arena, faulty{d.Stream, fault})
 	if !errors.Is(err, fault) {
 		t.Errorf("got %v, want %v", err, fault)
 	}

@@ -11,13 +11,14 @@ import (
 
 	"eckart/kernels"
 	"eckart/layers"
+	"eckart/layers/kindtest"
 )
 
 // denseOf returns a matrix of cols columns stored as t.
 func denseOf(x []float32, cols int, t kernels.DType) *layers.Dense {
 	var raw []byte
 	for _, v := range x {
-		raw = appendFloat(raw, t, v)
+		raw = kindtest.AppendFloat(raw, t, v)
 	}
 	return layers.NewDense(layers.Part{Name: "weight", Type: t, Rows: len(x) / cols, Cols: cols, Read: func(dst []byte, row int) error {
 		copy(dst, raw[row*cols*t.Bytes():])

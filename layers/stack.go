@@ -2,19 +2,34 @@ package layers
 
 import "errors"
 
-// A stacker is a kind of weight of which matrices that read one input can lie below one another and run as one.
-type stacker interface {
-	// stack returns the matrix that members, of which the first is the receiver, are together; nil where they differ in
-	// what one matrix has one of.
-	stack(members []Member) Weight
+// A Stacker is a kind of weight of which matrices that read one input can lie below one another and run as one. Kinds in
+// packages below this one implement it where they have something to gain.
+type Stacker interface {
+	// Stack returns the matrix that members, of which the first is the receiver, are together; nil where they differ in
+	// what one matrix has one of. Members have no biases. Errors of the result's Bind are about the members, by Named.
+	Stack(members []Member) Weight
 }
 
-// stack returns one matrix for all members, or nil.
-func stack(members []Member) Weight {
-	if first, ok := members[0].Weight.(stacker); ok && len(members) > 1 {
-		return first.stack(members)
+// Below returns the matrix that members, at least one, are below one another: (sum of outs, in). Neighbours that can
+// be stacked are, and run as one. Biases are not looked at.
+func Below(members []Member) Weight {
+	var runs []Member
+	for len(members) > 0 {
+		run, n := members[0], 1
+		if s, ok := run.Weight.(Stacker); ok {
+			for i := len(members); i > 1; i-- {
+				if w := s.Stack(members[:i]); w != nil {
+					run, n = Member{Weight: w}, i
+					break
+				}
+			}
+		}
+		runs, members = append(runs, run), members[n:]
 	}
-	return nil
+	if len(runs) == 1 {
+		return runs[0].Weight
+	}
+	return &blocks{members: runs}
 }
 
 // spread calls read for each member that has some of the n rows from row on, of members below one another: for count rows

@@ -31,6 +31,24 @@ type Part struct {
 	Read       func(dst []byte, row int) error // fills dst with the bytes from the start of row on
 }
 
+// Nested returns the parts of w as parts of a weight that holds it under name: a dense matrix is the part called name
+// itself; another kind has parts called name.kind.part, so that a reader knows the kind from the name ("a.grouped.codes").
+func Nested(name string, w Weight) []Part {
+	parts := w.Parts()
+	prefix := name + "." + w.Kind() + "."
+	for i := range parts {
+		if _, dense := w.(*Dense); dense {
+			parts[i].Name = name
+		} else {
+			parts[i].Name = prefix + parts[i].Name
+		}
+	}
+	return parts
+}
+
+// inPart says in which part of a weight an error arose.
+func inPart(name string, err error) error { return fmt.Errorf("part %s: %w", name, err) }
+
 // A ValueError is a stored number that no matrix has, such as a scale that is not finite.
 type ValueError struct {
 	Name string // of the matrix; empty where nobody has named it

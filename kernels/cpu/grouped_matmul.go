@@ -159,7 +159,13 @@ type recordTask struct {
 	parts    int // chunks of a block of tokens
 	code     func(dst *byte, x *float32, blocks, stride int)
 	mem      []byte // of the stream; grows to the largest product and stays
-	ordered  [][]float32
+	workers  []recordScratch
+}
+
+// recordScratch is what one worker needs.
+type recordScratch struct {
+	ordered []float32
+	padded  [kernels.GroupedBlock]float32 // the last columns, with zeros
 }
 
 // tiniest is where the quotients of a block would lose bits or overflow: its magnitudes are below what any sum keeps.
@@ -174,12 +180,12 @@ func (s *Stream) records(x, order kernels.Mat, blocks, tokens int) []byte {
 	if need := x.Rows * blocks * recordBytes; len(t.mem) < need {
 		t.mem = make([]byte, need)
 	}
-	if t.ordered == nil {
-		t.ordered = make([][]float32, s.pool.threads)
+	if t.workers == nil {
+		t.workers = make([]recordScratch, s.pool.threads)
 	}
 	t.part = min(blocks, 1+recordElements/(tokens*kernels.GroupedBlock))
-	for i := range t.ordered {
-		t.ordered[i] = grow(t.ordered[i], t.part*kernels.GroupedBlock)
+	for i := range t.workers {
+		t.workers[i].ordered = grow(t.workers[i].ordered, t.part*kernels.GroupedBlock)
 	}
 	t.x, t.order, t.blocks, t.tokens, t.code = x, order, blocks, tokens, s.code.grouped.record
 	t.parts = (blocks + t.part - 1) / t.part
@@ -193,12 +199,13 @@ func (t *recordTask) do(worker, chunk int) {
 	tokens, blocks := min(t.tokens, t.x.Rows-token), min(t.part, t.blocks-first)
 	from := first * kernels.GroupedBlock
 	cols := min(blocks*kernels.GroupedBlock, t.x.Cols-from)
+	s := &t.workers[worker]
 	for i := range tokens {
 		dst := t.mem[((token*t.blocks)+first*tokens+i)*recordBytes:]
 		x := t.x.Float32s(token + i)
 		whole := cols / kernels.GroupedBlock
 		if t.order.Cols > 0 {
-			row := t.ordered[worker]
+			row := s.ordered
 			for j, c := range t.order.Int32s(0)[from : from+cols] {
 				row[j] = x[c]
 			}
@@ -210,9 +217,8 @@ func (t *recordTask) do(worker, chunk int) {
 			t.code(&dst[0], &x[0], whole, tokens*recordBytes)
 		}
 		if rest := x[whole*kernels.GroupedBlock:]; len(rest) > 0 {
-			var padded [kernels.GroupedBlock]float32
-			copy(padded[:], rest)
-			t.code(&dst[whole*tokens*recordBytes], &padded[0], 1, 0)
+			clear(s.padded[copy(s.padded[:], rest):])
+			t.code(&dst[whole*tokens*recordBytes], &s.padded[0], 1, 0)
 		}
 	}
 }

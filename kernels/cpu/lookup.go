@@ -2,7 +2,7 @@ package cpu
 
 import "eckart/kernels"
 
-// The verbs that find and move rows.
+// The verbs that find and move rows and columns.
 
 // lookupTask copies rows of from, widened to F32: y[i] = from[ids[i]].
 type lookupTask struct {
@@ -29,6 +29,38 @@ func (s *Stream) lookUp(y, from, ids kernels.Mat) {
 func (l *lookupTask) do(_, chunk int) {
 	for i := chunk * l.rows; i < min((chunk+1)*l.rows, l.y.Rows); i++ {
 		widen(l.y.Float32s(i), l.from, int(l.ids.Int32s(i)[0]))
+	}
+}
+
+// scatterTask puts columns of x at places in y.
+type scatterTask struct {
+	y, x, cols kernels.Mat
+	add        bool
+	rows       int // of a chunk
+}
+
+// Scatter implements kernels.Stream.
+func (s *Stream) Scatter(y, x, cols kernels.Mat, mode kernels.Mode) {
+	t := &s.scatter
+	*t = scatterTask{y: y, x: x, cols: cols, add: mode == kernels.Add, rows: 1 + lookupElements/max(1, x.Cols)}
+	s.pool.run((x.Rows+t.rows-1)/t.rows, t)
+	*t = scatterTask{}
+}
+
+func (t *scatterTask) do(_, chunk int) {
+	cols := t.cols.Int32s(0)
+	for i := chunk * t.rows; i < min((chunk+1)*t.rows, t.x.Rows); i++ {
+		y, x := t.y.Float32s(i), t.x.Float32s(i)
+		x = x[:len(cols)]
+		if t.add {
+			for j, col := range cols {
+				y[col] += x[j]
+			}
+			continue
+		}
+		for j, col := range cols {
+			y[col] = x[j]
+		}
 	}
 }
 

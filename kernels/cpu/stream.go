@@ -14,6 +14,7 @@ type Stream struct {
 	matMul  matMulTask
 	rounded roundTask
 	lookup  lookupTask
+	scatter scatterTask
 	grouped groupedTask
 	rows    rowsTask
 	store   storeTask

@@ -2,6 +2,7 @@ package cpu
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"eckart/kernels"
@@ -34,6 +35,37 @@ func TestLookups(t *testing.T) {
 						}
 					}
 				}
+			}
+		}
+	})
+}
+
+func TestScatter(t *testing.T) {
+	eachVariant(t, func(t *testing.T, o Options) {
+		s := openStream(t, o, 2)
+		rng := rand.New(rand.NewPCG(15, 16))
+		for _, rows := range []int{1, 100} {
+			const width, n = 300, 211
+			cols := kernels.Mat{Span: kernels.Span{Host: make([]byte, n*4)}, Rows: 1, Cols: n, Stride: n, Type: kernels.I32}
+			for j, col := range rng.Perm(width)[:n] {
+				cols.Int32s(0)[j] = int32(col)
+			}
+			x, y := random(rng, rows, n, n+2, kernels.F32), random(rng, rows, width, width+1, kernels.F32)
+			want := make([][]float32, rows)
+			for i := range rows {
+				want[i] = append(want[i], y.Float32s(i)...)
+				for j, col := range cols.Int32s(0) {
+					want[i][col] += x.Float32s(i)[j]
+				}
+			}
+			s.Scatter(y, x, cols, kernels.Add)
+			for i := range rows {
+				if !slices.Equal(y.Float32s(i), want[i]) {
+					t.Fatalf("row %d of %d is %v, want %v", i, rows, y.Float32s(i), want[i])
+				}
+			}
+			if n := testing.AllocsPerRun(5, func() { s.Scatter(y, x, cols, kernels.Set) }); n != 0 {
+				t.Errorf("%d rows: %v allocations", rows, n)
 			}
 		}
 	})

@@ -168,6 +168,29 @@ func (c *checked) Gather(y, x, rows kernels.Mat) {
 	c.Stream.Gather(y, x, rows)
 }
 
+func (c *checked) Scatter(y, x, cols kernels.Mat, m kernels.Mode) {
+	a, b, d := arg{"y", y}, arg{"x", x}, arg{"cols", cols}
+	a.want("Scatter", -1, -1, kernels.F32)
+	b.want("Scatter", y.Rows, -1, kernels.F32)
+	d.want("Scatter", 1, x.Cols, kernels.I32)
+	if m != kernels.Set && m != kernels.Add {
+		bug("Scatter", "mode is %d", m)
+	}
+	seen := map[int32]int{}
+	for i, col := range c.ints(cols)[0] {
+		if col < 0 || int(col) >= y.Cols {
+			bug("Scatter", "cols[%d] is %d, want [0, %d)", i, col, y.Cols)
+		}
+		if j, ok := seen[col]; ok {
+			bug("Scatter", "cols[%d] and cols[%d] are both %d", j, i, col)
+		}
+		seen[col] = i
+	}
+	a.apart("Scatter", b)
+	a.apart("Scatter", d)
+	c.Stream.Scatter(y, x, cols, m)
+}
+
 func (c *checked) MatMul(y, x, w kernels.Mat, m kernels.Mode) {
 	a, b, d := arg{"y", y}, arg{"x", x}, arg{"w", w}
 	a.want("MatMul", -1, -1, kernels.F32)

@@ -36,6 +36,7 @@ const (
 // args are good arguments for every verb; each case of the test spoils one of them.
 type args struct {
 	y, x, w, row, ids, pos, slots, angles kernels.Mat
+	cols                                  kernels.Mat
 	kv                                    kernels.Pages
 	seqs                                  kernels.Seqs
 	attention                             kernels.Attention
@@ -60,6 +61,8 @@ func good() *args {
 		grouped: kernels.Grouped{Rows: 24, Cols: 24, Bits: 3, Group: 32, ScaleType: f16, Zeros: true},
 		first:   16, codes: make([]byte, 8*24), scales: make([]byte, 8*2), zeros: make([]byte, 8),
 	}
+	a.cols = mat(1, 3, i32)
+	copy(a.cols.Host, kernels.Int32Bytes([]int32{23, 0, 7}))
 	a.grouped.Packed = mat(1, a.grouped.PackedBytes(), kernels.U8)
 	return a
 }
@@ -69,6 +72,7 @@ var verbs = map[string]func(s kernels.Stream, a *args){
 	"Download":      func(s kernels.Stream, a *args) { s.Download(a.bytes, a.x) },
 	"Embed":         func(s kernels.Stream, a *args) { s.Embed(a.y, a.w, a.ids) },
 	"Gather":        func(s kernels.Stream, a *args) { s.Gather(a.y, a.x, a.pos) },
+	"Scatter":       func(s kernels.Stream, a *args) { s.Scatter(a.y, a.x.Window(2, 3), a.cols, a.mode) },
 	"MatMul":        func(s kernels.Stream, a *args) { s.MatMul(a.y, a.x, a.w, a.mode) },
 	"Pack":          func(s kernels.Stream, a *args) { s.Pack(a.grouped, a.first, a.codes, a.scales, a.zeros) },
 	"GroupedMatMul": func(s kernels.Stream, a *args) { s.GroupedMatMul(a.y, a.x, a.grouped, a.mode) },
@@ -131,6 +135,14 @@ func TestCheckedRefuses(t *testing.T) {
 		{"Embed", "table is 24 x 24 i32", func(a *args) { a.w.Type = i32 }},
 		{"Gather", "rows[4] is 5", func(a *args) { a.pos = column(0, 1, 2, 3, 5) }},
 		{"Gather", "overlap", func(a *args) { a.y = a.x }},
+		{"Scatter", "want 5 rows", func(a *args) { a.x = mat(4, 24, f32) }},
+		{"Scatter", "cols is 1 x 4 i32, want 3 columns", func(a *args) { a.cols = mat(1, 4, i32) }},
+		{"Scatter", "cols is 2 x 3 i32, want 1 rows", func(a *args) { a.cols = mat(2, 3, i32) }},
+		{"Scatter", "cols[1] is 24, want [0, 24)", func(a *args) { a.cols.Int32s(0)[1] = 24 }},
+		{"Scatter", "cols[2] is -1, want [0, 24)", func(a *args) { a.cols.Int32s(0)[2] = -1 }},
+		{"Scatter", "cols[0] and cols[2] are both 23", func(a *args) { a.cols.Int32s(0)[2] = 23 }},
+		{"Scatter", "mode is 2", func(a *args) { a.mode = 2 }},
+		{"Scatter", "overlap", func(a *args) { a.y = a.x }},
 		{"MatMul", "want 24 columns", func(a *args) { a.w = mat(24, 23, f16) }},
 		{"MatMul", "want 24 rows", func(a *args) { a.w = mat(25, 24, f16) }},
 		{"MatMul", "want 5 rows", func(a *args) { a.x = mat(4, 24, f32) }},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 
 	"eckart/kernels"
@@ -62,6 +63,44 @@ func lookups(b *bench, verb func(y, from, ids kernels.Mat), types []kernels.DTyp
 				verb(y.Mat, b.floats(f, most, cols, t, table).Mat, b.ints(ids).Mat)
 				sameBits(b.T, name, b.read(y), want)
 			})
+		}
+	}
+}
+
+// testScatter places columns beside others, which must stay as they are.
+func testScatter(b *bench) {
+	for _, s := range b.shapes() {
+		rows, cols := s[0], s[1]
+		for _, n := range []int{1, (cols + 1) / 2, cols} {
+			at := make([]int32, n)
+			for j, col := range b.rand.Perm(cols)[:n] {
+				at[j] = int32(col)
+			}
+			x, old := b.normal(rows*n), b.normal(rows*cols)
+			set, sum := slices.Clone(old), slices.Clone(old)
+			for i, v := range x {
+				set[i/n*cols+int(at[i%n])] = v
+				sum[i/n*cols+int(at[i%n])] += v
+			}
+			b.each(fmt.Sprintf("%d rows, %d of %d columns", rows, n, cols), func(name string, f frame) {
+				in := b.floats(f, rows, n, kernels.F32, x)
+				places := b.place(packed, 1, n, kernels.I32, func(i int) uint32 { return uint32(at[i]) })
+				for mode, want := range map[kernels.Mode][]float32{kernels.Set: set, kernels.Add: sum} {
+					y := b.floats(f, rows, cols, kernels.F32, old)
+					b.Scatter(y.Mat, in.Mat, places.Mat, mode)
+					sameBits(b.T, fmt.Sprintf("%s, mode %d", name, mode), b.read(y), want)
+				}
+			})
+		}
+	}
+	b.reset()
+	x := b.normal(700 * 300) // in several chunks
+	places := b.place(packed, 1, 300, kernels.I32, func(i int) uint32 { return uint32(299 - i) })
+	y := b.blank(windowed, 700, 300)
+	b.Scatter(y.Mat, b.floats(packed, 700, 300, kernels.F32, x).Mat, places.Mat, kernels.Set)
+	for i, v := range b.read(y) {
+		if want := x[i/300*300+299-i%300]; v != want {
+			b.Fatalf("columns in reverse order: element (%d, %d) is %v, want %v", i/300, i%300, v, want)
 		}
 	}
 }

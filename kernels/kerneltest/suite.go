@@ -19,6 +19,7 @@ func Run(t *testing.T, dev kernels.Device, rounds bool) {
 		{"Upload", testUpload},
 		{"Embed", testEmbed},
 		{"Gather", testGather},
+		{"Scatter", testScatter},
 		{"MatMul", testMatMul},
 		{"Bias", testBias},
 		{"RMSNorm", testRMSNorm},

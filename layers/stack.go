@@ -1,7 +1,5 @@
 package layers
 
-import "errors"
-
 // A Stacker is a kind of weight of which matrices that read one input can lie below one another and run as one. Kinds in
 // packages below this one implement it where they have something to gain.
 type Stacker interface {
@@ -47,13 +45,4 @@ func spread(members []Member, row, n int, read func(i, from, count, at int) erro
 		row = max(0, row-rows)
 	}
 	return nil
-}
-
-// Named returns err with the name of the matrix that it is about, where it is a *ValueError that has none yet.
-func Named(err error, name string) error {
-	var bad *ValueError
-	if errors.As(err, &bad) && bad.Name == "" {
-		bad.Name = name
-	}
-	return err
 }

@@ -40,11 +40,11 @@ func (s *Sum) Parts() []Part { return append(Nested("a", s.a), Nested("b", s.b).
 func (s *Sum) Dense() ([]float32, error) {
 	a, err := s.a.Dense()
 	if err != nil {
-		return nil, inPart("a", err)
+		return nil, InPart(err, "a")
 	}
 	b, err := s.b.Dense()
 	if err != nil {
-		return nil, inPart("b", err)
+		return nil, InPart(err, "b")
 	}
 	sum := make([]float32, len(a))
 	for i, v := range a {
@@ -57,11 +57,11 @@ func (s *Sum) Dense() ([]float32, error) {
 func (s *Sum) Bind(arena kernels.Arena, stream kernels.Stream) (Linear, error) {
 	a, err := s.a.Bind(arena, stream)
 	if err != nil {
-		return nil, inPart("a", err)
+		return nil, InPart(err, "a")
 	}
 	b, err := s.b.Bind(arena, stream)
 	if err != nil {
-		return nil, inPart("b", err)
+		return nil, InPart(err, "b")
 	}
 	return &sumLinear{a, b}, nil
 }

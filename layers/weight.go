@@ -1,6 +1,7 @@
 package layers
 
 import (
+	"errors"
 	"fmt"
 
 	"eckart/kernels"
@@ -46,22 +47,46 @@ func Nested(name string, w Weight) []Part {
 	return parts
 }
 
-// inPart says in which part of a weight an error arose.
-func inPart(name string, err error) error { return fmt.Errorf("part %s: %w", name, err) }
-
 // A ValueError is a stored number that no matrix has, such as a scale that is not finite.
 type ValueError struct {
 	Name string // of the matrix; empty where nobody has named it
+	Part string // of the matrix that the row is of, as in "b.v"; empty where the matrix is one
 	Row  int
 	What string // "the scale of group 2 is NaN, want ..."
 }
 
-// Error names the matrix, the row and the number.
+// Error names the matrix, the part, the row and the number.
 func (e *ValueError) Error() string {
-	if e.Name == "" {
-		return fmt.Sprintf("read weights: row %d: %s", e.Row, e.What)
+	name, part := e.Name, e.Part
+	if name == "" {
+		name = "weights"
 	}
-	return fmt.Sprintf("read %s: row %d: %s", e.Name, e.Row, e.What)
+	if part != "" {
+		part = "part " + part + ": "
+	}
+	return fmt.Sprintf("read %s: %srow %d: %s", name, part, e.Row, e.What)
+}
+
+// Named returns err with the name of the matrix that it is about, where it is a *ValueError that has none yet.
+func Named(err error, name string) error {
+	var bad *ValueError
+	if errors.As(err, &bad) && bad.Name == "" {
+		bad.Name = name
+	}
+	return err
+}
+
+// InPart returns err with the part of a weight that it is about: a *ValueError is given it, another error wrapped.
+func InPart(err error, part string) error {
+	var bad *ValueError
+	if !errors.As(err, &bad) {
+		return fmt.Errorf("part %s: %w", part, err)
+	}
+	if bad.Part != "" {
+		part += "." + bad.Part
+	}
+	bad.Part = part
+	return err
 }
 
 // stagingBytes bounds what is read at once for a device that does not share the host's memory.

@@ -98,11 +98,11 @@ func (p *PIFA) places() []int32 {
 func (p *PIFA) Dense() ([]float32, error) {
 	v, err := p.v.Dense()
 	if err != nil {
-		return nil, inPart("v", err)
+		return nil, layers.InPart(err, "v")
 	}
 	k, err := p.k.Dense()
 	if err != nil {
-		return nil, inPart("k", err)
+		return nil, layers.InPart(err, "k")
 	}
 	out, in := p.Dims()
 	rows := append(v, product(k, v, p.Rank(), in)...)
@@ -117,11 +117,11 @@ func (p *PIFA) Dense() ([]float32, error) {
 func (p *PIFA) Bind(a kernels.Arena, s kernels.Stream) (layers.Linear, error) {
 	v, err := p.v.Bind(a, s)
 	if err != nil {
-		return nil, inPart("v", err)
+		return nil, layers.InPart(err, "v")
 	}
 	k, err := p.k.Bind(a, s)
 	if err != nil {
-		return nil, inPart("k", err)
+		return nil, layers.InPart(err, "k")
 	}
 	out, _ := p.Dims()
 	places, err := a.Alloc(1, out, kernels.I32)

@@ -80,11 +80,11 @@ func (w *Weight) Parts() []layers.Part {
 func (w *Weight) Dense() ([]float32, error) {
 	u, err := w.u.Dense()
 	if err != nil {
-		return nil, inPart("u", err)
+		return nil, layers.InPart(err, "u")
 	}
 	v, err := w.v.Dense()
 	if err != nil {
-		return nil, inPart("v", err)
+		return nil, layers.InPart(err, "v")
 	}
 	_, in := w.v.Dims()
 	return product(u, v, w.Rank(), in), nil
@@ -108,18 +108,15 @@ func product(u, v []float32, rank, in int) []float32 {
 	return y
 }
 
-// inPart says in which part of a weight an error arose.
-func inPart(name string, err error) error { return fmt.Errorf("part %s: %w", name, err) }
-
 // Bind binds both factors.
 func (w *Weight) Bind(a kernels.Arena, s kernels.Stream) (layers.Linear, error) {
 	v, err := w.v.Bind(a, s)
 	if err != nil {
-		return nil, inPart("v", err)
+		return nil, layers.InPart(err, "v")
 	}
 	u, err := w.u.Bind(a, s)
 	if err != nil {
-		return nil, inPart("u", err)
+		return nil, layers.InPart(err, "u")
 	}
 	return &linear{u, v}, nil
 }

@@ -12,6 +12,7 @@ type Stream struct {
 	err  error
 
 	matMul  matMulTask
+	lowRank lowRankTask
 	rounded roundTask
 	lookup  lookupTask
 	scatter scatterTask

@@ -18,9 +18,6 @@ func (Discard) Embed(_, _, _ Mat) {}
 // MatMul does nothing.
 func (Discard) MatMul(_, _, _ Mat, _ Mode) {}
 
-// LowRankMatMul does nothing.
-func (Discard) LowRankMatMul(_, _, _, _ Mat, _ []Mat, _ Mode) {}
-
 // Pack does nothing.
 func (Discard) Pack(Grouped, int, []byte, []byte, []byte) {}
 

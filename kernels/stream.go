@@ -25,10 +25,6 @@ type Stream interface {
 	Embed(y, table, ids Mat)
 	// MatMul computes y = x·wᵀ for y (tokens, out), x (tokens, in), w (out, in).
 	MatMul(y, x, w Mat, m Mode)
-	// LowRankMatMul computes t = x·vᵀ and from it y = t·uᵀ, or adds that to y, for x (tokens, in), v (rank, in) and
-	// t (tokens, rank). The columns of y are those that each of us (out, rank) gives, side by side; each reads as many
-	// columns of t as it has, side by side too. It gives the bits that MatMul gives in as many steps.
-	LowRankMatMul(y, t, x, v Mat, us []Mat, m Mode)
 	// Pack stores rows of a grouped matrix, from row on, which is a multiple of GroupedPanel: codes (n, w.Cols), one in a
 	// byte; scales (n, w.Groups()) of w.ScaleType in the host's order; zeros (n, w.Groups()), nil without w.Zeros. n is a
 	// multiple of GroupedPanel, or reaches to the last row. The slices must stay as they are until Sync.

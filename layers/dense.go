@@ -65,30 +65,6 @@ func (d *Dense) Stack(members []Member) Weight {
 	return NewDense(all)
 }
 
-// Matrices returns the matrices that l multiplies by, as they are, where it does nothing else: that of a dense weight, or
-// those along a Diagonal of such. It returns nil for what is stored or computed in another way. Kinds made of dense parts
-// use it to run them in one verb.
-func Matrices(l Linear) []kernels.Mat {
-	switch l := l.(type) {
-	case *denseLinear:
-		return []kernels.Mat{l.w}
-	case *blocksLinear:
-		if !l.diagonal {
-			return nil
-		}
-		var all []kernels.Mat
-		for _, b := range l.linears {
-			d, ok := b.(*denseLinear)
-			if !ok {
-				return nil
-			}
-			all = append(all, d.w)
-		}
-		return all
-	}
-	return nil
-}
-
 // denseLinear multiplies by a matrix as it is.
 type denseLinear struct{ w kernels.Mat }
 

@@ -102,29 +102,18 @@ func (s *Stream) MatMul(y, x, w kernels.Mat, mode kernels.Mode) {
 	if x.Rows == 0 || w.Rows == 0 {
 		return
 	}
+	t := &s.matMul
 	if w.Type == kernels.BF16 && s.code.matMul.round != nil {
 		x = s.round(x)
 	}
-	t := &s.matMul
-	s.pool.run(t.prepare(s, y, x, w, mode), t)
-	t.forget()
-}
-
-// prepare makes m the product and returns the number of its chunks.
-func (m *matMulTask) prepare(s *Stream, y, x, w kernels.Mat, mode kernels.Mode) int {
-	m.y, m.x, m.w, m.add, m.tiles = y, x, w, mode == kernels.Add, tiles{}
+	t.y, t.x, t.w, t.add, t.tiles = y, x, w, mode == kernels.Add, tiles{}
 	if w.Cols >= s.code.matMul.minCols {
-		m.tiles = s.code.matMul.tiles[w.Type]
+		t.tiles = s.code.matMul.tiles[w.Type]
 	}
-	m.reserve(s.pool.threads, &s.code.matMul)
-	return m.chunks()
+	t.reserve(s.pool.threads, &s.code.matMul)
+	s.pool.run((w.Rows+t.panelRows-1)/t.panelRows*t.blocks, t)
+	t.y, t.x, t.w = kernels.Mat{}, kernels.Mat{}, kernels.Mat{}
 }
-
-// chunks returns the number of pieces that a prepared product is cut into.
-func (m *matMulTask) chunks() int { return (m.w.Rows + m.panelRows - 1) / m.panelRows * m.blocks }
-
-// forget lets go of the operands.
-func (m *matMulTask) forget() { m.y, m.x, m.w = kernels.Mat{}, kernels.Mat{}, kernels.Mat{} }
 
 // reserve decides how the product is cut, and sees to the workers' scratch; it allocates when a call is wider than all
 // before.

@@ -254,39 +254,6 @@ func TestMatMulAllocatesNothing(t *testing.T) {
 	})
 }
 
-// Both stages in one region must give the bits of two products, whatever the number of threads, however often.
-func TestLowRankMatMulIsTwoProducts(t *testing.T) {
-	eachVariant(t, func(t *testing.T, o Options) {
-		for _, threads := range []int{1, 2, 5} {
-			s := openStream(t, o, threads)
-			rng := rand.New(rand.NewPCG(9, 10))
-			for _, ty := range weightTypes {
-				for _, tokens := range []int{1, 7, fewTokens, fewTokens + 1} {
-					const in, rank, out = 300, 150, 700
-					x, v := random(rng, tokens, in, in+1, kernels.F32), random(rng, rank, in, in, ty)
-					us := []kernels.Mat{random(rng, 400, 100, 100, ty), random(rng, 300, 50, 50, ty)}
-					mid, want := random(rng, tokens, rank, rank+3, kernels.F32), random(rng, tokens, out, out, kernels.F32)
-					s.MatMul(mid, x, v, kernels.Set)
-					s.MatMul(want.Window(0, 400), mid.Window(0, 100), us[0], kernels.Set)
-					s.MatMul(want.Window(400, 300), mid.Window(100, 50), us[1], kernels.Set)
-					for range 20 {
-						mid, y := random(rng, tokens, rank, rank+3, kernels.F32), random(rng, tokens, out, out+2, kernels.F32)
-						s.LowRankMatMul(y, mid, x, v, us, kernels.Set)
-						for i := range tokens {
-							if !slices.Equal(y.Float32s(i), want.Float32s(i)) {
-								t.Fatalf("%d threads, %s, row %d of %d: not what two products give", threads, ty, i, tokens)
-							}
-						}
-						if n := testing.AllocsPerRun(1, func() { s.LowRankMatMul(y, mid, x, v, us, kernels.Add) }); n != 0 {
-							t.Fatalf("%d threads, %s, %d rows: %v allocations", threads, ty, tokens, n)
-						}
-					}
-				}
-			}
-		}
-	})
-}
-
 // The generated conversions must agree with the plain ones for every half there is.
 func TestWeightsWidenExactly(t *testing.T) {
 	eachVariant(t, func(t *testing.T, o Options) {

@@ -12,7 +12,6 @@ type Stream struct {
 	err  error
 
 	matMul  matMulTask
-	lowRank lowRankTask
 	rounded roundTask
 	lookup  lookupTask
 	scatter scatterTask

@@ -204,34 +204,6 @@ func (c *checked) MatMul(y, x, w kernels.Mat, m kernels.Mode) {
 	c.Stream.MatMul(y, x, w, m)
 }
 
-func (c *checked) LowRankMatMul(y, t, x, v kernels.Mat, us []kernels.Mat, m kernels.Mode) {
-	a, b, d, e := arg{"y", y}, arg{"t", t}, arg{"x", x}, arg{"v", v}
-	a.want("LowRankMatMul", -1, -1, kernels.F32)
-	b.want("LowRankMatMul", y.Rows, -1, kernels.F32)
-	d.want("LowRankMatMul", y.Rows, -1, kernels.F32)
-	e.want("LowRankMatMul", t.Cols, x.Cols, weightTypes...)
-	if m != kernels.Set && m != kernels.Add {
-		bug("LowRankMatMul", "mode is %d", m)
-	}
-	for _, other := range []arg{b, d, e} {
-		a.apart("LowRankMatMul", other)
-	}
-	b.apart("LowRankMatMul", d)
-	b.apart("LowRankMatMul", e)
-	row, col := 0, 0
-	for i, u := range us {
-		o := arg{fmt.Sprintf("us[%d]", i), u}
-		o.want("LowRankMatMul", -1, -1, weightTypes...)
-		a.apart("LowRankMatMul", o)
-		b.apart("LowRankMatMul", o)
-		row, col = row+u.Rows, col+u.Cols
-	}
-	if row != y.Cols || col != t.Cols {
-		bug("LowRankMatMul", "us are %d x %d in all, want %d x %d", row, col, y.Cols, t.Cols)
-	}
-	c.Stream.LowRankMatMul(y, t, x, v, us, m)
-}
-
 // grouped checks a grouped matrix.
 func (c *checked) grouped(verb string, w kernels.Grouped) arg {
 	if err := w.Check(); err != nil {

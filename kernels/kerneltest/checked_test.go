@@ -36,8 +36,7 @@ const (
 // args are good arguments for every verb; each case of the test spoils one of them.
 type args struct {
 	y, x, w, row, ids, pos, slots, angles kernels.Mat
-	cols, mid, v                          kernels.Mat
-	us                                    []kernels.Mat
+	cols                                  kernels.Mat
 	kv                                    kernels.Pages
 	seqs                                  kernels.Seqs
 	attention                             kernels.Attention
@@ -62,7 +61,6 @@ func good() *args {
 		grouped: kernels.Grouped{Rows: 24, Cols: 24, Bits: 3, Group: 32, ScaleType: f16, Zeros: true},
 		first:   16, codes: make([]byte, 8*24), scales: make([]byte, 8*2), zeros: make([]byte, 8),
 	}
-	a.mid, a.v, a.us = mat(5, 7, f32), mat(7, 24, f16), []kernels.Mat{mat(20, 4, f16), mat(4, 3, f32)}
 	a.cols = mat(1, 3, i32)
 	copy(a.cols.Host, kernels.Int32Bytes([]int32{23, 0, 7}))
 	a.grouped.Packed = mat(1, a.grouped.PackedBytes(), kernels.U8)
@@ -76,7 +74,6 @@ var verbs = map[string]func(s kernels.Stream, a *args){
 	"Gather":        func(s kernels.Stream, a *args) { s.Gather(a.y, a.x, a.pos) },
 	"Scatter":       func(s kernels.Stream, a *args) { s.Scatter(a.y, a.x.Window(2, 3), a.cols, a.mode) },
 	"MatMul":        func(s kernels.Stream, a *args) { s.MatMul(a.y, a.x, a.w, a.mode) },
-	"LowRankMatMul": func(s kernels.Stream, a *args) { s.LowRankMatMul(a.y, a.mid, a.x, a.v, a.us, a.mode) },
 	"Pack":          func(s kernels.Stream, a *args) { s.Pack(a.grouped, a.first, a.codes, a.scales, a.zeros) },
 	"GroupedMatMul": func(s kernels.Stream, a *args) { s.GroupedMatMul(a.y, a.x, a.grouped, a.mode) },
 	"GroupedEmbed":  func(s kernels.Stream, a *args) { s.GroupedEmbed(a.y, a.grouped, a.ids) },
@@ -158,14 +155,6 @@ func TestCheckedRefuses(t *testing.T) {
 		{"MatMul", "has no memory", func(a *args) { a.w.Host = nil }},
 		{"MatMul", "has 10 bytes", func(a *args) { a.w.Host = a.w.Host[:10] }},
 		{"MatMul", "middle of an element", func(a *args) { a.w.Host = append(a.w.Host, 0)[1:] }},
-		{"LowRankMatMul", "t is 4 x 7 f32, want 5 rows", func(a *args) { a.mid = mat(4, 7, f32) }},
-		{"LowRankMatMul", "v is 6 x 24 f16, want 7 rows", func(a *args) { a.v = mat(6, 24, f16) }},
-		{"LowRankMatMul", "v is 7 x 23 f16, want 24 columns", func(a *args) { a.v = mat(7, 23, f16) }},
-		{"LowRankMatMul", "us are 20 x 4 in all, want 24 x 7", func(a *args) { a.us = a.us[:1] }},
-		{"LowRankMatMul", "us[1] is 4 x 3 i32", func(a *args) { a.us[1].Type = i32 }},
-		{"LowRankMatMul", "mode is 2", func(a *args) { a.mode = 2 }},
-		{"LowRankMatMul", "y (5 x 24 f32) and x (5 x 24 f32) overlap", func(a *args) { a.y = a.x }},
-		{"LowRankMatMul", "t (5 x 7 f32 stride 24) and x (5 x 24 f32) overlap", func(a *args) { a.mid = a.x.Window(3, 7) }},
 		{"Pack", "matrix of 5 bits", func(a *args) { a.grouped.Bits = 5 }},
 		{"Pack", "groups of 48 columns", func(a *args) { a.grouped.Group = 48 }},
 		{"Pack", "scales of type i32", func(a *args) { a.grouped.ScaleType = i32 }},

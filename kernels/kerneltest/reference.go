@@ -13,7 +13,6 @@ import (
 var bounds = map[string][3]float64{
 	//          f32    f16    bf16
 	"MatMul":        {2e-12, 2e-12, 2e-12},
-	"LowRankMatMul": {4e-12, 4e-12, 4e-12}, // two products
 	"GroupedMatMul": {2e-12},
 	"Bias":          {4e-15},
 	"RMSNorm":       {5e-13},

@@ -21,7 +21,6 @@ func Run(t *testing.T, dev kernels.Device, rounds bool) {
 		{"Gather", testGather},
 		{"Scatter", testScatter},
 		{"MatMul", testMatMul},
-		{"LowRankMatMul", testLowRankMatMul},
 		{"Bias", testBias},
 		{"RMSNorm", testRMSNorm},
 		{"Angles", testAngles},

@@ -128,7 +128,7 @@ func (p *PIFA) Bind(a kernels.Arena, s kernels.Stream) (layers.Linear, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &pifaLinear{newStages(k, v), places}
+	l := &pifaLinear{v, k, places}
 	if places.Host == nil && places.Addr == 0 {
 		return l, nil // a kernels.Counter has no memory
 	}
@@ -160,7 +160,7 @@ func (p *PIFA) Stack(members []layers.Member) layers.Weight {
 
 // pifaLinear multiplies by the pivots, combines what they give, and puts both in their places.
 type pifaLinear struct {
-	stages             // u is k
+	v, k   layers.Linear
 	places kernels.Mat // (1, out): of the rows of v, then of those of k·v
 }
 
@@ -169,13 +169,15 @@ func (l *pifaLinear) Dims() (out, in int) {
 	return l.places.Cols, in
 }
 
-func (l *pifaLinear) Bytes() int64 { return l.v.Bytes() + l.u.Bytes() + l.places.Bytes() }
+func (l *pifaLinear) Bytes() int64 { return l.v.Bytes() + l.k.Bytes() + l.places.Bytes() }
 
 func (l *pifaLinear) Apply(p *layers.Pass, y, x kernels.Mat, m kernels.Mode) {
 	mark := p.Mark()
-	rest, rank := l.u.Dims()
+	rest, rank := l.k.Dims()
 	z := p.Mat(x.Rows, rank+rest)
-	l.apply(p, z.Window(rank, rest), z.Window(0, rank), x, kernels.Set)
+	t := z.Window(0, rank)
+	l.v.Apply(p, t, x, kernels.Set)
+	l.k.Apply(p, z.Window(rank, rest), t, kernels.Set)
 	p.Scatter(y, z, l.places, m)
 	p.Release(mark)
 }

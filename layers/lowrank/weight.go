@@ -118,7 +118,7 @@ func (w *Weight) Bind(a kernels.Arena, s kernels.Stream) (layers.Linear, error) 
 	if err != nil {
 		return nil, layers.InPart(err, "u")
 	}
-	return &linear{newStages(u, v)}, nil
+	return &linear{u, v}, nil
 }
 
 // Stack implements layers.Stacker, also with members that are nested: the first stages lie below one another and run as
@@ -159,7 +159,7 @@ func factored(w layers.Weight) *Weight {
 }
 
 // linear multiplies in two stages.
-type linear struct{ stages }
+type linear struct{ u, v layers.Linear }
 
 func (l *linear) Dims() (out, in int) {
 	out, _ = l.u.Dims()
@@ -172,31 +172,8 @@ func (l *linear) Bytes() int64 { return l.u.Bytes() + l.v.Bytes() }
 func (l *linear) Apply(p *layers.Pass, y, x kernels.Mat, m kernels.Mode) {
 	mark := p.Mark()
 	_, rank := l.u.Dims()
-	l.apply(p, y, p.Mat(x.Rows, rank), x, m)
+	t := p.Mat(x.Rows, rank)
+	l.v.Apply(p, t, x, kernels.Set)
+	l.u.Apply(p, y, t, m)
 	p.Release(mark)
-}
-
-// stages are two products, one after the other.
-type stages struct {
-	u, v layers.Linear
-	us   []kernels.Mat // u and v where one verb runs both stages; else nil
-	vs   kernels.Mat
-}
-
-func newStages(u, v layers.Linear) stages {
-	s := stages{u: u, v: v}
-	if first := layers.Matrices(v); len(first) == 1 {
-		s.us, s.vs = layers.Matrices(u), first[0]
-	}
-	return s
-}
-
-// apply computes t = x·vᵀ and y = t·uᵀ, or adds that to y.
-func (s *stages) apply(p *layers.Pass, y, t, x kernels.Mat, m kernels.Mode) {
-	if s.us != nil {
-		p.LowRankMatMul(y, t, x, s.vs, s.us, m)
-		return
-	}
-	s.v.Apply(p, t, x, kernels.Set)
-	s.u.Apply(p, y, t, m)
 }

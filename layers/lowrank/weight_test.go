@@ -39,11 +39,6 @@ func (p *products) MatMul(y, x, w kernels.Mat, m kernels.Mode) {
 	p.Stream.MatMul(y, x, w, m)
 }
 
-func (p *products) LowRankMatMul(y, t, x, v kernels.Mat, us []kernels.Mat, m kernels.Mode) {
-	p.calls += 1 + len(us)
-	p.Stream.LowRankMatMul(y, t, x, v, us, m)
-}
-
 func (p *products) GroupedMatMul(y, x kernels.Mat, w kernels.Grouped, m kernels.Mode) {
 	p.calls++
 	p.Stream.GroupedMatMul(y, x, w, m)

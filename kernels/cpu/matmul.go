@@ -71,8 +71,11 @@ const (
 	fewCols      = 32
 	packedStride = depth + fewCols + 16 // not a power of two, so that rows do not compete for places of the cache
 
-	// Chunks for each thread, when the matrix is large enough for that many: the last one to finish is waited for.
+	// Chunks for each thread, when the matrix is large enough for that many: the last one to finish is waited for. Where
+	// weights are read where they are, chunks of less than chunkBytes would have streams too short, and there are fewer,
+	// down to one for each thread. Measured by BenchmarkRatio of package lowrank.
 	chunksPerThread = 8
+	chunkBytes      = 128 << 10
 )
 
 // matMulTask is MatMul in pieces: panels of weight rows by blocks of tokens.
@@ -137,7 +140,12 @@ func (m *matMulTask) reserve(threads int, code *matMulCode) {
 	}
 	m.blocks = (m.x.Rows + m.tokens - 1) / m.tokens
 	if threads > 1 {
-		rows = min(rows, m.w.Rows/(threads*chunksPerThread))
+		most := m.w.Rows / (threads * chunksPerThread)
+		if !m.pack {
+			share := (m.w.Rows/threads + wideRows - 1) / wideRows * wideRows
+			most = max(most, min(share, chunkBytes/max(1, m.w.Cols*m.w.Type.Bytes())))
+		}
+		rows = min(rows, most)
 	}
 	m.panelRows = max(wideRows, rows/wideRows*wideRows)
 	for i := range m.workers {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -133,6 +134,7 @@ func (d *ratioBench) ofDensity(kind string, out, in int, density float64) layers
 	for i, row := range rand.New(rand.NewPCG(3, 4)).Perm(out) {
 		pivots[i] = int32(row)
 	}
+	slices.Sort(pivots[:r])
 	return d.must(lowrank.NewPIFA(pivots[:r], d.bf16(r, in), d.bf16(out-r, r)))
 }
 

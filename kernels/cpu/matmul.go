@@ -140,7 +140,7 @@ func (m *matMulTask) reserve(threads int, code *matMulCode) {
 	}
 	m.blocks = (m.x.Rows + m.tokens - 1) / m.tokens
 	if threads > 1 {
-		most := m.w.Rows / (threads * chunksPerThread)
+		most := m.w.Rows * m.blocks / (threads * chunksPerThread)
 		if !m.pack {
 			share := (m.w.Rows/threads + wideRows - 1) / wideRows * wideRows
 			most = max(most, min(share, chunkBytes/max(1, m.w.Cols*m.w.Type.Bytes())))

@@ -1,0 +1,189 @@
+package lowrank
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+
+	"eckart/internal/linalg"
+)
+
+// Gram is the second moment of a site's inputs with what factorizations need of it, each computed when it is first asked
+// for and then shared by all matrices that read the site. It may be used by several goroutines at once.
+//
+// Its matrix is G = (1-α)·sum + α·tr(sum)/n·I (n, n): shrinkage makes a sum of few inputs definite, whatever their scale.
+// G is never formed: products with it are products with the sum.
+type Gram struct {
+	sum       linalg.Matrix
+	tokens    int
+	mean      []float64
+	shrinkage float64 // α
+	trace     float64 // of sum
+
+	factor struct {
+		sync.Once
+		of  *Gram // g, or the same with more shrinkage
+		l   linalg.Matrix
+		err error
+	}
+	spectrum struct {
+		sync.Mutex
+		values  []float64
+		vectors linalg.Matrix // (n, known)
+	}
+}
+
+// maxRetries is how often the shrinkage of a Gram matrix that is not definite is multiplied by retryFactor.
+const (
+	maxRetries  = 3
+	retryFactor = 3
+)
+
+// NewGram returns the Gram matrix of the inputs of a site: sum (n, n) is the sum of x·xᵀ over tokens inputs x, symmetric,
+// and mean (n), which may be nil, is their mean. sum is kept, not copied. shrinkage is α.
+//
+// A sum that cannot be one of products is ErrNotDefinite. That a matrix is definite shows when it is decomposed: where it is
+// not, three times the shrinkage is tried, at most three times, and what needs the decomposition returns ErrNotDefinite if
+// that does not help (weight-compression.md, appendix 3).
+func NewGram(sum linalg.Matrix, tokens int, mean []float64, shrinkage float64) (*Gram, error) {
+	n := sum.Rows
+	switch {
+	case n == 0 || sum.Cols != n || len(sum.Data) != n*n:
+		return nil, fmt.Errorf("gram matrix: %d x %d with %d elements, want a square one", n, sum.Cols, len(sum.Data))
+	case mean != nil && len(mean) != n:
+		return nil, fmt.Errorf("gram matrix: a mean of %d numbers for %d inputs", len(mean), n)
+	case tokens < 1:
+		return nil, fmt.Errorf("gram matrix: the sum of %d tokens, want at least 1", tokens)
+	case !(shrinkage >= 0 && shrinkage <= 1):
+		return nil, fmt.Errorf("gram matrix: shrinkage %g, want 0 to 1", shrinkage)
+	}
+	if err := checkMatrix("gram matrix", sum); err != nil {
+		return nil, err
+	}
+	g := &Gram{sum: sum, tokens: tokens, mean: mean, shrinkage: shrinkage}
+	for i := range n {
+		d := sum.Data[i*n+i]
+		g.trace += d
+		for j := range i + 1 {
+			a, b := sum.Data[i*n+j], sum.Data[j*n+i]
+			bound := math.Sqrt(max(0, d)) * math.Sqrt(max(0, sum.Data[j*n+j])) // Cauchy and Schwarz
+			switch {
+			case math.Abs(a-b) > 1e-6*bound:
+				return nil, fmt.Errorf("gram matrix: elements (%d, %d) and (%d, %d) are %g and %g: it is not symmetric", i, j, j, i, a, b)
+			case d < 0 || math.Abs(a) > 1.0001*bound:
+				return nil, fmt.Errorf("gram matrix: element (%d, %d) is %g: %w", i, j, a, linalg.ErrNotDefinite)
+			}
+		}
+	}
+	if g.trace == 0 {
+		return nil, fmt.Errorf("gram matrix: all inputs are 0: %w", linalg.ErrNotDefinite)
+	}
+	return g, nil
+}
+
+// Dim returns the number of inputs, the rows and columns of the matrix.
+func (g *Gram) Dim() int { return g.sum.Rows }
+
+// Tokens returns how many inputs were added up.
+func (g *Gram) Tokens() int { return g.tokens }
+
+// Sum returns the sum of products as it was given, without shrinkage. It must not be changed.
+func (g *Gram) Sum() linalg.Matrix { return g.sum }
+
+// Shrinkage returns α. Where a decomposition has needed more, its results are in the norm of that: see Spectrum.
+func (g *Gram) Shrinkage() float64 { return g.shrinkage }
+
+// Diagonal returns the root mean square of each input, (n): the scale of Diagonal that makes it a whitening by the
+// diagonal of the Gram matrix.
+func (g *Gram) Diagonal() []float64 {
+	scale := make([]float64, g.Dim())
+	for i := range scale {
+		scale[i] = math.Sqrt(g.sum.Data[i*g.Dim()+i] / float64(g.tokens))
+	}
+	return scale
+}
+
+// ridge is what shrinkage adds to the diagonal.
+func (g *Gram) ridge() float64 { return g.shrinkage * g.trace / float64(g.Dim()) }
+
+// Times returns e·G for e (rows, n).
+func (g *Gram) Times(e linalg.Matrix) linalg.Matrix {
+	p := linalg.Mul(e, g.sum)
+	keep, ridge := 1-g.shrinkage, g.ridge()
+	for i, v := range e.Data {
+		p.Data[i] = keep*p.Data[i] + ridge*v
+	}
+	return p
+}
+
+// Norm returns tr(e·G·eᵀ) for e (rows, n).
+func (g *Gram) Norm(e linalg.Matrix) float64 { return quadratic(e, linalg.Matrix{}, g.Times) }
+
+// definite returns the Gram matrix, with more shrinkage where it takes that to make it definite, and its Cholesky factor l
+// (n, n), l·lᵀ = G.
+func (g *Gram) definite() (*Gram, linalg.Matrix, error) {
+	f := &g.factor
+	f.Do(func() {
+		n := g.Dim()
+		f.of = g
+		for retry := 0; ; retry++ {
+			c := linalg.New(n, n)
+			keep, ridge := 1-f.of.shrinkage, f.of.ridge()
+			for i := range n {
+				row, from := c.Row(i), g.sum.Row(i)
+				for j := range i + 1 {
+					row[j] = keep * from[j]
+				}
+				row[i] += ridge
+			}
+			f.l, f.err = linalg.Cholesky(c)
+			if !errors.Is(f.err, linalg.ErrNotDefinite) || retry == maxRetries {
+				break
+			}
+			more := max(f.of.shrinkage*retryFactor, 1e-6) // where there was none
+			f.of = &Gram{sum: g.sum, tokens: g.tokens, mean: g.mean, trace: g.trace, shrinkage: min(1, more)}
+		}
+		if f.err != nil {
+			f.err = fmt.Errorf("factorize the Gram matrix with shrinkage %g: %w", f.of.shrinkage, f.err)
+		}
+	})
+	return f.of, f.l, f.err
+}
+
+// Eigen returns the eigenvalues of the sum, without shrinkage, in descending order, and the eigenvectors that are the
+// columns of vectors (n, n). They must not be changed.
+func (g *Gram) Eigen() (values []float64, vectors linalg.Matrix, err error) {
+	return g.Leading(g.Dim())
+}
+
+// Leading is Eigen for the r largest eigenvalues: vectors is (n, r). What more than that is known is used again.
+func (g *Gram) Leading(r int) (values []float64, vectors linalg.Matrix, err error) {
+	if r < 1 || r > g.Dim() {
+		return nil, linalg.Matrix{}, fmt.Errorf("leading directions of the inputs: %d of %d", r, g.Dim())
+	}
+	s := &g.spectrum
+	s.Lock()
+	defer s.Unlock()
+	if len(s.values) < r {
+		if s.values, s.vectors, err = leading(g.sum, r); err != nil {
+			return nil, linalg.Matrix{}, err
+		}
+	}
+	if len(s.values) == r {
+		return s.values, s.vectors, nil
+	}
+	return s.values[:r], firstColumns(s.vectors, r), nil
+}
+
+// smallEigen is the size up to which all eigenvalues are computed where a few are asked for: they cost little there and are
+// exact.
+const smallEigen = 512
+
+// leading returns r or more of the leading eigenvalues of a symmetric positive semidefinite a, and their eigenvectors.
+func leading(a linalg.Matrix, r int) (values []float64, vectors linalg.Matrix, err error) {
+	if a.Rows <= smallEigen || 4*r > a.Rows {
+		return linalg.Eigen(a)
+	}
+	return linalg.Leading(a, r, linalg.Iteration{})
+}

@@ -1,0 +1,294 @@
+package lowrank
+
+import (
+	"fmt"
+	"math"
+
+	"eckart/internal/linalg"
+)
+
+// A norm is |e|² = tr(e·G·eᵀ) of errors e (out, in), for a symmetric positive definite G (in, in) with a root s, s·sᵀ = G.
+type norm interface {
+	times(e linalg.Matrix) linalg.Matrix  // e·G for e (rows, in)
+	whiten(w linalg.Matrix) linalg.Matrix // w·s for w (out, in)
+	root(v linalg.Matrix) linalg.Matrix   // s·v for v (in, r)
+	solve(v linalg.Matrix)                // v ← s⁻ᵀ·v for v (in, r)
+}
+
+// plain is the norm of G = I, that of Frobenius.
+type plain struct{}
+
+func (plain) times(e linalg.Matrix) linalg.Matrix  { return e }
+func (plain) whiten(w linalg.Matrix) linalg.Matrix { return w }
+func (plain) root(v linalg.Matrix) linalg.Matrix   { return v }
+func (plain) solve(linalg.Matrix)                  {}
+
+// diagonal is the norm of the G that has the squares of its elements on the diagonal.
+type diagonal []float64
+
+func (d diagonal) times(e linalg.Matrix) linalg.Matrix {
+	e = d.whiten(e)
+	scaleColumns(e, d)
+	return e
+}
+
+func (d diagonal) whiten(w linalg.Matrix) linalg.Matrix {
+	w = firstColumns(w, w.Cols)
+	scaleColumns(w, d)
+	return w
+}
+
+func (d diagonal) root(v linalg.Matrix) linalg.Matrix {
+	v = firstColumns(v, v.Cols)
+	scaleRows(v, d)
+	return v
+}
+
+func (d diagonal) solve(v linalg.Matrix) {
+	inverse := make([]float64, len(d))
+	for i, s := range d {
+		inverse[i] = 1 / s
+	}
+	scaleRows(v, inverse)
+}
+
+// whitening is the norm of a Gram matrix, whose root is its Cholesky factor l. On the output side l is not needed.
+type whitening struct {
+	*Gram
+	l linalg.Matrix
+}
+
+func (g whitening) times(e linalg.Matrix) linalg.Matrix  { return g.Times(e) }
+func (g whitening) whiten(w linalg.Matrix) linalg.Matrix { return linalg.Mul(w, g.l) }
+func (g whitening) root(v linalg.Matrix) linalg.Matrix   { return linalg.Mul(g.l, v) }
+func (g whitening) solve(v linalg.Matrix)                { linalg.SolveLowerT(g.l, v) }
+
+// A Spectrum is a matrix decomposed in the norm of its inputs, from which factors of any rank are cut, and their errors
+// known, without decomposing again. It is the singular value decomposition of w·s with s·sᵀ = G, found as the eigenvalues
+// of the smaller of two matrices (weight-compression.md 0.1):
+//
+//   - on the output side, out ≤ in, of w·G·wᵀ = u·σ²·uᵀ: then w·s = u·σ·vᵀ gives σ·vᵀ·s⁻¹ = uᵀ·w, and neither a root of G
+//     nor an inverse is needed (form c; Swift-SVD, arXiv 2604.01609);
+//   - on the input side of sᵀ·wᵀ·w·s = v·σ²·vᵀ: then u·σ = w·s·v, and one triangular solve gives vᵀ·s⁻¹ (form d).
+//
+// It refers to the matrix and the Gram matrix that it was made of. It may be used by several goroutines at once.
+type Spectrum struct {
+	w       linalg.Matrix
+	norm    norm
+	output  bool          // vectors are u, else v
+	vectors linalg.Matrix // (out, known) or (in, known)
+	energy  []float64     // (known): σ², descending
+	tail    []float64     // (known + 1): the sum of energy from an index on, and of what is not known
+}
+
+// Decompose returns the whole spectrum of w (out, in) in the norm of g, min(out, in) directions; nil for g is the plain
+// singular value decomposition. A g that is not definite is ErrNotDefinite where the input side is the smaller one.
+func Decompose(w linalg.Matrix, g *Gram) (*Spectrum, error) {
+	const what = "decompose"
+	if err := checkMatrix(what, w); err != nil {
+		return nil, err
+	}
+	if g == nil {
+		return decompose(w, plain{}, min(w.Rows, w.Cols))
+	}
+	n, err := g.norm(what, w)
+	if err != nil {
+		return nil, err
+	}
+	return decompose(w, n, min(w.Rows, w.Cols))
+}
+
+// norm returns the norm of g for a matrix w, with the root where w takes one.
+func (g *Gram) norm(what string, w linalg.Matrix) (norm, error) {
+	if w.Cols != g.Dim() {
+		return nil, fmt.Errorf("%s: a matrix of %d x %d for a Gram matrix of %d inputs", what, w.Rows, w.Cols, g.Dim())
+	}
+	if w.Rows <= w.Cols {
+		return whitening{Gram: g}, nil
+	}
+	of, l, err := g.definite()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	return whitening{of, l}, nil
+}
+
+// decompose returns r or more of the leading directions of w.
+func decompose(w linalg.Matrix, n norm, r int) (*Spectrum, error) {
+	s := &Spectrum{w: w, norm: n, output: w.Rows <= w.Cols}
+	var squared linalg.Matrix
+	if s.output {
+		squared = linalg.MulT(n.times(w), w)
+	} else {
+		ws := n.whiten(w)
+		squared = linalg.TMul(ws, ws)
+	}
+	symmetrize(squared)
+	var total float64
+	for i := range squared.Rows {
+		total += squared.Data[i*squared.Cols+i]
+	}
+	var err error
+	if s.energy, s.vectors, err = leading(squared, r); err != nil {
+		return nil, err
+	}
+	known := len(s.energy)
+	s.tail = make([]float64, known+1)
+	var sum float64
+	for i, e := range s.energy {
+		s.energy[i] = max(0, e)
+		sum += s.energy[i]
+	}
+	if known < squared.Rows {
+		s.tail[known] = max(0, total-sum)
+	}
+	for i := known - 1; i >= 0; i-- {
+		s.tail[i] = s.tail[i+1] + s.energy[i]
+	}
+	return s, nil
+}
+
+// Rank returns the most directions that there are factors of.
+func (s *Spectrum) Rank() int { return len(s.energy) }
+
+// Energy returns the squared singular values of w·s, descending. They must not be changed.
+func (s *Spectrum) Energy() []float64 { return s.energy }
+
+// Error returns the error that Factors(r) have, from the spectrum: the squared singular values dropped as a part of all.
+func (s *Spectrum) Error(r int) float64 { return relative(s.tail[r], s.tail[0]) }
+
+// Factors returns the best factors of rank r, balanced: u·σ^½ and σ^½·vᵀ·s⁻¹.
+func (s *Spectrum) Factors(r int) (Factors, error) {
+	if r < 1 || r > s.Rank() {
+		return Factors{}, fmt.Errorf("factors of rank %d of %d known directions", r, s.Rank())
+	}
+	// The scale of a direction cancels out of the product, so that it may be anything where nothing is left of σ.
+	scale, inverse := make([]float64, r), make([]float64, r)
+	for i := range scale {
+		scale[i] = math.Sqrt(math.Sqrt(max(s.energy[i], 1e-30*s.energy[0])))
+		if scale[i] == 0 {
+			scale[i] = 1
+		}
+		inverse[i] = 1 / scale[i]
+	}
+	f := Factors{Energy: s.energy}
+	kept := firstColumns(s.vectors, r)
+	if s.output {
+		f.V = linalg.TMul(kept, s.w)
+		scaleRows(f.V, inverse)
+		f.U = kept
+		scaleColumns(f.U, scale)
+	} else {
+		f.U = linalg.Mul(s.w, s.norm.root(kept))
+		scaleColumns(f.U, inverse)
+		s.norm.solve(kept)
+		f.V = kept.Transpose()
+		scaleRows(f.V, scale)
+	}
+	orient(f.U, f.V)
+	f.Error = s.measure(f)
+	return f, nil
+}
+
+// measure returns the error of f, computed from its product.
+func (s *Spectrum) measure(f Factors) float64 {
+	e := blockwise(s.w, s.norm.times, func(from, to int) linalg.Matrix {
+		return subtract(rows(s.w, from, to), linalg.Mul(rows(f.U, from, to), f.V))
+	})
+	return relative(e, quadratic(s.w, linalg.Matrix{}, s.norm.times))
+}
+
+// SVD returns the factors of rank r that are closest to w (out, in) in the norm of Frobenius: the singular value
+// decomposition cut off (Eckart and Young 1936), with G = I. It knows nothing of inputs.
+func SVD(w linalg.Matrix, r int) (Factors, error) {
+	if err := checkRank("singular value decomposition", w, r); err != nil {
+		return Factors{}, err
+	}
+	return factorize(w, plain{}, r)
+}
+
+// Diagonal returns the factors of rank r that are closest to w (out, in) where an error in column j counts scale[j] times:
+// SVD(w·D)·D⁻¹ with D = diag(scale), G = D². With scale the root of the mean squared gradients of a column it is FWSVD (Hsu
+// et al. 2022, arXiv 2207.00112, equation 4); with the mean magnitude of inputs to some power it is ASVD (Yuan et al. 2023,
+// arXiv 2312.05821, section 3.2); Gram.Diagonal gives that of second moments. A column of scale 0, whose errors do not count,
+// is given a millionth of the mean.
+func Diagonal(w linalg.Matrix, scale []float64, r int) (Factors, error) {
+	const what = "diagonally weighted decomposition"
+	if err := checkRank(what, w, r); err != nil {
+		return Factors{}, err
+	}
+	d, err := newDiagonal(what, scale, w.Cols)
+	if err != nil {
+		return Factors{}, err
+	}
+	return factorize(w, d, r)
+}
+
+// newDiagonal returns the norm of scale, whose zeros are lifted.
+func newDiagonal(what string, scale []float64, n int) (diagonal, error) {
+	if len(scale) != n {
+		return nil, fmt.Errorf("%s: a scale of %d numbers for %d columns", what, len(scale), n)
+	}
+	var mean float64
+	for j, s := range scale {
+		if !(s >= 0) || math.IsInf(s, 0) {
+			return nil, fmt.Errorf("%s: the scale of column %d is %g, want a finite number not below 0", what, j, s)
+		}
+		mean += s / float64(n)
+	}
+	if mean == 0 {
+		return nil, fmt.Errorf("%s: the scales of all columns are 0", what)
+	}
+	d := make(diagonal, n)
+	for j, s := range scale {
+		d[j] = max(s, 1e-6*mean)
+	}
+	return d, nil
+}
+
+// Whitened returns the factors of rank r whose results are closest to those of w (out, in) for the inputs of g: the
+// singular value decomposition of w·s with s·sᵀ = G, cut off (SVD-LLM, Wang et al. 2024, arXiv 2403.07378, section 3.2; DRONE
+// and EoRA minimize the same). Decompose gives all ranks for the price of one.
+func Whitened(w linalg.Matrix, g *Gram, r int) (Factors, error) {
+	const what = "whitened decomposition"
+	if err := checkRank(what, w, r); err != nil {
+		return Factors{}, err
+	}
+	n, err := g.norm(what, w)
+	if err != nil {
+		return Factors{}, err
+	}
+	return factorize(w, n, r)
+}
+
+// Joint returns factors of matrices that read one input, ws[i] ≈ us[i]·v with one v (r, in) for all, closest in the norm of
+// g: Whitened of the matrices stacked (the shared basis of arXiv 2410.03765, section 3.1, for matrices beside one another).
+func Joint(ws []linalg.Matrix, g *Gram, r int) (us []linalg.Matrix, v linalg.Matrix, err error) {
+	var stack linalg.Matrix
+	for i, w := range ws {
+		if w.Cols != g.Dim() {
+			return nil, v, fmt.Errorf("joint factors: matrix %d has %d columns, want %d", i, w.Cols, g.Dim())
+		}
+		stack.Rows += w.Rows
+		stack.Data = append(stack.Data, w.Data...)
+	}
+	stack.Cols = g.Dim()
+	f, err := Whitened(stack, g, r)
+	if err != nil {
+		return nil, v, fmt.Errorf("joint factors: %w", err)
+	}
+	from := 0
+	for _, w := range ws {
+		us = append(us, rows(f.U, from, from+w.Rows))
+		from += w.Rows
+	}
+	return us, f.V, nil
+}
+
+func factorize(w linalg.Matrix, n norm, r int) (Factors, error) {
+	s, err := decompose(w, n, r)
+	if err != nil {
+		return Factors{}, err
+	}
+	return s.Factors(r)
+}

@@ -58,24 +58,11 @@ func (f Feedback) Quantize(w []float32, rows int, gram []float64) (*Grouped, err
 	for i := range n {
 		t.importance[i] = float32(ordered[i*n+i])
 	}
-	t.result = GroupedRows{
-		Codes: make([]byte, rows*n), Scales: make([]byte, rows*format.Groups()*format.ScaleType.Bytes()),
-	}
-	if format.Zeros {
-		t.result.Zeros = make([]byte, rows*format.Groups())
-	}
+	t.result = newGroupedRows(format, rows)
 	if err := t.run(); err != nil {
 		return nil, err
 	}
-	groups, scaleBytes := format.Groups(), format.ScaleType.Bytes()
-	return newSigned(format, order, func(dst GroupedRows, row int) error {
-		copy(dst.Codes, t.result.Codes[row*n:])
-		copy(dst.Scales, t.result.Scales[row*groups*scaleBytes:])
-		if dst.Zeros != nil {
-			copy(dst.Zeros, t.result.Zeros[row*groups:])
-		}
-		return nil
-	})
+	return newHeld(format, order, t.result)
 }
 
 // arrange returns the order of columns, nil for that of the matrix, and the lower triangle of the Gram matrix in it.

@@ -52,7 +52,7 @@ func (g *Grouped) pack(w kernels.Grouped, s kernels.Stream) error {
 
 	free, filled := make(chan GroupedRows, readers+1), make(chan piece)
 	for range readers + 1 {
-		free <- g.rows(min(n, w.Rows))
+		free <- newGroupedRows(g.format, min(n, w.Rows))
 	}
 	var next atomic.Int64
 	var stop atomic.Bool

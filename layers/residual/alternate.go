@@ -1,0 +1,107 @@
+package residual
+
+import (
+	"fmt"
+
+	"eckart/internal/linalg"
+	"eckart/layers"
+	"eckart/layers/lowrank"
+)
+
+// Intrinsic returns a base that is quantized for a residual that it knows: the directions of the residual are fixed first,
+// V (r, in) the r leading eigenvectors of the inputs' second moments C. For any base U = (w - base)·Vᵀ (out, r) is then the
+// best, and what remains is the error of the base under the deflated C - Vᵀ·Λ·V: that is what q is given, so that rounding
+// errors are moved to where the residual takes them up (GPTQ-intrinsic LoRA, arXiv 2606.01412; weight-compression.md 18.2).
+//
+// V depends on the inputs alone: all matrices that read the site of g have the same one, which is computed once and may be
+// stored and run once (GlowQ, arXiv 2603.25385). Its rows are orthonormal. C is without shrinkage; Error is in the norm of g;
+// Energy is nil. At 2 bits it lags behind plain rounding with EoRA of the same rank.
+func Intrinsic(w linalg.Matrix, g *lowrank.Gram, r int, q Quantizer) (base *layers.Grouped, f lowrank.Factors, err error) {
+	const what = "quantize for a known residual"
+	if err := matches(what, w, g); err != nil {
+		return nil, f, err
+	}
+	if r > min(w.Rows, w.Cols) {
+		return nil, f, fmt.Errorf("%s: rank %d for a matrix of %d x %d", what, r, w.Rows, w.Cols)
+	}
+	values, v, err := g.Leading(r)
+	if err != nil {
+		return nil, f, fmt.Errorf("%s: %w", what, err)
+	}
+	base, rounded, err := quantize(q, w, deflated(g.Sum(), values, v))
+	if err != nil {
+		return nil, f, fmt.Errorf("%s: %w", what, err)
+	}
+	f.U, f.V = linalg.Mul(subtract(w, rounded), v), v.Transpose()
+	f.Error = relativeError(w, rounded, f, g)
+	return base, f, nil
+}
+
+// deflated returns c - v·diag(values)·vᵀ, symmetric, with a diagonal that is not negative.
+func deflated(c linalg.Matrix, values []float64, v linalg.Matrix) linalg.Matrix {
+	scaled := linalg.New(v.Rows, v.Cols)
+	for i := range v.Rows {
+		to, from := scaled.Row(i), v.Row(i)
+		for j, s := range values {
+			to[j] = s * from[j]
+		}
+	}
+	d := subtract(c, linalg.MulT(scaled, v))
+	for i := range d.Rows {
+		d.Data[i*d.Cols+i] = max(0, d.Data[i*d.Cols+i])
+		for j := range i {
+			d.Data[j*d.Cols+i] = d.Data[i*d.Cols+j]
+		}
+	}
+	return d
+}
+
+// Alternate returns a base and a residual of rank r that are fitted to one another in turns: the base is what q makes of
+// w - U·V, then the residual is EoRA of that base, and so on for rounds (CALDERA, arXiv 2405.18886, algorithm 1, and LoftQ
+// with a norm; weight-compression.md 7.6). start holds the factors to begin with, those of Intrinsic or Whitened for instance;
+// without elements, the first base is made of w itself and the first residual is EoRA's, before the rounds are counted.
+//
+// Rounding is not continuous, and a round may make things worse. The best of all is returned, by its error in the norm of g.
+func Alternate(
+	w linalg.Matrix, g *lowrank.Gram, r, rounds int, q Quantizer, start lowrank.Factors,
+) (base *layers.Grouped, f lowrank.Factors, err error) {
+	const what = "alternate base and residual"
+	if err := matches(what, w, g); err != nil {
+		return nil, f, err
+	}
+	target := w
+	if start.U.Data == nil {
+		rounds++
+	} else {
+		p := start.Product()
+		if err := sameShape(what, w, p); err != nil {
+			return nil, f, err
+		}
+		target = subtract(w, p)
+	}
+	if rounds < 1 {
+		return nil, f, fmt.Errorf("%s: %d rounds, want at least 1", what, rounds)
+	}
+	for range rounds {
+		candidate, rounded, err := quantize(q, target, g.Sum())
+		if err != nil {
+			return nil, f, fmt.Errorf("%s: %w", what, err)
+		}
+		fitted, err := EoRA(w, rounded, g, r)
+		if err != nil {
+			return nil, f, fmt.Errorf("%s: %w", what, err)
+		}
+		if base == nil || fitted.Error < f.Error {
+			base, f = candidate, fitted
+		}
+		target = subtract(w, fitted.Product())
+	}
+	return base, f, nil
+}
+
+func matches(what string, w linalg.Matrix, g *lowrank.Gram) error {
+	if w.Cols != g.Dim() {
+		return fmt.Errorf("%s: a matrix of %d x %d for a Gram matrix of %d inputs", what, w.Rows, w.Cols, g.Dim())
+	}
+	return nil
+}

@@ -9,17 +9,13 @@ import (
 	"eckart/internal/linalg"
 )
 
-// largestCoefficient is what no coefficient of K exceeds in EncodePIFA. Numbers of both arrays are rounded to 16 or 8 bits
-// later, and the coefficients multiply what that does to the pivot rows.
-const largestCoefficient = 2
-
 // EncodePIFA writes the product of f, of rank r, with r² fewer numbers and nothing lost (PIFA, Zhao et al. 2025, arXiv
 // 2501.19090, section 4): r of its rows, the pivots, are stored as they are, v (r, in), and the others are combinations of
 // them, k·v with k (out-r, r), in their order. pivots ascend.
 //
-// The coefficients depend on U alone, k·U[pivots] = U[others]. Pivots are chosen by QR with column pivoting on an orthonormal
-// basis of its columns, and exchanged while a coefficient exceeds 2 in magnitude, which each time more than doubles the volume
-// that the pivots span (Gu and Eisenstat 1996; Goreinov et al. 2010). Factors whose rank is below r are an error.
+// The coefficients depend on U alone, k·U[pivots] = U[others]. Pivots are those that linalg.PivotedQR chooses among the rows of
+// an orthonormal basis of its columns, for which no coefficient exceeds 2 in magnitude: later, both arrays are rounded, and
+// the coefficients multiply what that does to the pivot rows. Factors whose rank is below r are an error.
 func EncodePIFA(f Factors) (pivots []int32, v, k linalg.Matrix, err error) {
 	const what = "encode pivot rows"
 	out, r := f.U.Rows, f.Rank()
@@ -43,15 +39,8 @@ func EncodePIFA(f Factors) (pivots []int32, v, k linalg.Matrix, err error) {
 		return nil, v, k, fmt.Errorf("%s: the left factor has rank %d, want %d", what, len(chosen), r)
 	}
 	q := basis.Transpose() // (out, r)
-	others := complement(chosen, out)
-	if k, err = coefficients(q, chosen, others); err != nil {
-		return nil, v, k, fmt.Errorf("%s: %w", what, err)
-	}
-	if exchange(k, chosen, others) {
-		slices.Sort(others)
-	}
 	slices.Sort(chosen)
-	if k, err = coefficients(q, chosen, others); err != nil {
+	if k, err = coefficients(q, chosen, complement(chosen, out)); err != nil {
 		return nil, v, k, fmt.Errorf("%s: %w", what, err)
 	}
 	pivots = make([]int32, r)
@@ -134,41 +123,4 @@ func coefficients(q linalg.Matrix, chosen, others []int) (linalg.Matrix, error) 
 		k.Data[i] += d
 	}
 	return k, nil
-}
-
-// exchange swaps a pivot for another row while a coefficient is too large, and brings k up to date. It reports whether it
-// changed anything.
-func exchange(k linalg.Matrix, chosen, others []int) (changed bool) {
-	for {
-		row, col, p := 0, 0, 0.0
-		for i := range k.Rows {
-			for j, x := range k.Row(i) {
-				if math.Abs(x) > math.Abs(p) {
-					row, col, p = i, j, x
-				}
-			}
-		}
-		if math.Abs(p) <= largestCoefficient {
-			return changed
-		}
-		changed = true
-		// The other row is Σ kₜ·pivotₜ, which solved for the pivot in question goes into all that contain it.
-		old := slices.Clone(k.Row(row))
-		for i := range k.Rows {
-			to := k.Row(i)
-			if i == row {
-				for j := range to {
-					to[j] = -old[j] / p
-				}
-				to[col] = 1 / p
-				continue
-			}
-			c := to[col] / p
-			for j := range to {
-				to[j] -= c * old[j]
-			}
-			to[col] = c
-		}
-		chosen[col], others[row] = others[row], chosen[col]
-	}
 }

@@ -1,8 +1,10 @@
 package lowrank
 
 import (
+	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"eckart/internal/linalg"
 )
@@ -79,6 +81,7 @@ type Spectrum struct {
 	vectors linalg.Matrix // (out, known) or (in, known)
 	energy  []float64     // (known): σ², descending
 	tail    []float64     // (known + 1): the sum of energy from an index on, and of what is not known
+	whole   float64       // tr(w·G·wᵀ)
 }
 
 // Decompose returns the whole spectrum of w (out, in) in the norm of g, min(out, in) directions; nil for g is the plain
@@ -124,9 +127,8 @@ func decompose(w linalg.Matrix, n norm, r int) (*Spectrum, error) {
 		squared = linalg.TMul(ws, ws)
 	}
 	symmetrize(squared)
-	var total float64
 	for i := range squared.Rows {
-		total += squared.Data[i*squared.Cols+i]
+		s.whole += squared.Data[i*squared.Cols+i]
 	}
 	var err error
 	if s.energy, s.vectors, err = leading(squared, r); err != nil {
@@ -140,7 +142,7 @@ func decompose(w linalg.Matrix, n norm, r int) (*Spectrum, error) {
 		sum += s.energy[i]
 	}
 	if known < squared.Rows {
-		s.tail[known] = max(0, total-sum)
+		s.tail[known] = max(0, s.whole-sum)
 	}
 	for i := known - 1; i >= 0; i-- {
 		s.tail[i] = s.tail[i+1] + s.energy[i]
@@ -156,6 +158,44 @@ func (s *Spectrum) Energy() []float64 { return s.energy }
 
 // Error returns the error that Factors(r) have, from the spectrum: the squared singular values dropped as a part of all.
 func (s *Spectrum) Error(r int) float64 { return relative(s.tail[r], s.tail[0]) }
+
+// SampleErrors returns for each rank from 0 to Rank() the error that its factors have for the inputs that the Gram matrix was
+// made of, without its shrinkage: tr(e·C·eᵀ) / tr(w·C·wᵀ) with C their sum. The factors are the best in the norm of G, not of
+// C, but directions are orthogonal in the results all the same, so that what they are worth adds up.
+func (s *Spectrum) SampleErrors() ([]float64, error) {
+	worth := slices.Clone(s.energy)
+	if g, ok := s.norm.(whitening); ok && g.shrinkage > 0 {
+		if g.shrinkage == 1 {
+			return nil, errors.New("errors without shrinkage: nothing but shrinkage is left of the Gram matrix")
+		}
+		// A direction d of e = Σ d adds d·G·dᵀ = (1-α)·d·C·dᵀ + ridge·d·dᵀ to the squared error. On the output side d is uᵀ·w, on
+		// the input side σ·vᵀ·s⁻¹.
+		d := s.vectors.Transpose()
+		if s.output {
+			d = linalg.Mul(d, s.w)
+		} else {
+			v := firstColumns(s.vectors, s.Rank())
+			g.solve(v)
+			d = v.Transpose()
+		}
+		ridge := g.ridge()
+		for i := range worth {
+			squared := vectorDot(d.Row(i), d.Row(i))
+			if !s.output {
+				squared *= s.energy[i]
+			}
+			worth[i] = max(0, worth[i]-ridge*squared) / (1 - g.shrinkage)
+		}
+	}
+	errs := make([]float64, len(worth)+1)
+	for i := len(worth) - 1; i >= 0; i-- {
+		errs[i] = errs[i+1] + worth[i]
+	}
+	for i := len(worth); i >= 0; i-- {
+		errs[i] = relative(errs[i], errs[0])
+	}
+	return errs, nil
+}
 
 // Factors returns the best factors of rank r, balanced: u·σ^½ and σ^½·vᵀ·s⁻¹.
 func (s *Spectrum) Factors(r int) (Factors, error) {
@@ -195,7 +235,7 @@ func (s *Spectrum) measure(f Factors) float64 {
 	e := blockwise(s.w, s.norm.times, func(from, to int) linalg.Matrix {
 		return subtract(rows(s.w, from, to), linalg.Mul(rows(f.U, from, to), f.V))
 	})
-	return relative(e, quadratic(s.w, linalg.Matrix{}, s.norm.times))
+	return relative(e, s.whole)
 }
 
 // SVD returns the factors of rank r that are closest to w (out, in) in the norm of Frobenius: the singular value

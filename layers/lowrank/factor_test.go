@@ -13,6 +13,8 @@ import (
 	"gonum.org/v1/gonum/mat"
 
 	"eckart/internal/linalg"
+	"eckart/kernels"
+	"eckart/layers"
 	"eckart/layers/lowrank"
 )
 
@@ -212,7 +214,7 @@ func TestSpectrum(t *testing.T) {
 	for _, shape := range shapes {
 		rng := rand.New(rand.NewPCG(2, uint64(shape[0])))
 		w, x := random(rng, shape[0], shape[1]), inputs(rng, 40, shape[1])
-		g, err := lowrank.NewGram(linalg.TMul(x, x), x.Rows, nil, 0.01)
+		g, err := lowrank.NewGram(linalg.TMul(x, x), x.Rows, nil, 0.1)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -240,6 +242,23 @@ func TestSpectrum(t *testing.T) {
 					near(t, "prefix of a row of u", f.U.Row(i), whole.U.Row(i)[:r], 1e-12)
 				}
 				near(t, "first rows of v", f.V.Data, whole.V.Data[:r*shape[1]], 1e-12)
+			}
+			sum := identity(shape[1])
+			if g != nil {
+				sum = g.Sum()
+			}
+			sample, err := s.SampleErrors()
+			if err != nil || len(sample) != s.Rank()+1 {
+				t.Fatalf("%s %v: %d errors without shrinkage, and %v", name, shape, len(sample), err)
+			}
+			for r := 1; r <= s.Rank(); r++ {
+				f, err := s.Factors(r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if e := lowrank.RelativeError(w, f.Product(), sum); math.Abs(e-sample[r]) > 1e-11 {
+					t.Errorf("%s %v, rank %d: error %g without shrinkage, the spectrum says %g", name, shape, r, e, sample[r])
+				}
 			}
 			if _, err := s.Factors(s.Rank() + 1); err == nil {
 				t.Errorf("%s %v: factors beyond the rank of the matrix", name, shape)
@@ -766,6 +785,55 @@ func TestDeterministic(t *testing.T) {
 	if !slices.Equal(all(), want) {
 		t.Error("other numbers on one thread")
 	}
+}
+
+// TestStore rounds factors to what is stored: products differ by no more than that.
+func TestStore(t *testing.T) {
+	rng := rand.New(rand.NewPCG(12, 12))
+	for _, shape := range [][2]int{{40, 24}, {24, 40}, {24, 24}} {
+		w := random(rng, shape[0], shape[1])
+		for _, r := range []int{1, 10, 24} {
+			f, err := lowrank.SVD(w, r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := f.Product()
+			for bound, stored := range map[float64]func() (layers.Weight, error){
+				1e-6: func() (layers.Weight, error) { return f.Store(kernels.F32) },
+				4e-3: func() (layers.Weight, error) { return f.Store(kernels.BF16) },
+				5e-4: func() (layers.Weight, error) { return f.StoreNested(kernels.F16) },
+				2e-2: func() (layers.Weight, error) { return f.StorePIFA(kernels.BF16) },
+				2e-6: func() (layers.Weight, error) { return f.StorePIFA(kernels.F32) },
+				1e-2: func() (layers.Weight, error) {
+					return f.Quantize(layers.Rounding{Bits: 8, Group: 32, ScaleType: kernels.F32})
+				},
+			} {
+				got, err := stored()
+				if err != nil {
+					t.Fatal(err)
+				}
+				dense, err := got.Dense()
+				if err != nil {
+					t.Fatal(err)
+				}
+				approx := linalg.New(shape[0], shape[1])
+				for i, v := range dense {
+					approx.Data[i] = float64(v)
+				}
+				if e := math.Sqrt(lowrank.RelativeError(want, approx, identity(shape[1]))); !(e < bound) {
+					t.Errorf("%s of %v, rank %d: off by %g, more than %g", got.Kind(), shape, r, e, bound)
+				}
+			}
+		}
+	}
+	f, err := lowrank.SVD(linalg.Matrix{Rows: 2, Cols: 2, Data: []float64{1e12, 0, 0, 1}}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.Store(kernels.F16)
+	refuses(t, err, "part u: row 0: the number of column 0 is 1e+06, which f16 does not hold")
+	_, err = lowrank.Factors{U: f.U, V: f.V}.StoreNested(kernels.F32)
+	refuses(t, err, "the energy of 0 directions is known, want 1")
 }
 
 func TestFactorsRefuse(t *testing.T) {

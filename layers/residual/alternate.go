@@ -1,6 +1,7 @@
 package residual
 
 import (
+	"errors"
 	"fmt"
 
 	"eckart/internal/linalg"
@@ -15,14 +16,15 @@ import (
 //
 // V depends on the inputs alone: all matrices that read the site of g have the same one, which is computed once and may be
 // stored and run once (GlowQ, arXiv 2603.25385). Its rows are orthonormal. C is without shrinkage; Error is in the norm of g;
-// Energy is nil. At 2 bits it lags behind plain rounding with EoRA of the same rank.
+// Energy is nil. Where a residual of its own per matrix will do, Refined is better; where the inputs have no leading
+// directions, so is EoRA: compare the errors.
 func Intrinsic(w linalg.Matrix, g *lowrank.Gram, r int, q Quantizer) (base *layers.Grouped, f lowrank.Factors, err error) {
 	const what = "quantize for a known residual"
 	if err := matches(what, w, g); err != nil {
 		return nil, f, err
 	}
-	if r > min(w.Rows, w.Cols) {
-		return nil, f, fmt.Errorf("%s: rank %d for a matrix of %d x %d", what, r, w.Rows, w.Cols)
+	if r < 1 || r > min(w.Rows, w.Cols-1) { // with all directions of the inputs nothing would matter to the base
+		return nil, f, fmt.Errorf("%s: rank %d for a matrix of %d x %d, want 1 to %d", what, r, w.Rows, w.Cols, min(w.Rows, w.Cols-1))
 	}
 	values, v, err := g.Leading(r)
 	if err != nil {
@@ -37,7 +39,52 @@ func Intrinsic(w linalg.Matrix, g *lowrank.Gram, r int, q Quantizer) (base *laye
 	return base, f, nil
 }
 
-// deflated returns c - v·diag(values)·vᵀ, symmetric, with a diagonal that is not negative.
+// Refined is Intrinsic with a residual that is then fitted to the base, EoRA, and for rounds more both again: for the V of
+// the residual at hand, whatever it is, the best U leaves the error of the base under C - C·Vᵀ·(V·C·Vᵀ)⁻¹·V·C, so that
+// q is given w - U·V with that, and the residual of the new base is fitted to it. V is the matrix's own. The best of
+// all rounds is returned, by its error in the norm of g.
+//
+// On a layer of a small trained model (TestGoldenErrors), at 4 to 2 bits with feedback, refitting takes 3 to 15 % off the
+// error of Intrinsic at rank 16, and three rounds as much again; both are below what Alternate reaches in as many rounds.
+func Refined(
+	w linalg.Matrix, g *lowrank.Gram, r, rounds int, q Quantizer,
+) (base *layers.Grouped, f lowrank.Factors, err error) {
+	const what = "refine base and residual"
+	base, f, err = Intrinsic(w, g, r, q)
+	if err != nil {
+		return nil, f, fmt.Errorf("%s: %w", what, err)
+	}
+	rounded, err := matrixOf(base)
+	if err != nil {
+		return nil, f, fmt.Errorf("%s: %w", what, err)
+	}
+	if f, err = EoRA(w, rounded, g, r); err != nil {
+		return nil, f, fmt.Errorf("%s: %w", what, err)
+	}
+	last := f
+	for range rounds {
+		left, err := deflatedBy(g.Sum(), last.V)
+		if errors.Is(err, linalg.ErrNotDefinite) {
+			break // the residual has taken up all that there is
+		}
+		if err != nil {
+			return nil, f, fmt.Errorf("%s: %w", what, err)
+		}
+		candidate, rounded, err := quantize(q, subtract(w, last.Product()), left)
+		if err != nil {
+			return nil, f, fmt.Errorf("%s: %w", what, err)
+		}
+		if last, err = EoRA(w, rounded, g, r); err != nil {
+			return nil, f, fmt.Errorf("%s: %w", what, err)
+		}
+		if last.Error < f.Error {
+			base, f = candidate, last
+		}
+	}
+	return base, f, nil
+}
+
+// deflated returns c - v·diag(values)·vᵀ.
 func deflated(c linalg.Matrix, values []float64, v linalg.Matrix) linalg.Matrix {
 	scaled := linalg.New(v.Rows, v.Cols)
 	for i := range v.Rows {
@@ -46,7 +93,22 @@ func deflated(c linalg.Matrix, values []float64, v linalg.Matrix) linalg.Matrix 
 			to[j] = s * from[j]
 		}
 	}
-	d := subtract(c, linalg.MulT(scaled, v))
+	return semidefinite(subtract(c, linalg.MulT(scaled, v)))
+}
+
+// deflatedBy returns c - c·vᵀ·(v·c·vᵀ)⁻¹·v·c.
+func deflatedBy(c, v linalg.Matrix) (linalg.Matrix, error) {
+	vc := linalg.Mul(v, c)
+	l, err := linalg.Cholesky(linalg.MulT(vc, v))
+	if err != nil {
+		return linalg.Matrix{}, err
+	}
+	linalg.SolveLower(l, vc)
+	return semidefinite(subtract(c, linalg.TMul(vc, vc))), nil
+}
+
+// semidefinite makes d what rounding has kept it from being: symmetric, with a diagonal that is not negative.
+func semidefinite(d linalg.Matrix) linalg.Matrix {
 	for i := range d.Rows {
 		d.Data[i*d.Cols+i] = max(0, d.Data[i*d.Cols+i])
 		for j := range i {

@@ -59,6 +59,9 @@ func TestGoldenErrors(t *testing.T) {
 	for _, name := range grams.Names() {
 		name = strings.TrimSuffix(name, ".gram")
 		w, sum := readMatrix(t, model, name+".weight"), readMatrix(t, grams, name+".gram")
+		if testing.Short() && !strings.HasSuffix(name, "v_proj") {
+			continue
+		}
 		g, err := lowrank.NewGram(sum, 65536, nil, 0.01)
 		if err != nil {
 			t.Fatal(err)
@@ -86,6 +89,9 @@ func TestGoldenErrors(t *testing.T) {
 			format := layers.Rounding{Bits: bits, Group: 32, ScaleType: kernels.F16}
 			rtn, gptq := residual.Rounded(format), residual.WithFeedback(layers.Feedback{Rounding: format})
 			for _, r := range []int{8, 16, 32} {
+				if r != 16 && strings.Contains(name, "mlp") {
+					continue // the larger matrices: enough time is spent on them at one rank
+				}
 				at := func(method string) string { return fmt.Sprintf("int%d+%s@%d", bits, method, r) }
 				base, f, err := residual.Alternate(w, g, r, 0, rtn, lowrank.Factors{})
 				check(at("rtn_eora"), base, f, err)
@@ -102,6 +108,8 @@ func TestGoldenErrors(t *testing.T) {
 				check(at("gptq_alternated2"), base, f, err)
 				base, f, err = residual.Alternate(w, g, r, 2, gptq, intrinsic)
 				check(at("intrinsic_alternated2"), base, f, err)
+				base, f, err = residual.Refined(w, g, r, 2, gptq)
+				check(at("intrinsic_alternated2"), base, f, err) // the same rounds in another way
 			}
 		}
 	}

@@ -44,8 +44,8 @@ func Intrinsic(w linalg.Matrix, g *lowrank.Gram, r int, q Quantizer) (base *laye
 // q is given w - U·V with that, and the residual of the new base is fitted to it. V is the matrix's own. The best of
 // all rounds is returned, by its error in the norm of g.
 //
-// On a layer of a small trained model (TestGoldenErrors), at 4 to 2 bits with feedback, refitting takes 3 to 15 % off the
-// error of Intrinsic at rank 16, and three rounds as much again; both are below what Alternate reaches in as many rounds.
+// On a layer of a small trained model (TestGoldenErrors: rank 16, feedback, the mean of its matrices), two rounds leave 15, 15
+// and 12 % less error at 4, 3 and 2 bits than those of Alternate, and 15, 15 and 13 % less than Intrinsic.
 func Refined(
 	w linalg.Matrix, g *lowrank.Gram, r, rounds int, q Quantizer,
 ) (base *layers.Grouped, f lowrank.Factors, err error) {

@@ -11,7 +11,7 @@ import (
 //
 // The direction of index i is column i of U with row i of V. Directions stand in the order of what they are worth, so
 // that the first r of them are the best of rank r (Eckart and Young 1936), and the entry of largest magnitude of a column
-// of U is positive. The balanced methods give both factors the root of a singular value, which keeps the numbers of both
+// of U is positive; where V is a fixed basis instead, order and signs are the basis's own. The balanced methods give both factors the root of a singular value, which keeps the numbers of both
 // within reach of 16 bits; where U is orthonormal instead, the method says so.
 type Factors struct {
 	U, V linalg.Matrix // (out, rank), (rank, in)

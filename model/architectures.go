@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// architectures maps the name in config.json to the function that builds the blocks.
-var architectures = map[string]func(l Loader, c Config) []Block{
+// architectures maps the name in config.json to the function that builds block layer from the loader of its names.
+var architectures = map[string]func(l Loader, c Config, layer int) Block{
 	"LlamaForCausalLM":   llama,
 	"MistralForCausalLM": llama,
 	"Qwen2ForCausalLM":   qwen2,

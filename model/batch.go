@@ -56,6 +56,23 @@ func (d *Decoder) NewBatch(a kernels.Arena, s kernels.Stream, kv func(layer int)
 	if l.Rows < 1 || l.Seqs < 1 || l.Samples < 0 || l.Blocks < 1 || l.BlockTokens < 1 || l.Samples > l.Rows || l.Seqs > l.Rows {
 		panic(fmt.Sprintf("BUG: limits %+v", l))
 	}
+	b, err := newInputs(a, l)
+	if err != nil {
+		return nil, err
+	}
+	need := d.measureScratch(l)
+	scratch, err := layers.NewScratch(a, need)
+	if err != nil {
+		return nil, fmt.Errorf("allocate scratch: %w", err)
+	}
+	b.pass = layers.NewPass(s, scratch)
+	b.pass.Tables = make([]kernels.Mat, len(d.ropes))
+	b.pass.KV = kv
+	return b, nil
+}
+
+// newInputs allocates the step inputs of a batch, which has no pass yet.
+func newInputs(a kernels.Arena, l Limits) (*Batch, error) {
 	b := &Batch{limits: l, tables: make([]int32, 0, l.Seqs*l.Blocks)}
 	var err error
 	for _, c := range []struct {
@@ -69,14 +86,6 @@ func (d *Decoder) NewBatch(a kernels.Arena, s kernels.Stream, kv func(layer int)
 	if b.blocks, err = a.Alloc(l.Seqs, l.Blocks, kernels.I32); err != nil {
 		return nil, fmt.Errorf("allocate step inputs: %w", err)
 	}
-	need := d.measureScratch(l)
-	scratch, err := layers.NewScratch(a, need)
-	if err != nil {
-		return nil, fmt.Errorf("allocate scratch: %w", err)
-	}
-	b.pass = layers.NewPass(s, scratch)
-	b.pass.Tables = make([]kernels.Mat, len(d.ropes))
-	b.pass.KV = kv
 	b.Reset()
 	return b, nil
 }

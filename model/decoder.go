@@ -51,14 +51,15 @@ func Load(src Source, a kernels.Arena, s kernels.Stream, progress func(done, tot
 }
 
 func load(c Config, src Source, a kernels.Arena, s kernels.Stream, progress func(done, total int64), total int64) (*Decoder, error) {
-	l := Loader{loading: &loading{
-		src: src, arena: a, stream: s, progress: progress, total: total,
-		asked: map[string]bool{}, rope: map[layers.RopeSettings]*layers.Rope{},
-	}}
+	l := newLoader(src, a, s)
+	l.progress, l.total = progress, total
 	d := &Decoder{config: c}
 	table := l.Table(embedName, c.Vocab, c.Dim)
-	d.blocks = architectures[c.Architecture](l, c)
-	d.norm = l.RMSNorm("model.norm", c.Dim, c.Eps)
+	for i := range c.Layers {
+		d.blocks = append(d.blocks, l.block(c, i))
+		d.names = append(d.names, blockName(i))
+	}
+	d.norm = l.RMSNorm(normName, c.Dim, c.Eps)
 	if c.TiedHead {
 		d.head = table
 		if err := l.tiedHead(); err != nil {
@@ -73,10 +74,15 @@ func load(c Config, src Source, a kernels.Arena, s kernels.Stream, progress func
 	d.embed = table.(layers.Rows)
 	d.read = l.read + d.head.Bytes()
 	d.ropes = l.ropes
-	for i := range d.blocks {
-		d.names = append(d.names, "model.layers."+strconv.Itoa(i))
-	}
 	return d, nil
+}
+
+// blockName returns the name of block layer, under which its weights are.
+func blockName(layer int) string { return "model.layers." + strconv.Itoa(layer) }
+
+// block builds block layer.
+func (l Loader) block(c Config, layer int) Block {
+	return architectures[c.Architecture](l.In(blockName(layer)), c, layer)
 }
 
 // tiedHead accepts an lm_head beside tie_word_embeddings only as a copy of the embedding table: some exporters write
@@ -185,7 +191,7 @@ func (d *Decoder) ForwardAll(b *Batch, use func(first int, logits kernels.Mat) e
 	logits := p.Mat(min(n, b.limits.Samples), d.config.Vocab)
 	x := d.hidden(b)
 	d.norm.Apply(p, x)
-	p.Tap("model.norm", x)
+	p.Tap(normName, x)
 	for first := 0; first < n; first += logits.Rows {
 		part := logits.Slice(0, min(logits.Rows, n-first))
 		d.head.Apply(p, part, x.Slice(first, part.Rows), kernels.Set)
@@ -211,7 +217,7 @@ func (d *Decoder) forward(b *Batch) kernels.Mat {
 	h := p.Mat(samples, d.config.Dim)
 	p.Gather(h, x, b.samples.rows())
 	d.norm.Apply(p, h)
-	p.Tap("model.norm", h)
+	p.Tap(normName, h)
 	d.head.Apply(p, logits, h, kernels.Set)
 	return logits
 }

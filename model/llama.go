@@ -10,33 +10,24 @@ import (
 
 // llama describes LlamaForCausalLM and MistralForCausalLM: pre-norm blocks, grouped-query attention with rotary
 // positions, gated MLP. Mistral's sliding window comes with the config.
-func llama(l Loader, c Config) []Block {
-	return blocks(l, c, preNorm{qkvBias: c.AttentionBias, oBias: c.AttentionBias})
+func llama(l Loader, c Config, layer int) Block {
+	return newBlock(l, c, preNorm{qkvBias: c.AttentionBias, oBias: c.AttentionBias}, layer)
 }
 
 // qwen2 describes Qwen2ForCausalLM: llama with biases on q, k and v.
-func qwen2(l Loader, c Config) []Block {
-	return blocks(l, c, preNorm{qkvBias: true})
+func qwen2(l Loader, c Config, layer int) Block {
+	return newBlock(l, c, preNorm{qkvBias: true}, layer)
 }
 
 // qwen3 describes Qwen3ForCausalLM: llama whose queries and keys are normed head by head before they are rotated.
-func qwen3(l Loader, c Config) []Block {
-	return blocks(l, c, preNorm{qkvBias: c.AttentionBias, oBias: c.AttentionBias, headNorms: true})
+func qwen3(l Loader, c Config, layer int) Block {
+	return newBlock(l, c, preNorm{qkvBias: c.AttentionBias, oBias: c.AttentionBias, headNorms: true}, layer)
 }
 
 // preNorm is what the architectures of this family differ in.
 type preNorm struct {
 	qkvBias, oBias bool
 	headNorms      bool
-}
-
-func blocks(l Loader, c Config, f preNorm) []Block {
-	l = l.In("model.layers")
-	all := make([]Block, c.Layers)
-	for i := range all {
-		all[i] = newBlock(l.At(i), c, f, i)
-	}
-	return all
 }
 
 func newBlock(l Loader, c Config, f preNorm, layer int) *block {

@@ -27,10 +27,19 @@ type loading struct {
 
 	read  int64 // bytes that the layers bound so far read in a step, but for tables
 	asked map[string]bool
+	sites []Site // of the groups bound so far, in that order
 	ropes []*layers.Rope
 	rope  map[layers.RopeSettings]*layers.Rope
 	err   LoadError
 	fatal error
+}
+
+// newLoader returns a loader of all names of src.
+func newLoader(src Source, a kernels.Arena, s kernels.Stream) Loader {
+	return Loader{loading: &loading{
+		src: src, arena: a, stream: s,
+		asked: map[string]bool{}, rope: map[layers.RopeSettings]*layers.Rope{},
+	}}
 }
 
 // A LoadError is everything that keeps a checkpoint from being the model its config.json describes.
@@ -157,7 +166,9 @@ type Proj struct {
 // is one member, so that each input has one site.
 func (l Loader) Group(in int, projs ...Proj) *layers.Group {
 	members := make([]layers.Member, len(projs))
+	site := Site{Name: l.prefix + projs[0].Name, In: in}
 	for i, p := range projs {
+		site.Weights = append(site.Weights, SiteWeight{Name: l.prefix + p.Name + ".weight", Out: p.Out})
 		members[i].Name = l.prefix + p.Name
 		members[i].Weight = l.matrix(p.Name, p.Out, in)
 		if p.Bias {
@@ -167,8 +178,9 @@ func (l Loader) Group(in int, projs ...Proj) *layers.Group {
 	if !l.ready() {
 		return nil
 	}
-	g, err := layers.BindGroup(l.arena, l.stream, l.prefix+projs[0].Name, members...)
+	g, err := layers.BindGroup(l.arena, l.stream, site.Name, members...)
 	l.bound(err)
+	l.sites = append(l.sites, site)
 	if err == nil {
 		l.read += g.Bytes()
 	}
@@ -207,6 +219,11 @@ func (l Loader) finish() error {
 			l.err.Unused = append(l.err.Unused, name)
 		}
 	}
+	return l.failure()
+}
+
+// failure returns what went wrong with the tensors that were asked for.
+func (l Loader) failure() error {
 	if !l.err.empty() {
 		slices.Sort(l.err.Missing)
 		return &l.err

@@ -2,9 +2,10 @@ package model
 
 import "eckart/layers"
 
-// The tables of a model: a row for each id of the vocabulary.
+// What stands before and after the blocks. The embedding and the head are tables: a row for each id of the vocabulary.
 const (
 	embedName = "model.embed_tokens"
+	normName  = "model.norm"
 	headName  = "lm_head"
 )
 

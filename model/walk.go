@@ -1,0 +1,493 @@
+package model
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"eckart/kernels"
+	"eckart/kvcache"
+	"eckart/layers"
+)
+
+// A Site is an input that matrices of a block read: the hidden state after a norm (q, k and v; gate and up), or a single
+// matrix's own (o; down). What is known of it holds for all matrices that read it.
+type Site struct {
+	Name    string // layers.Group.Site: "model.layers.0.self_attn.q_proj"
+	Layer   int
+	In      int          // columns
+	Weights []SiteWeight // that read it, as the group lists them
+}
+
+// A SiteWeight is a matrix (Out, Site.In) that reads a site.
+type SiteWeight struct {
+	Name string // "model.layers.0.self_attn.q_proj.weight"
+	Out  int
+}
+
+// walkBlockTokens is the number of tokens of a block of a Walker's cache, that of the commands: attention sums in the
+// same order then.
+const walkBlockTokens = 16
+
+// logitsRows are the rows whose logits a Walker has at once: those of a whole window would take 260 MB where the
+// vocabulary has 128,000 tokens.
+const logitsRows = 64
+
+// A Walker runs a model one block at a time, so that memory holds one block and what belongs to one sequence; the hidden
+// states of all sequences are the caller's, on the host. It computes what a Decoder computes, bit for bit. All sequences
+// take a step before any takes the next: first Embed for each of them, then, block by block, Forward, and Logits at last.
+// One goroutine at a time may use a Walker and its blocks.
+type Walker struct {
+	src    Source
+	device kernels.Device
+	stream kernels.Stream
+	config Config
+
+	inputs kernels.Arena
+	batch  *Batch      // one sequence, of at most window tokens
+	x      kernels.Mat // its hidden state: (window, dim)
+
+	// What blocks and tables share, made anew where one asks for more or for another.
+	scratch kernels.Arena
+	room    int64 // bytes of it
+	cache   kernels.Arena
+	spec    kvcache.Spec
+	pages   kernels.Pages
+	table   *walkedTable
+}
+
+// NewWalker returns a walker over the weights of src for sequences of at most window tokens. It reads headers and no
+// matrix, and holds the checkpoint against its config as Load does: all that is missing, misshapen or unknown comes in one
+// *LoadError. Close frees what it holds.
+func NewWalker(src Source, d kernels.Device, window int) (*Walker, error) {
+	c, err := ParseConfig(src.Config())
+	if err != nil {
+		return nil, err
+	}
+	if window < 1 || window > c.MaxPositions {
+		return nil, fmt.Errorf("walk model: a window of %d tokens is not within the %d positions that it was trained for", window, c.MaxPositions)
+	}
+	if _, err := load(c, src, new(kernels.Counter), kernels.Discard{}, nil, 0); err != nil {
+		return nil, err
+	}
+	w := &Walker{src: src, device: d, config: c}
+	if w.stream, err = d.NewStream(); err != nil {
+		return nil, err
+	}
+	limits := Limits{Rows: window, Seqs: 1, Blocks: (window + walkBlockTokens - 1) / walkBlockTokens, BlockTokens: walkBlockTokens}
+	w.inputs, err = reserve(d, func(a kernels.Arena) (err error) {
+		if w.batch, err = newInputs(a, limits); err != nil {
+			return err
+		}
+		w.x, err = a.Alloc(window, c.Dim, kernels.F32)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	w.batch.pass = layers.NewPass(w.stream, layers.Scratch{})
+	return w, nil
+}
+
+// reserve makes an arena of the size that alloc takes from it. alloc runs twice, first on an arena that counts.
+func reserve(d kernels.Device, alloc func(kernels.Arena) error) (kernels.Arena, error) {
+	var count kernels.Counter
+	if err := alloc(&count); err != nil {
+		return nil, err
+	}
+	a, err := d.NewArena(count.Used())
+	if err != nil {
+		return nil, err
+	}
+	if err := alloc(a); err != nil {
+		return nil, errors.Join(err, a.Close())
+	}
+	return a, nil
+}
+
+// Close frees what the walker holds. Its blocks are closed on their own.
+func (w *Walker) Close() error {
+	err := w.closeTable()
+	for _, a := range []kernels.Arena{w.inputs, w.scratch, w.cache} {
+		if a != nil {
+			err = errors.Join(err, a.Close())
+		}
+	}
+	w.inputs, w.scratch, w.cache = nil, nil, nil
+	return err
+}
+
+// Config returns what config.json says.
+func (w *Walker) Config() Config { return w.config }
+
+// Source returns the source that the walker was made for.
+func (w *Walker) Source() Source { return w.src }
+
+// Layers returns the number of blocks.
+func (w *Walker) Layers() int { return w.config.Layers }
+
+// Window returns the most tokens of a sequence.
+func (w *Walker) Window() int { return w.batch.limits.Rows }
+
+// Device returns the device that the walker runs on.
+func (w *Walker) Device() kernels.Device { return w.device }
+
+// Stream returns the walker's stream, on which a probe may run verbs of its own.
+func (w *Walker) Stream() kernels.Stream { return w.stream }
+
+// Read copies the matrix x (rows, columns), which a probe was shown, to dst on the host, row by row without gaps.
+func (w *Walker) Read(dst []float32, x kernels.Mat) error {
+	if len(dst) != x.Rows*x.Cols {
+		panic(fmt.Sprintf("BUG: read %d x %d elements into %d", x.Rows, x.Cols, len(dst)))
+	}
+	if x.Stride == x.Cols {
+		w.stream.Download(kernels.Float32Bytes(dst), x)
+	} else { // only packed matrices can be downloaded, and a single row is one
+		for i := range x.Rows {
+			w.stream.Download(kernels.Float32Bytes(dst[i*x.Cols:][:x.Cols]), x.Slice(i, 1))
+		}
+	}
+	return w.stream.Sync()
+}
+
+// rows returns the tokens of a hidden state (tokens, dim).
+func (w *Walker) rows(hidden []float32) int {
+	n := len(hidden) / w.config.Dim
+	if n < 1 || n > w.Window() || n*w.config.Dim != len(hidden) {
+		panic(fmt.Sprintf("BUG: a hidden state of %d elements, width %d, at most %d rows", len(hidden), w.config.Dim, w.Window()))
+	}
+	return n
+}
+
+// begin makes the pass ready for a sequence and returns its hidden state on the device, to be filled: (tokens, dim).
+func (w *Walker) begin(ids []int32, scratch int64) (kernels.Mat, error) {
+	b := w.batch
+	if w.room < scratch {
+		if err := w.grow(scratch); err != nil {
+			return kernels.Mat{}, err
+		}
+	}
+	b.Reset()
+	blocks := make([]int32, b.limits.Blocks)
+	for i := range blocks {
+		blocks[i] = int32(i)
+	}
+	b.Add(ids, 0, blocks, nil)
+	b.upload()
+	b.pass.Release(0)
+	return w.x.Slice(0, len(ids)), nil
+}
+
+// grow makes the scratch anew, with room for the given bytes.
+func (w *Walker) grow(bytes int64) error {
+	if w.scratch != nil {
+		err := w.scratch.Close()
+		w.scratch, w.room = nil, 0
+		w.batch.pass = layers.NewPass(w.stream, layers.Scratch{})
+		if err != nil {
+			return err
+		}
+	}
+	var err error
+	if w.scratch, err = w.device.NewArena(bytes); err != nil {
+		return err
+	}
+	s, err := layers.NewScratch(w.scratch, bytes)
+	if err != nil {
+		return err
+	}
+	w.batch.pass, w.room = layers.NewPass(w.stream, s), bytes
+	return nil
+}
+
+// keep makes sure that the cache is one for a layer that keeps its tokens as spec says. Keys and values are kept in F32.
+func (w *Walker) keep(spec kvcache.Spec) error {
+	spec.Window = 0 // does not change what is kept
+	if w.cache != nil {
+		if spec == w.spec {
+			return nil
+		}
+		err := w.cache.Close()
+		w.cache = nil
+		if err != nil {
+			return err
+		}
+	}
+	var err error
+	w.cache, err = reserve(w.device, func(a kernels.Arena) error {
+		c, err := kvcache.New(a, []kvcache.Spec{spec}, kernels.F32, walkBlockTokens, w.batch.limits.Blocks)
+		if err == nil {
+			w.spec, w.pages = spec, c.Layer(0)
+		}
+		return err
+	})
+	return err
+}
+
+// Embed sets hidden (tokens, dim) to the embeddings of ids, the tokens of one sequence.
+func (w *Walker) Embed(hidden []float32, ids []int32) error {
+	if n := w.rows(hidden); n != len(ids) {
+		panic(fmt.Sprintf("BUG: a hidden state of %d rows for %d ids", n, len(ids)))
+	}
+	if i := slices.IndexFunc(ids, func(id int32) bool { return id < 0 || int(id) >= w.config.Vocab }); i >= 0 {
+		return fmt.Errorf("embed tokens: id %d is not in the vocabulary of %d", ids[i], w.config.Vocab)
+	}
+	t, err := w.bindTable(embedName)
+	if err != nil {
+		return err
+	}
+	x, err := w.begin(ids, t.scratch)
+	if err != nil {
+		return err
+	}
+	t.table.(layers.Rows).Embed(w.batch.pass, x, w.batch.ids.rows())
+	w.stream.Download(kernels.Float32Bytes(hidden), x)
+	if err := w.stream.Sync(); err != nil {
+		return fmt.Errorf("embed tokens: %w", err)
+	}
+	return nil
+}
+
+// Logits hands use the logits (rows, vocab) that follow from hidden (tokens, dim), the state of one sequence after the
+// last block: some rows at a time and in order; first is the row of hidden that they begin with. They are valid until use
+// returns, whose error ends it. hidden stays as it is.
+func (w *Walker) Logits(hidden []float32, use func(first int, logits kernels.Mat) error) error {
+	name := headName
+	if w.config.TiedHead {
+		name = embedName
+	}
+	t, err := w.bindTable(name)
+	if err != nil {
+		return err
+	}
+	n := w.rows(hidden)
+	x, err := w.begin(make([]int32, n), t.scratch)
+	if err != nil {
+		return err
+	}
+	p := w.batch.pass
+	p.Upload(x, kernels.Float32Bytes(hidden))
+	t.norm.Apply(p, x)
+	logits := p.Mat(min(n, logitsRows), w.config.Vocab)
+	for first := 0; first < n; first += logits.Rows {
+		part := logits.Slice(0, min(logits.Rows, n-first))
+		t.table.Apply(p, part, x.Slice(first, part.Rows), kernels.Set)
+		if err := p.Sync(); err != nil {
+			return fmt.Errorf("compute logits: %w", err)
+		}
+		if err := use(first, part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// A walkedTable is the embedding or the head, bound while the states of all sequences pass it.
+type walkedTable struct {
+	name    string
+	arena   kernels.Arena
+	table   layers.Linear
+	norm    layers.RMSNorm // before the head
+	scratch int64          // bytes that it needs
+}
+
+// bindTable returns the table called name. It stays bound until another is, or a block.
+func (w *Walker) bindTable(name string) (*walkedTable, error) {
+	if w.table != nil && w.table.name == name {
+		return w.table, nil
+	}
+	if err := w.closeTable(); err != nil {
+		return nil, err
+	}
+	t := &walkedTable{name: name}
+	var err error
+	t.arena, err = reserve(w.device, func(a kernels.Arena) error {
+		l := newLoader(w.src, a, w.streamFor(a))
+		t.table = l.Table(name, w.config.Vocab, w.config.Dim)
+		t.norm = l.RMSNorm(normName, w.config.Dim, w.config.Eps)
+		if w.config.TiedHead {
+			if err := l.tiedHead(); err != nil {
+				return err
+			}
+		}
+		return l.failure()
+	})
+	if err != nil {
+		return nil, err
+	}
+	p := layers.NewPass(kernels.Discard{}, layers.Scratch{})
+	rows := min(w.Window(), logitsRows)
+	t.table.Apply(p, p.Mat(rows, w.config.Vocab), kernels.Mat{Rows: rows, Cols: w.config.Dim, Stride: w.config.Dim}, kernels.Set)
+	t.scratch = p.PeakScratch()
+	w.table = t
+	return t, nil
+}
+
+func (w *Walker) closeTable() error {
+	if w.table == nil {
+		return nil
+	}
+	err := w.table.arena.Close()
+	w.table = nil
+	return err
+}
+
+// streamFor returns the stream on which weights are brought into a.
+func (w *Walker) streamFor(a kernels.Arena) kernels.Stream {
+	if _, counts := a.(*kernels.Counter); counts {
+		return kernels.Discard{}
+	}
+	return w.stream
+}
+
+// Sites returns the sites of block i in the order in which it reads them. It reads headers and no matrix.
+func (w *Walker) Sites(i int) ([]Site, error) {
+	b := &WalkedBlock{w: w, layer: i}
+	if err := b.build(w.src, new(kernels.Counter)); err != nil {
+		return nil, fmt.Errorf("walk block %d: %w", i, err)
+	}
+	return b.sites, nil
+}
+
+// Block binds block i with the weights of src, which is the walker's source or one that wraps it. Several blocks may be
+// bound at once, of different sources too; each runs the sequence that it is given from its start. The embedding and the
+// head are freed until they are asked for again.
+func (w *Walker) Block(i int, src Source) (*WalkedBlock, error) {
+	if i < 0 || i >= w.config.Layers {
+		panic(fmt.Sprintf("BUG: block %d of %d", i, w.config.Layers))
+	}
+	if err := w.closeTable(); err != nil {
+		return nil, err
+	}
+	b := &WalkedBlock{w: w, layer: i}
+	var err error
+	b.weights, err = reserve(w.device, func(a kernels.Arena) error { return b.build(src, a) })
+	if err != nil {
+		return nil, fmt.Errorf("walk block %d: %w", i, err)
+	}
+	return b, nil
+}
+
+// A WalkedBlock is a block of a Walker, bound to the device.
+type WalkedBlock struct {
+	w       *Walker
+	layer   int
+	weights kernels.Arena
+	block   Block
+	ropes   []*layers.Rope
+	sites   []Site
+	scratch int64 // bytes that it needs for a sequence of Walker.Window tokens
+}
+
+// build binds the block's weights in a and finds out, on a stream that does nothing, what it reads and needs.
+func (b *WalkedBlock) build(src Source, a kernels.Arena) error {
+	l := newLoader(src, a, b.w.streamFor(a))
+	b.block = l.block(b.w.config, b.layer)
+	if err := l.failure(); err != nil {
+		return err
+	}
+	b.ropes = l.ropes
+	b.sites = nil
+	p := layers.NewPass(kernels.Discard{}, layers.Scratch{})
+	p.KV = func(int) kernels.Pages { return kernels.Pages{} }
+	p.Probe = func(name string, _ kernels.Mat) {
+		if i := slices.IndexFunc(l.sites, func(s Site) bool { return s.Name == name }); i >= 0 {
+			site := l.sites[i]
+			site.Layer = b.layer
+			b.sites = append(b.sites, site)
+		}
+	}
+	n := b.w.Window()
+	b.forward(p, kernels.Mat{Rows: n, Cols: b.w.config.Dim, Stride: b.w.config.Dim}, kernels.Mat{Rows: n, Cols: 1, Stride: 1, Type: kernels.I32})
+	b.scratch = p.PeakScratch()
+	return nil
+}
+
+// forward runs the block on x, whose rows have the given positions.
+func (b *WalkedBlock) forward(p *layers.Pass, x, positions kernels.Mat) {
+	p.Tables = p.Tables[:0]
+	for _, r := range b.ropes {
+		p.Tables = append(p.Tables, r.Out(p, positions))
+	}
+	b.block.Forward(p, x)
+}
+
+// Close frees the block's weights.
+func (b *WalkedBlock) Close() error { return b.weights.Close() }
+
+// Sites returns the block's sites in the order in which it reads them.
+func (b *WalkedBlock) Sites() []Site { return b.sites }
+
+// Forward replaces hidden (tokens, dim), the state of one sequence, by the next one. probe, unless it is nil, is shown
+// the input x (tokens, Site.In) of each site in turn, as it is computed; x may have gaps between its rows (Read has none)
+// and is valid until probe returns, whose error ends the pass and leaves hidden as it was.
+func (b *WalkedBlock) Forward(hidden []float32, probe func(site string, x kernels.Mat) error) error {
+	x, err := b.run(hidden, probe)
+	if err != nil {
+		return err
+	}
+	b.w.stream.Download(kernels.Float32Bytes(hidden), x)
+	return b.named(b.w.stream.Sync())
+}
+
+// errStop ends a pass of which no more is wanted.
+var errStop = errors.New("stop")
+
+// Until runs the block on hidden (tokens, dim) up to the input x (tokens, Site.In) of a site, and no further. x is as
+// Forward shows it to a probe. hidden stays as it is.
+func (b *WalkedBlock) Until(hidden []float32, site string, use func(x kernels.Mat) error) error {
+	if !slices.ContainsFunc(b.sites, func(s Site) bool { return s.Name == site }) {
+		return b.named(fmt.Errorf("there is no site %s", site))
+	}
+	_, err := b.run(hidden, func(name string, x kernels.Mat) error {
+		if name != site {
+			return nil
+		}
+		if err := use(x); err != nil {
+			return err
+		}
+		return errStop
+	})
+	if errors.Is(err, errStop) {
+		return nil
+	}
+	return err
+}
+
+// run runs the block on a copy of hidden and returns the result. Once probe has returned an error, the verbs that are left
+// do nothing.
+func (b *WalkedBlock) run(hidden []float32, probe func(site string, x kernels.Mat) error) (kernels.Mat, error) {
+	w := b.w
+	if err := w.keep(b.block.KV()); err != nil {
+		return kernels.Mat{}, b.named(err)
+	}
+	x, err := w.begin(make([]int32, w.rows(hidden)), b.scratch)
+	if err != nil {
+		return kernels.Mat{}, b.named(err)
+	}
+	p := w.batch.pass
+	p.Upload(x, kernels.Float32Bytes(hidden))
+	p.KV = func(int) kernels.Pages { return w.pages }
+	p.Probe = func(name string, m kernels.Mat) {
+		if probe == nil || err != nil || !slices.ContainsFunc(b.sites, func(s Site) bool { return s.Name == name }) {
+			return
+		}
+		if err = p.Sync(); err == nil {
+			err = probe(name, m)
+		}
+		if err != nil {
+			p.Stream = kernels.Discard{}
+		}
+	}
+	b.forward(p, x, w.batch.pos.rows())
+	p.Stream, p.Probe = w.stream, nil
+	return x, b.named(errors.Join(err, p.Sync()))
+}
+
+// named returns err with the name of the block.
+func (b *WalkedBlock) named(err error) error {
+	if err == nil || errors.Is(err, errStop) {
+		return err
+	}
+	return fmt.Errorf("walk block %d: %w", b.layer, err)
+}

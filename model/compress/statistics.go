@@ -7,9 +7,11 @@
 package compress
 
 import (
+	"fmt"
 	"maps"
 
 	"eckart/internal/linalg"
+	"eckart/model"
 )
 
 // Where the text of a calibration comes from.
@@ -49,4 +51,29 @@ type BlockStatistics struct {
 func (s *Statistics) add(b BlockStatistics) {
 	maps.Copy(s.Sites, b.Sites)
 	s.Influence = append(s.Influence, b.Influence)
+}
+
+// Check returns an error unless s has the moments of all sites of w's model, and of no others.
+func (s *Statistics) Check(w *model.Walker) error {
+	n := 0
+	for i := range w.Layers() {
+		sites, err := w.Sites(i)
+		if err != nil {
+			return err
+		}
+		for _, site := range sites {
+			m := s.Sites[site.Name]
+			switch {
+			case m == nil:
+				return fmt.Errorf("check statistics: they are of another model: there is nothing about %s", site.Name)
+			case m.Gram.Rows != site.In:
+				return fmt.Errorf("check statistics: they are of another model: %s has %d columns, want %d", site.Name, m.Gram.Rows, site.In)
+			}
+			n++
+		}
+	}
+	if n != len(s.Sites) || len(s.Influence) != w.Layers() {
+		return fmt.Errorf("check statistics: they are of another model: %d sites and %d blocks, want %d and %d", len(s.Sites), len(s.Influence), n, w.Layers())
+	}
+	return nil
 }

@@ -16,6 +16,7 @@ type commands struct {
 	Inspect inspectCommand `cmd:"" help:"Say what a checkpoint holds and what it needs in memory."`
 	Eval    evalCommand    `cmd:"" help:"Score a text: the perplexity of a model, and how far it is from another."`
 	Bench   benchCommand   `cmd:"" help:"Measure the speed of a model or a server."`
+	Cache   cacheCommand   `cmd:"" help:"Say what calibrations have left in the cache, or remove it."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 

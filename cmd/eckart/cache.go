@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"eckart/cmd/internal/command"
+	"eckart/cmd/internal/launch"
+)
+
+// cacheCommand is `eckart cache`.
+type cacheCommand struct {
+	List  cacheListCommand  `cmd:"" help:"List the statistics that are kept."`
+	Clear cacheClearCommand `cmd:"" help:"Remove them all."`
+}
+
+// Help says more than the line in the list of commands.
+func (cacheCommand) Help() string {
+	return "What calibrations learn of a model is kept in the user's cache directory, so that compressing the model again on the same text need not run it. At most 10 GiB are kept; what was not used for longest goes first."
+}
+
+// cacheListCommand is `eckart cache list`.
+type cacheListCommand struct {
+	JSON bool `name:"json" help:"Print JSON."`
+}
+
+// A cacheList is what `eckart cache list --json` prints.
+type cacheList struct {
+	Folder  string        `json:"folder"`
+	Bytes   int64         `json:"bytes"`
+	Limit   int64         `json:"limit"`
+	Entries []cachedEntry `json:"entries"`
+}
+
+type cachedEntry struct {
+	Digest string    `json:"digest"`
+	Text   string    `json:"text,omitempty"` // file or self
+	Tokens int       `json:"tokens,omitempty"`
+	Sites  int       `json:"sites,omitempty"`
+	Bytes  int64     `json:"bytes"`
+	Used   time.Time `json:"used"`
+	Damage string    `json:"damage,omitempty"` // why it cannot be read
+}
+
+// Run lists what is kept, the latest used first.
+func (c *cacheListCommand) Run(_ context.Context, env command.Env) error {
+	store, err := launch.StatisticsStore()
+	if err != nil {
+		return err
+	}
+	entries, err := store.List()
+	if err != nil {
+		return err
+	}
+	list := cacheList{Folder: store.Dir, Limit: store.Limit, Entries: []cachedEntry{}}
+	table := command.Table{{"digest", "text", "tokens", "sites", "bytes", "used"}}
+	for _, e := range entries {
+		list.Bytes += e.Bytes
+		one := cachedEntry{Digest: e.Digest, Text: e.Source, Tokens: e.Tokens, Sites: e.Sites, Bytes: e.Bytes, Used: e.Used}
+		row := []string{e.Digest[:12], e.Source, strconv.Itoa(e.Tokens), strconv.Itoa(e.Sites), launch.Bytes(e.Bytes).String(), e.Used.Format(time.DateTime)}
+		if e.Damage != nil {
+			one.Damage = e.Damage.Error()
+			row[1], row[2], row[3] = "damaged", "", ""
+		}
+		list.Entries, table = append(list.Entries, one), append(table, row)
+	}
+	if c.JSON {
+		return command.WriteJSON(env.Stdout, list)
+	}
+	if len(entries) > 0 {
+		if err := table.Text(env.Stdout); err != nil {
+			return err
+		}
+	}
+	_, err = fmt.Fprintf(env.Stdout, "%s holds %v of at most %v\n", store.Dir, launch.Bytes(list.Bytes), launch.Bytes(list.Limit))
+	return err
+}
+
+// cacheClearCommand is `eckart cache clear`.
+type cacheClearCommand struct{}
+
+// Run removes all statistics.
+func (cacheClearCommand) Run(_ context.Context, env command.Env) error {
+	store, err := launch.StatisticsStore()
+	if err != nil {
+		return err
+	}
+	n, bytes, err := store.Clear()
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(env.Stdout, "removed %d files, %v\n", n, launch.Bytes(bytes))
+	return err
+}

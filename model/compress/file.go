@@ -50,6 +50,7 @@ type indexSite struct {
 	Name   string `json:"name"`
 	In     int    `json:"in"`
 	Tokens int    `json:"tokens"`
+	Chosen int    `json:"chosen"`
 	Offset int64  `json:"offset"`
 	CRC    uint32 `json:"crc32c"`
 }
@@ -99,7 +100,7 @@ func (w *Writer) add(b BlockStatistics) error {
 }
 
 func (w *Writer) site(name string, m *Moments) error {
-	s := indexSite{Name: name, In: m.Gram.Rows, Tokens: m.Tokens, Offset: w.at}
+	s := indexSite{Name: name, In: m.Gram.Rows, Tokens: m.Tokens, Chosen: m.Chosen, Offset: w.at}
 	sum := crc32.New(castagnoli)
 	to := io.MultiWriter(w.to, sum)
 	row := make([]byte, 8*s.In)
@@ -281,7 +282,7 @@ func (r *Reader) Moments(site string) (*Moments, error) {
 	s := &r.index.Sites[at]
 	raw := bufio.NewReaderSize(io.NewSectionReader(r.file, s.Offset, s.bytes()), 1<<20)
 	sum := crc32.New(castagnoli)
-	m := &Moments{Tokens: s.Tokens, Gram: linalg.New(s.In, s.In), Mean: make([]float64, s.In)}
+	m := &Moments{Tokens: s.Tokens, Chosen: s.Chosen, Gram: linalg.New(s.In, s.In), Mean: make([]float64, s.In)}
 	row := make([]byte, 8*s.In)
 	next := func(n int) error {
 		if _, err := io.ReadFull(raw, row[:n]); err != nil {

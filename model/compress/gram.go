@@ -182,7 +182,7 @@ func (a *accumulator) finish(m *multiplier) (*Moments, error) {
 	for j := range a.mean {
 		a.mean[j] /= float64(a.tokens)
 	}
-	return &Moments{Tokens: a.tokens, Gram: a.gram, Mean: a.mean}, nil
+	return &Moments{Tokens: a.tokens, Chosen: a.tokens, Gram: a.gram, Mean: a.mean}, nil
 }
 
 // change returns the sum over tokens of 1 - cos(before, after) for two states (tokens, dim). A token that is 0 before and

@@ -24,6 +24,7 @@ const (
 // Moments are the statistics of the input x of a site over a number of tokens.
 type Moments struct {
 	Tokens int
+	Chosen int // tokens whose products Gram holds: all, or those that were sampled
 	// Gram is the sum of xᵀ·x over all tokens (in, in), symmetric. Products are summed in F32 over at most batchTokens
 	// tokens and from there on in float64; the sum is rounded to F32, in which it is kept on disk, so that statistics that
 	// were read are those that were written.

@@ -16,10 +16,11 @@ import (
 )
 
 // Key returns the name under which statistics are kept: a digest of what they follow from, which is the model (as
-// checkpoint.Checkpoint.Digest names it) and the windows of tokens.
-func Key(model string, windows [][]int32) string {
+// checkpoint.Checkpoint.Digest names it), the windows of tokens, and settings that are not the usual ones, such as those of
+// a Sampling.
+func Key(model string, windows [][]int32, settings ...any) string {
 	h := sha256.New()
-	fmt.Fprintf(h, "eckart statistics %d\n%s\n", statisticsVersion, model)
+	fmt.Fprintf(h, "eckart statistics %d\n%s\n%+v\n", statisticsVersion, model, settings)
 	for _, ids := range windows {
 		_ = binary.Write(h, binary.LittleEndian, int64(len(ids))) // a hash takes everything
 		_ = binary.Write(h, binary.LittleEndian, ids)

@@ -27,7 +27,7 @@ func someStatistics(seed uint64, columns ...int) *compress.Statistics {
 		Digest: compress.Key("a model", [][]int32{{int32(seed)}}),
 	}
 	for i, in := range columns {
-		m := &compress.Moments{Tokens: 123, Gram: linalg.New(in, in), Mean: make([]float64, in)}
+		m := &compress.Moments{Tokens: 123, Chosen: 45, Gram: linalg.New(in, in), Mean: make([]float64, in)}
 		for j := range in {
 			m.Mean[j] = rng.NormFloat64()
 			for k := range j + 1 {

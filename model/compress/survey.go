@@ -36,8 +36,16 @@ func tokens(windows [][]int32) int {
 
 // SurveyBlocks is Survey that hands use the statistics of each block, in order, as soon as they are complete. Where use
 // does not keep them, memory never holds those of two blocks.
-func SurveyBlocks(ctx context.Context, w *model.Walker, windows [][]int32, progress func(done, total int), use func(BlockStatistics) error) (err error) {
-	s := survey{Walker: w, progress: progress, total: len(windows) * w.Layers()}
+func SurveyBlocks(ctx context.Context, w *model.Walker, windows [][]int32, progress func(done, total int), use func(BlockStatistics) error) error {
+	return SurveySampled(ctx, w, windows, Sampling{Share: 1}, progress, use)
+}
+
+// SurveySampled is SurveyBlocks with Grams of some of the tokens.
+func SurveySampled(ctx context.Context, w *model.Walker, windows [][]int32, o Sampling, progress func(done, total int), use func(BlockStatistics) error) (err error) {
+	if !(o.Share > 0 && o.Share <= 1) {
+		return fmt.Errorf("survey: a share of %g of the tokens, want one above 0 and at most 1", o.Share)
+	}
+	s := survey{Walker: w, sampling: o, tokens: tokens(windows), progress: progress, total: len(windows) * w.Layers()}
 	for i, ids := range windows {
 		if len(ids) < 1 || len(ids) > w.Window() {
 			return fmt.Errorf("survey: window %d has %d tokens, want from 1 to %d", i, len(ids), w.Window())
@@ -66,6 +74,8 @@ func SurveyBlocks(ctx context.Context, w *model.Walker, windows [][]int32, progr
 // A survey is one under way.
 type survey struct {
 	*model.Walker
+	sampling Sampling
+	tokens   int         // of all windows
 	longest  int         // tokens of a window
 	hidden   [][]float32 // per window: (tokens, dim)
 	before   []float32   // a state before the block that it passes
@@ -114,7 +124,7 @@ func (s *survey) block(ctx context.Context, i int) (out BlockStatistics, err err
 		return out, err
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
-	sites, err := s.accumulators(b.Sites())
+	sites, err := s.collectors(b.Sites())
 	if err != nil {
 		return out, err
 	}
@@ -153,12 +163,22 @@ func (s *survey) block(ctx context.Context, i int) (out BlockStatistics, err err
 	return out, nil
 }
 
-// accumulators returns those of a block's sites, and makes room for the widest.
-func (s *survey) accumulators(sites []model.Site) (map[string]*accumulator, error) {
+// A collector makes the moments of a site out of its rows.
+type collector interface {
+	add(m *multiplier, x []float32) error   // x (rows, in), of one window
+	finish(m *multiplier) (*Moments, error) // of all that was added
+}
+
+// collectors returns those of a block's sites, and makes room for the widest.
+func (s *survey) collectors(sites []model.Site) (map[string]collector, error) {
 	widest := 0
-	all := map[string]*accumulator{}
+	all := map[string]collector{}
 	for _, site := range sites {
-		all[site.Name] = newAccumulator(site.Name, site.In, s.batch())
+		if s.sampling.Share < 1 {
+			all[site.Name] = newSampler(site.Name, site.In, s.batch(), s.tokens, s.sampling)
+		} else {
+			all[site.Name] = newAccumulator(site.Name, site.In, s.batch())
+		}
 		widest = max(widest, site.In)
 	}
 	if widest <= s.widest {

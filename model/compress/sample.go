@@ -18,9 +18,9 @@ import (
 // matrix coherence and statistical leverage"); and its products count as many times as the probability is small, so that
 // the Gram matrix is right on average. Means are of all tokens.
 //
-// The leverage itself, of all tokens, would choose a little better. But it is not known before the sum is complete: of an
-// eighth of the tokens there are too few for directions that are rare, and a factorization takes longer than the products
-// that it saves. TestSurveySampledNeedsHalf logs what sampling reaches.
+// Leverages in the Gram of what was chosen so far, factorized again and again, choose no better: of directions that are rare
+// it knows too few tokens, and spikes, which matter most, lie along columns. TestSurveySampledNeedsHalf logs what sampling
+// reaches.
 type Sampling struct {
 	Share float64 // of tokens, above 0 and at most 1; at 1 all are taken, as they are
 	Seed  uint64

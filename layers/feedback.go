@@ -1,16 +1,13 @@
 package layers
 
 import (
-	"cmp"
-	"errors"
 	"fmt"
 	"math"
 	"runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 
-	"eckart/internal/linalg"
+	"eckart/internal/grid"
 	"eckart/kernels"
 )
 
@@ -27,121 +24,74 @@ type Feedback struct {
 	Descending bool
 }
 
-// feedbackBlock is the number of columns after which the rest of a row hears of their errors: until then they are spread
-// in the block only, so that the rest is gone through once a block. feedbackRows is the rows that do so together, which
-// share what is read of the factor.
-const (
-	feedbackBlock = 128
-	feedbackRows  = 8
-)
-
 // Quantize rounds w (rows, columns of gram), row-major, for inputs with the Gram matrix gram (columns, columns), of which
-// the lower triangle is read. The result does not depend on the number of goroutines that work on it.
+// the lower triangle is read. The result does not depend on the number of goroutines that work on it. Where several
+// matrices have the same inputs, NewFeedbackGram once and FeedbackGram.Quantize for each give the same in less time.
 func (f Feedback) Quantize(w []float32, rows int, gram []float64) (*Grouped, error) {
-	n := int(math.Round(math.Sqrt(float64(len(gram)))))
-	if len(gram) != n*n || len(w) != rows*n {
-		return nil, fmt.Errorf("quantize with feedback: %d rows of a matrix of %d elements, and a Gram matrix of %d", rows, len(w), len(gram))
-	}
-	format := f.Format(rows, n)
-	if err := format.Check(); err != nil {
-		return nil, err
-	}
-	order, ordered := f.arrange(gram, n)
-	factor, err := f.factor(ordered, n)
+	g, err := NewFeedbackGram(gram, f.Damping, f.Descending)
 	if err != nil {
 		return nil, err
 	}
-	t := &feedbackTask{format: format, w: w, order: order, factor: make([]float32, n*n), importance: make([]float32, n)}
-	for i, v := range factor {
-		t.factor[i] = float32(v)
+	return g.Quantize(w, rows, f.Rounding)
+}
+
+// Quantize rounds w (rows, n), row-major, as Feedback.Quantize does. Of rows that r cannot hold the first is named in a
+// ValueError.
+func (g *FeedbackGram) Quantize(w []float32, rows int, r Rounding) (*Grouped, error) {
+	if len(w) != rows*g.n {
+		return nil, fmt.Errorf("quantize with feedback: %d rows of a matrix of %d elements, and a Gram matrix of %d", rows, len(w), g.n*g.n)
 	}
-	for i := range n {
-		t.importance[i] = float32(ordered[i*n+i])
+	format := r.Format(rows, g.n)
+	if err := format.Check(); err != nil {
+		return nil, err
 	}
-	t.result = newGroupedRows(format, rows)
+	t := &feedbackTask{FeedbackGram: g, format: format, w: w, result: newGroupedRows(format, rows)}
 	if err := t.run(); err != nil {
 		return nil, err
 	}
-	return newHeld(format, order, t.result)
+	return newHeld(format, g.order, t.result)
 }
 
-// arrange returns the order of columns, nil for that of the matrix, and the lower triangle of the Gram matrix in it.
-func (f Feedback) arrange(gram []float64, n int) (order []int32, ordered []float64) {
-	if !f.Descending {
-		return nil, gram
-	}
-	order = make([]int32, n)
-	for i := range order {
-		order[i] = int32(i)
-	}
-	slices.SortStableFunc(order, func(i, j int32) int {
-		return cmp.Compare(gram[int(j)*n+int(j)], gram[int(i)*n+int(i)])
-	})
-	ordered = make([]float64, n*n)
-	for i, from := range order {
-		for j, at := range order[:i+1] {
-			ordered[i*n+j] = gram[int(max(from, at))*n+int(min(from, at))]
-		}
-	}
-	return order, ordered
-}
+// feedbackBlock is the number of columns after which the rest of a row hears of their errors: until then they are spread in
+// the block only, so that the rest is gone through once a block. feedbackStrips is the strips of rows that do so together:
+// they share what is read of the factor, a part of a panel at a time, which stays in the nearest cache meanwhile. Both are
+// the fastest for 2048 and for 8192 columns (BenchmarkFeedback).
+const (
+	feedbackBlock  = 256
+	feedbackStrips = 4
+)
 
-// factor returns the upper triangular u with uᵀ·u the inverse of the damped Gram matrix.
-func (f Feedback) factor(gram []float64, n int) ([]float64, error) {
-	var mean float64
-	for i := range n {
-		for j := range i + 1 {
-			if v := gram[i*n+j]; math.IsNaN(v) || math.IsInf(v, 0) || i == j && v < 0 {
-				return nil, fmt.Errorf("quantize with feedback: element (%d, %d) of the Gram matrix is %g", i, j, v)
-			}
-		}
-		mean += gram[i*n+i] / float64(n)
-	}
-	damping := f.Damping
-	if damping == 0 {
-		damping = 0.01
-	}
-	damped := slices.Clone(gram)
-	for {
-		for i := range n {
-			damped[i*n+i] = gram[i*n+i] + damping*mean
-		}
-		u, err := linalg.InverseFactor(damped, n)
-		if !errors.Is(err, linalg.ErrNotDefinite) || damping >= 1 {
-			if err != nil {
-				err = fmt.Errorf("quantize with feedback: Gram matrix with %g of its mean diagonal added: %w", damping, err)
-			}
-			return u, err
-		}
-		damping = min(1, 10*damping)
-	}
-}
-
-// A feedbackTask is the rounding of one matrix.
+// A feedbackTask is the rounding of one matrix: of strips of grid.Side rows each, the last filled up with zeros.
 type feedbackTask struct {
-	format     kernels.Grouped
-	w          []float32 // (rows, cols), in the matrix's own order of columns
-	order      []int32
-	factor     []float32 // (cols, cols), upper triangular
-	importance []float32 // (cols), the diagonal of the Gram matrix
-	result     GroupedRows
+	*FeedbackGram
+	format kernels.Grouped
+	w      []float32 // (rows, n), in the matrix's own order of columns
+	result GroupedRows
 }
 
-// run rounds all rows, some at a time on each processor. Of several errors it returns that of the first rows.
+// run rounds all rows, a tile of some strips at a time on each processor. Of several errors it returns that of the first
+// row.
 func (t *feedbackTask) run() error {
-	tiles := (t.format.Rows + feedbackRows - 1) / feedbackRows
+	strips := (t.format.Rows + grid.Side - 1) / grid.Side
+	workers := min(runtime.GOMAXPROCS(0), strips)
+	most := min(feedbackStrips, (strips+workers-1)/workers)
+	tiles := (strips + most - 1) / most
 	errs := make([]error, tiles)
 	var next atomic.Int64
 	var working sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), tiles) {
+	for range workers {
 		working.Go(func() {
-			s := &feedbackScratch{rounder: newRounder(t.format), rest: make([]float32, feedbackRows*t.format.Cols)}
+			rounder := newRounder(t.format)
+			tile := make([]feedbackStrip, most)
+			for i := range tile {
+				tile[i] = feedbackStrip{rounder: rounder, rest: make([][grid.Side]float32, len(t.panels)*grid.Side)}
+			}
 			for {
-				tile := int(next.Add(1)) - 1
-				if tile >= tiles {
+				i := int(next.Add(1)) - 1
+				if i >= tiles {
 					return
 				}
-				errs[tile] = t.tile(tile*feedbackRows, s)
+				errs[i] = t.tile(i*most, tile[:min(most, strips-i*most)])
 			}
 		})
 	}
@@ -154,86 +104,117 @@ func (t *feedbackTask) run() error {
 	return nil
 }
 
-type feedbackScratch struct {
+// A feedbackStrip is rows being rounded side by side.
+type feedbackStrip struct {
 	*rounder
-	rest  []float32 // (rows, cols): the weights with the errors so far taken up
-	err   [feedbackRows][feedbackBlock]float32
-	scale [feedbackRows]float32 // of the group that each row is in
-	zero  [feedbackRows]int
+	first, rows int                  // of the matrix
+	rest        [][grid.Side]float32 // (columns, rows): numbers with the errors so far taken off, or the errors of columns that have codes
+	grids       grid.Grids           // of the groups that the rows are in
+	codes       [grid.Side][grid.Side]byte
+	group       []float32   // of a row
+	err         *ValueError // of the first row that has one
 }
 
-// tile rounds up to feedbackRows rows from first on.
-func (t *feedbackTask) tile(first int, s *feedbackScratch) error {
-	n, group := t.format.Cols, t.format.Group
-	rows := min(feedbackRows, t.format.Rows-first)
-	for r := range rows {
-		from, to := t.w[(first+r)*n:][:n], s.rest[r*n:][:n]
-		copy(to, from)
-		for i, at := range t.order {
-			to[i] = from[at]
-		}
+// tile rounds strips from one on.
+func (t *feedbackTask) tile(strip int, tile []feedbackStrip) error {
+	for i := range tile {
+		t.start(strip+i, &tile[i])
 	}
-	// A block ends where a group does, or lies within one: when a group begins, its columns have heard of all errors.
+	// A block ends where a group does, or lies within one: when a group begins, its columns have heard of all errors. All
+	// are whole panels.
+	const side = grid.Side
+	group := t.format.Group
 	block := max(1, feedbackBlock/group) * group
-	for from := 0; from < n; {
-		end := min(n, from+min(feedbackBlock, block-from%block))
-		for r := range rows {
-			if err := t.block(first+r, from, end, s, r); err != nil {
-				return err
+	for from := 0; from < t.n; {
+		end := from + min(feedbackBlock, block-from%block)
+		first, next := from/side, min(end/side, len(t.panels))
+		for i := range tile {
+			for p := first; p < next; p++ {
+				t.round(p, &tile[i])
+				for later := p + 1; later < next; later++ {
+					tile[i].spread(p, p+1, later, t.panels[later])
+				}
 			}
 		}
-		for j := from; j < end; j++ {
-			u := t.factor[j*n+end:][:n-end]
-			for r := range rows {
-				subtract(s.rest[r*n+end:][:n-end], s.err[r][j-from], u)
+		for later := next; later < len(t.panels); later++ {
+			for i := range tile {
+				tile[i].spread(first, next, later, t.panels[later])
 			}
 		}
 		from = end
 	}
+	for i := range tile {
+		if err := tile[i].err; err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
-// block rounds columns [from, end) of a row, which is row r of the tile, and leaves their errors.
-func (t *feedbackTask) block(row, from, end int, s *feedbackScratch, r int) error {
-	f := t.format
-	n, groups, scaleBytes := f.Cols, f.Groups(), f.ScaleType.Bytes()
-	x := s.rest[r*n:][:n]
-	codes := t.result.Codes[row*n:][:n]
-	for j := from; j < end; j++ {
-		if j%f.Group == 0 {
-			to := min(j+f.Group, n)
-			s.scale[r], s.zero[r] = s.fit(x[j:to], t.importance[j:to])
-			g := j / f.Group
-			if math.IsInf(float64(s.scale[r]), 0) {
-				return &ValueError{Row: row, What: outOfReach(f, g)}
-			}
-			putScale(t.result.Scales[(row*groups+g)*scaleBytes:], s.scale[r], f.ScaleType)
-			if f.Zeros {
-				t.result.Zeros[row*groups+g] = byte(s.zero[r])
+// start fills a strip with its rows.
+func (t *feedbackTask) start(strip int, s *feedbackStrip) {
+	s.first, s.err = strip*grid.Side, nil
+	s.rows = min(grid.Side, t.format.Rows-s.first)
+	clear(s.rest)
+	for from := 0; from < t.n; from += grid.Side {
+		columns := s.rest[from:min(from+grid.Side, t.n)]
+		for r := range s.rows {
+			row := t.w[(s.first+r)*t.n:][:t.n]
+			if t.order == nil {
+				for c, v := range row[from:][:len(columns)] {
+					columns[c][r] = v
+				}
+			} else {
+				for c, at := range t.order[from:][:len(columns)] {
+					columns[c][r] = row[at]
+				}
 			}
 		}
-		s.encode(codes[j:j+1], x[j:j+1], s.scale[r], s.zero[r])
-		rounded := float32(s.scale[r] * float32(int(codes[j])-s.zero[r])) // the conversion keeps compilers from fusing the product
-		u := t.factor[j*n:][:n]
-		e := (x[j] - rounded) / u[j]
-		s.err[r][j-from] = e
-		subtract(x[j+1:end], e, u[j+1:end])
 	}
-	return nil
 }
 
-// subtract takes e·u off x.
-func subtract(x []float32, e float32, u []float32) {
-	u = u[:len(x)]
-	for len(x) >= 4 && len(u) >= 4 {
-		// The conversions keep products from being fused into the differences, which would round otherwise.
-		x[0] -= float32(e * u[0])
-		x[1] -= float32(e * u[1])
-		x[2] -= float32(e * u[2])
-		x[3] -= float32(e * u[3])
-		x, u = x[4:], u[4:]
+// round finds the codes of panel p, and the grids of the groups that begin there.
+func (t *feedbackTask) round(p int, s *feedbackStrip) {
+	from := p * grid.Side
+	if from%t.format.Group == 0 {
+		for r := range s.rows {
+			t.fit(from, r, s)
+		}
 	}
-	for i, v := range u {
-		x[i] -= float32(e * v)
+	grid.RoundPanel(&s.codes, s.panel(p), (*grid.Panel)(t.panels[p][from:]), &s.grids, s.top())
+	for r := range s.rows {
+		codes := t.result.Codes[(s.first+r)*t.n:][:t.n]
+		for c := range codes[from:min(from+grid.Side, t.n)] {
+			codes[from+c] = s.codes[c][r]
+		}
 	}
+}
+
+// fit finds the grid of the group of columns from one on, in row r of the strip.
+func (t *feedbackTask) fit(from, r int, s *feedbackStrip) {
+	f, g, groups, scaleBytes := t.format, from/t.format.Group, t.format.Groups(), t.format.ScaleType.Bytes()
+	end := min(from+f.Group, t.n)
+	s.group = s.group[:0]
+	for _, column := range s.rest[from:end] {
+		s.group = append(s.group, column[r])
+	}
+	row := s.first + r
+	scale, zero := s.rounder.fit(s.group, t.importance[from:end])
+	if math.IsInf(float64(scale), 0) && (s.err == nil || row < s.err.Row) {
+		s.err = &ValueError{Row: row, What: outOfReach(f, g)}
+	}
+	putScale(t.result.Scales[(row*groups+g)*scaleBytes:], scale, f.ScaleType)
+	if f.Zeros {
+		t.result.Zeros[row*groups+g] = byte(zero)
+	}
+	s.grids.Scale[r], s.grids.Inverse[r], s.grids.Zero[r] = scale, 1/scale, float32(zero)
+}
+
+// panel returns the columns of panel p.
+func (s *feedbackStrip) panel(p int) *grid.Panel { return (*grid.Panel)(s.rest[p*grid.Side:]) }
+
+// spread takes the errors of panels [first, end) off a later one, where u is the factor's panel.
+func (s *feedbackStrip) spread(first, end, later int, u [][grid.Side]float32) {
+	from, to := first*grid.Side, end*grid.Side
+	grid.Spread(s.panel(later), s.rest[from:to], u[from:to])
 }

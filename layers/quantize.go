@@ -37,16 +37,7 @@ func Quantize(d *Dense, r Rounding, importance []float32) (*Grouped, error) {
 	f := r.Format(w.Rows, w.Cols)
 	q := &quantizer{part: w, format: f, importance: importance}
 	q.scratch.New = func() any { return &quantizeScratch{rounder: newRounder(f)} }
-	return newSigned(f, nil, q.read)
-}
-
-// newSigned is NewGrouped for scales that may be negative: see rounder.
-func newSigned(f kernels.Grouped, order []int32, read func(dst GroupedRows, row int) error) (*Grouped, error) {
-	g, err := NewGrouped(f, order, read)
-	if err == nil {
-		g.signed = true
-	}
-	return g, err
+	return NewSignedGrouped(f, nil, q.read)
 }
 
 // A quantizer rounds the rows of a dense matrix. It may be used by several goroutines.

@@ -1,12 +1,16 @@
 package checkpoint
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // Tensor is one tensor of a checkpoint: where it lies, not its bytes. It must
@@ -93,6 +97,41 @@ func (c *Checkpoint) Metadata() map[string]string { return c.metadata }
 // Notices returns sentences about what is wrong with the checkpoint without
 // putting any tensor in doubt. They are for the user to see.
 func (c *Checkpoint) Notices() []string { return c.notices }
+
+// digestBytes is what Digest reads of each tensor.
+const digestBytes = 4096
+
+// Digest returns a name for the checkpoint, "sha256:" and 64 digits: of the
+// headers of its shards and of the first bytes of each tensor. Headers alone are
+// the same for all models that were trained from one.
+func (c *Checkpoint) Digest() (string, error) {
+	h := sha256.New()
+	shards := slices.SortedFunc(slices.Values(c.shards), func(a, b *shard) int { return strings.Compare(a.name, b.name) })
+	for _, s := range shards {
+		var length [lengthBytes]byte
+		if err := readFull(s.bytes, length[:], 0); err != nil {
+			return "", fmt.Errorf("read shard %s: %w", s.name, cause(err))
+		}
+		// The file may have changed since its header was checked.
+		n := int64(binary.LittleEndian.Uint64(length[:]))
+		if n < 0 || n > maxHeaderBytes {
+			return "", fmt.Errorf("read shard %s: the file was changed while in use", s.name)
+		}
+		if _, err := io.Copy(h, io.NewSectionReader(s.bytes, 0, lengthBytes+n)); err != nil {
+			return "", fmt.Errorf("read shard %s: %w", s.name, cause(err))
+		}
+	}
+	buffer := make([]byte, digestBytes)
+	for _, name := range c.names {
+		t := c.tensors[name]
+		first := buffer[:min(digestBytes, t.bytes)]
+		if err := t.read(first, 0); err != nil {
+			return "", err
+		}
+		h.Write(first)
+	}
+	return "sha256:" + hex.EncodeToString(h.Sum(nil)), nil
+}
 
 // ReadFile returns a side file such as config.json, which lies beside the
 // tensors or, named with slashes, in a folder there. A file of more than limit bytes is an error, and so is anything but a

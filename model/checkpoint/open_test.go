@@ -1,11 +1,13 @@
 package checkpoint_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -437,5 +439,52 @@ func TestMetadata(t *testing.T) {
 	}
 	if n := c.Notices(); len(n) != 1 || !strings.Contains(n[0], `ignore metadata "plan": shard model-00002-of-00003.safetensors disagrees`) {
 		t.Errorf("notices are %q", n)
+	}
+}
+
+// TestDigest changes with a header, with the first bytes of a tensor, and with nothing else.
+func TestDigest(t *testing.T) {
+	digest := func(metadata string, change func(name string, data []byte)) string {
+		t.Helper()
+		dir := t.TempDir()
+		w, err := checkpoint.Create(dir, specs, checkpoint.Options{ShardBytes: 50, Metadata: map[string]string{"a": metadata}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range specs {
+			data := contents(s.Name, bytesOf(s))
+			change(s.Name, data)
+			if err := w.Write(s.Name, bytes.NewReader(data)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		c, err := checkpoint.Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		d, err := c.Digest()
+		if err != nil || !regexp.MustCompile("^sha256:[0-9a-f]{64}$").MatchString(d) {
+			t.Errorf("digest is %q, error %v", d, err)
+		}
+		return d
+	}
+	same := func(string, []byte) {}
+	first := digest("1", same)
+	if digest("1", same) != first {
+		t.Error("equal checkpoints have two digests")
+	}
+	if digest("2", same) == first {
+		t.Error("another header has the same digest")
+	}
+	if digest("1", func(name string, data []byte) {
+		if name == "last" {
+			data[7] ^= 1
+		}
+	}) == first {
+		t.Error("other bytes have the same digest")
 	}
 }

@@ -1,7 +1,6 @@
 package checkpoint
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
@@ -14,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -39,49 +39,67 @@ type Options struct {
 	// Metadata is written into every shard, so that each can be told apart
 	// from those of another checkpoint.
 	Metadata map[string]string
+	// Resume takes over the complete shards that a run which was broken off
+	// has left in the folder. They must have the very headers that this run
+	// would write.
+	Resume bool
 }
 
-// Writer writes the shards of a checkpoint in one pass, each tensor's bytes in
-// the order the tensors were declared, and holds none of them in memory. Nothing
-// has its final name before Commit, so a run that is broken off leaves no
-// checkpoint that looks whole. The same declarations and bytes give the same
-// files. A Writer is for one goroutine.
+// Writer writes the shards of a checkpoint, the tensors in any order, and holds
+// none of them in memory. Nothing has its final name before Commit, so a run
+// that is broken off leaves no checkpoint that looks whole. The same
+// declarations and bytes give the same files. WriteAt and Write may be called
+// from several goroutines at once.
 type Writer struct {
-	dir    string
-	specs  []*Tensor // with the offset in the shard's tensor bytes
-	shards []*writtenShard
-	next   int // the tensor to begin next
+	dir     string
+	tensors map[string]*writtenTensor
+	shards  []*writtenShard
 
-	file    *os.File // of the shard being written, with buffer before it
-	buffer  *bufio.Writer
-	left    int64 // bytes that the tensor begun last still lacks
+	mu      sync.Mutex
 	err     error // the first failure to write; it is final
-	settled bool  // by Commit or Abort
+	settled bool  // by Commit, Suspend or Abort
 }
 
-// writtenShard is one shard in the making.
+// writtenShard is one shard in the making. Its file is called name+partialSuffix
+// until all bytes are on the disk, name+completeSuffix until Commit.
 type writtenShard struct {
 	name    string
-	partial string // path of the file while it is being written
 	header  []byte // with the length before it
-	first   int    // index of its first tensor
-	bytes   int64  // of its tensors
-	created bool
+	tensors []*Tensor
+	bytes   int64 // of its tensors
+
+	// Guarded by the Writer's mu.
+	file *os.File
+	left int64  // bytes that are not written yet
+	path string // of the file as it is called now; empty while there is none
+	done bool   // complete and on the disk
 }
 
-// partialSuffix ends the names of files that are not complete.
-const partialSuffix = ".partial"
+// writtenTensor is a tensor that has been declared; its offset counts from the
+// first byte after the header.
+type writtenTensor struct {
+	*Tensor
+	shard *writtenShard
+	left  int64 // bytes that are not written yet; guarded by the Writer's mu
+}
+
+// partialSuffix ends the names of files that are not complete, completeSuffix
+// those of shards that are, in a checkpoint that is not.
+const (
+	partialSuffix  = ".partial"
+	completeSuffix = ".complete"
+)
 
 // Create prepares the writing of a checkpoint into the folder dir, which is made
 // if need be and must not hold a checkpoint already. All tensors are declared
-// here, in the order in which they will be written; one whose offset should be a
-// multiple of its element's size had better not follow one of a smaller type.
-// Side files such as config.json are for the caller to write.
+// here; shards are filled with them in this order. In a shard those of larger
+// elements lie first, so that the offset of each is a multiple of its element's
+// size. Side files such as config.json are for the caller to write.
 func Create(dir string, specs []Spec, opts Options) (*Writer, error) {
-	w := &Writer{dir: dir}
+	w := &Writer{dir: dir, tensors: make(map[string]*writtenTensor, len(specs))}
 	err := w.plan(specs, opts)
 	if err == nil {
-		err = w.claim()
+		err = w.claim(opts.Resume)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("create checkpoint %s: %w", dir, err)
@@ -107,10 +125,9 @@ func (w *Writer) plan(specs []Spec, opts Options) error {
 			return fmt.Errorf("metadata %s is not UTF-8", quote(key))
 		}
 	}
-	seen := make(map[string]bool, len(specs))
 	for i, spec := range specs {
 		switch {
-		case seen[spec.Name]:
+		case w.tensors[spec.Name] != nil:
 			return fmt.Errorf("tensor %s is declared twice", quote(spec.Name))
 		case spec.Name == metadataKey || !utf8.ValidString(spec.Name):
 			return fmt.Errorf("tensor %s has a name that the format does not allow", quote(spec.Name))
@@ -119,45 +136,38 @@ func (w *Writer) plan(specs []Spec, opts Options) error {
 		case len(spec.Shape) > maxRank:
 			return fmt.Errorf("tensor %s has %d dimensions, want at most %d", quote(spec.Name), len(spec.Shape), maxRank)
 		}
-		seen[spec.Name] = true
 		size, err := byteCount(spec.Type, spec.Shape)
 		if err != nil {
 			return fmt.Errorf("tensor %s: %w", quote(spec.Name), err)
 		}
 		last := len(w.shards) - 1
 		if i == 0 || w.shards[last].bytes > 0 && size > limit-w.shards[last].bytes {
-			w.shards = append(w.shards, &writtenShard{first: i})
+			w.shards = append(w.shards, &writtenShard{})
 			last++
 		}
-		w.specs = append(w.specs, &Tensor{
-			Name: spec.Name, Type: spec.Type, Shape: slices.Clone(spec.Shape),
-			offset: w.shards[last].bytes, bytes: size,
-		})
-		w.shards[last].bytes += size
+		s := w.shards[last]
+		t := &Tensor{Name: spec.Name, Type: spec.Type, Shape: slices.Clone(spec.Shape), bytes: size}
+		w.tensors[spec.Name] = &writtenTensor{Tensor: t, shard: s, left: size}
+		s.tensors = append(s.tensors, t)
+		s.bytes += size
 	}
 	for i, s := range w.shards {
-		s.name = singleName
+		s.name, s.left = singleName, s.bytes
 		if len(w.shards) > 1 {
 			s.name = shardName("model", i, len(w.shards))
 		}
-		s.partial = filepath.Join(w.dir, s.name+partialSuffix)
-		var err error
-		if s.header, err = makeHeader(w.tensorsOf(i), opts.Metadata); err != nil {
-			return fmt.Errorf("shard %s: %w", s.name, err)
+		slices.SortStableFunc(s.tensors, func(a, b *Tensor) int { return b.Type.BitSize() - a.Type.BitSize() })
+		offset := int64(0)
+		for _, t := range s.tensors {
+			t.Shard, t.offset = s.name, offset
+			offset += t.bytes
 		}
-		for _, t := range w.tensorsOf(i) {
-			t.Shard = s.name
+		var err error
+		if s.header, err = makeHeader(s.tensors, opts.Metadata); err != nil {
+			return fmt.Errorf("shard %s: %w", s.name, err)
 		}
 	}
 	return nil
-}
-
-// tensorsOf returns the tensors of shard i.
-func (w *Writer) tensorsOf(i int) []*Tensor {
-	if i+1 < len(w.shards) {
-		return w.specs[w.shards[i].first:w.shards[i+1].first]
-	}
-	return w.specs[w.shards[i].first:]
 }
 
 // makeHeader returns a shard's first bytes: length and header, padded with
@@ -207,8 +217,9 @@ func appendText(b []byte, s string) []byte {
 	return append(b, bytes.TrimSuffix(text.Bytes(), []byte{'\n'})...)
 }
 
-// claim makes the folder and refuses one that holds a checkpoint.
-func (w *Writer) claim() error {
+// claim makes the folder and refuses one that holds a checkpoint, or shards that
+// are not to be resumed.
+func (w *Writer) claim(resume bool) error {
 	if err := os.MkdirAll(w.dir, 0o755); err != nil {
 		return err
 	}
@@ -216,108 +227,207 @@ func (w *Writer) claim() error {
 	if err != nil {
 		return err
 	}
+	ours := make(map[string]*writtenShard)
+	for _, s := range w.shards {
+		ours[s.name] = s
+	}
+	found := 0
+	indexed := false
 	for _, e := range entries {
-		if name := e.Name(); strings.HasSuffix(name, suffix) || name == indexName {
-			return fmt.Errorf("%s is there already: name another folder, or remove it", name)
+		name, complete := strings.CutSuffix(e.Name(), completeSuffix)
+		switch {
+		case e.Name() == indexName:
+			indexed = true
+			continue
+		case !strings.HasSuffix(name, suffix):
+			continue
+		case !resume:
+			return fmt.Errorf("%s is there already: name another folder, or remove it", e.Name())
 		}
+		s := ours[name]
+		if s == nil || s.done || !s.matches(filepath.Join(w.dir, e.Name())) {
+			return fmt.Errorf("%s is there already, and is no part of the checkpoint that is to be written: name another folder, or remove it", e.Name())
+		}
+		s.path, s.left, s.done = filepath.Join(w.dir, e.Name()), 0, true
+		for _, t := range s.tensors {
+			w.tensors[t.Name].left = 0
+		}
+		if !complete {
+			found++
+		}
+	}
+	// A run that was broken off within Commit has renamed all shards before it
+	// wrote the index.
+	if indexed && found < len(w.shards) {
+		return fmt.Errorf("%s is there already: name another folder, or remove it", indexName)
 	}
 	return nil
 }
 
-// Begin starts the next tensor and returns the writer of its bytes. Name must be
-// the one declared next, and the tensor before it complete: a checkpoint whose
-// bytes lie under the wrong name is worse than none. The result is good until
-// the next call of Begin, and refuses bytes beyond the tensor's.
-func (w *Writer) Begin(name string) (io.Writer, error) {
-	switch {
-	case w.err != nil:
-		return nil, w.err
-	case w.settled:
-		return nil, fmt.Errorf("begin tensor %s: the checkpoint is closed", quote(name))
-	case w.left > 0:
-		return nil, fmt.Errorf("begin tensor %s: tensor %s lacks %d bytes", quote(name), quote(w.specs[w.next-1].Name), w.left)
-	case w.next == len(w.specs):
-		return nil, fmt.Errorf("begin tensor %s: all %d tensors are written", quote(name), len(w.specs))
-	case w.specs[w.next].Name != name:
-		return nil, fmt.Errorf("begin tensor %s: tensor %s is next", quote(name), quote(w.specs[w.next].Name))
+// matches reports whether the file at path is the shard: it has the same header,
+// and as many bytes. That those are the right ones is what its name stands for:
+// no file is called so before it is complete.
+func (s *writtenShard) matches(path string) bool {
+	file, err := os.Open(path)
+	if err != nil {
+		return false
 	}
-	// A shard is started by its first tensor, so that one whose tensors never
-	// come is not created.
-	i, ok := slices.BinarySearchFunc(w.shards, w.next, func(s *writtenShard, tensor int) int { return s.first - tensor })
-	if ok {
-		if err := w.startShard(i); err != nil {
-			w.err = err
-			return nil, err
-		}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil || !info.Mode().IsRegular() || info.Size() != int64(len(s.header))+s.bytes {
+		return false
 	}
-	t := w.specs[w.next]
-	w.next++
-	w.left = t.bytes
-	return &tensorWriter{w: w, t: t, index: w.next}, nil
+	header := make([]byte, len(s.header))
+	return readFull(file, header, 0) == nil && bytes.Equal(header, s.header)
 }
 
-// startShard completes the shard before and creates the next.
-func (w *Writer) startShard(i int) error {
-	if err := w.endShard(); err != nil {
+// Written reports whether the tensor lies in a shard that is complete. Its bytes
+// need not, and cannot, be written any more.
+func (w *Writer) Written(name string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	t := w.tensors[name]
+	return t != nil && t.shard.done
+}
+
+// Shard returns the path of the complete shard that holds the tensor, to read
+// what has been written, and whether there is one. Commit moves it.
+func (w *Writer) Shard(name string) (path string, ok bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if t := w.tensors[name]; t != nil && t.shard.done {
+		return t.shard.path, true
+	}
+	return "", false
+}
+
+// WriteAt writes p as bytes of the tensor from offset on. Each byte of a tensor
+// must be written exactly once; the last one of a shard brings it to the disk.
+func (w *Writer) WriteAt(name string, p []byte, offset int64) error {
+	t, file, err := w.begin(name, int64(len(p)), offset)
+	if err != nil || len(p) == 0 {
 		return err
 	}
-	s := w.shards[i]
-	file, err := os.Create(s.partial)
-	if err != nil {
-		return fmt.Errorf("write shard %s: %w", s.name, cause(err))
-	}
-	s.created = true
-	w.file, w.buffer = file, bufio.NewWriterSize(file, 1<<20)
-	if _, err := w.buffer.Write(s.header); err != nil {
-		return fmt.Errorf("write shard %s: %w", s.name, cause(err))
-	}
-	return nil
-}
+	_, err = file.WriteAt(p, int64(len(t.shard.header))+t.offset+offset)
 
-// endShard brings the shard being written to the disk and closes it.
-func (w *Writer) endShard() error {
-	if w.file == nil {
-		return nil
-	}
-	// Without Sync, a crash after the rename could leave a name with no bytes.
-	err := w.buffer.Flush()
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if err == nil {
-		err = w.file.Sync()
+		t.shard.left -= int64(len(p))
+		if t.shard.left == 0 && w.err == nil && !w.settled {
+			err = w.endShard(t.shard)
+		}
 	}
-	err = errors.Join(err, w.file.Close())
-	name := w.file.Name()
-	w.file, w.buffer = nil, nil
 	if err != nil {
-		return fmt.Errorf("write %s: %w", name, cause(err))
+		err = fmt.Errorf("write tensor %s to shard %s: %w", quote(name), t.Shard, cause(err))
+		if w.err == nil {
+			w.err = err
+		}
 	}
-	return nil
+	return err
 }
 
-// tensorWriter takes the bytes of one tensor.
-type tensorWriter struct {
-	w     *Writer
-	t     *Tensor
-	index int // w.next while this tensor is the current one
-}
-
-// Write appends p to the tensor.
-func (tw *tensorWriter) Write(p []byte) (int, error) {
-	w := tw.w
+// begin checks what WriteAt is given, counts the bytes as written, and returns
+// the file to write them to.
+func (w *Writer) begin(name string, length, offset int64) (*writtenTensor, *os.File, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	t := w.tensors[name]
 	switch {
 	case w.err != nil:
-		return 0, w.err
-	case w.settled || w.next != tw.index:
-		return 0, fmt.Errorf("write tensor %s: it is complete", quote(tw.t.Name))
-	case int64(len(p)) > w.left:
-		return 0, fmt.Errorf("write tensor %s: want %d bytes, have at least %d", quote(tw.t.Name), tw.t.bytes, tw.t.bytes-w.left+int64(len(p)))
+		return nil, nil, w.err
+	case w.settled:
+		return nil, nil, fmt.Errorf("write tensor %s: the checkpoint is closed", quote(name))
+	case t == nil:
+		return nil, nil, fmt.Errorf("write tensor %s: it was not declared", quote(name))
+	case offset < 0 || length > t.bytes || offset > t.bytes-length:
+		return nil, nil, fmt.Errorf("write tensor %s: want bytes within %d, have %d to %d", quote(name), t.bytes, offset, offset+length)
+	case length > t.left:
+		return nil, nil, fmt.Errorf("write tensor %s: it is complete", quote(name))
 	}
-	n, err := w.buffer.Write(p)
-	w.left -= int64(n)
+	if t.shard.file == nil && length > 0 {
+		if err := w.startShard(t.shard); err != nil {
+			w.err = err
+			return nil, nil, err
+		}
+	}
+	t.left -= length
+	return t, t.shard.file, nil
+}
+
+// Write writes the whole tensor from r, which must give exactly its bytes.
+func (w *Writer) Write(name string, r io.Reader) error {
+	w.mu.Lock()
+	t := w.tensors[name]
+	w.mu.Unlock()
+	if t == nil {
+		return fmt.Errorf("write tensor %s: it was not declared", quote(name))
+	}
+	// A byte more than the tensor has is asked for, to see that there is none.
+	buffer := make([]byte, min(copyBytes, t.bytes+1))
+	for at := int64(0); ; {
+		n, err := io.ReadFull(r, buffer)
+		if n > 0 {
+			if err := w.WriteAt(name, buffer[:n], at); err != nil {
+				return err
+			}
+			at += int64(n)
+		}
+		switch {
+		case err == nil:
+		case !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
+			return fmt.Errorf("write tensor %s: %w", quote(name), err)
+		case at < t.bytes:
+			return fmt.Errorf("write tensor %s: want %d bytes, have %d", quote(name), t.bytes, at)
+		default:
+			return nil
+		}
+	}
+}
+
+// copyBytes is what Write holds in memory.
+const copyBytes = 4 << 20
+
+// startShard creates the file of a shard.
+func (w *Writer) startShard(s *writtenShard) error {
+	path := filepath.Join(w.dir, s.name+partialSuffix)
+	file, err := os.Create(path)
 	if err != nil {
-		w.err = fmt.Errorf("write tensor %s to shard %s: %w", quote(tw.t.Name), tw.t.Shard, cause(err))
-		return n, w.err
+		return fmt.Errorf("write shard %s: %w", s.name, cause(err))
 	}
-	return n, nil
+	s.file, s.path = file, path
+	if _, err := file.Write(s.header); err != nil {
+		return fmt.Errorf("write shard %s: %w", s.name, cause(err))
+	}
+	return nil
+}
+
+// endShard brings a shard of which all bytes are written to the disk.
+func (w *Writer) endShard(s *writtenShard) error {
+	// Without Sync, a crash after the rename could leave a name with no bytes.
+	err := errors.Join(s.file.Sync(), s.file.Close())
+	s.file = nil
+	if err != nil {
+		return err
+	}
+	if err := w.rename(s, s.name+completeSuffix); err != nil {
+		return err
+	}
+	s.done = true
+	return syncDir(w.dir)
+}
+
+// rename gives the file of a shard another name.
+func (w *Writer) rename(s *writtenShard, name string) error {
+	path := filepath.Join(w.dir, name)
+	if path == s.path {
+		return nil
+	}
+	if err := os.Rename(s.path, path); err != nil {
+		return err
+	}
+	s.path = path
+	return nil
 }
 
 // Commit completes the checkpoint: all shards are on the disk before the first
@@ -331,19 +441,30 @@ func (w *Writer) Commit() error {
 }
 
 func (w *Writer) commit() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	switch {
 	case w.err != nil:
 		return w.err
 	case w.settled:
 		return errors.New("it is closed")
-	case w.left > 0:
-		return fmt.Errorf("tensor %s lacks %d bytes", quote(w.specs[w.next-1].Name), w.left)
-	case w.next < len(w.specs):
-		return fmt.Errorf("tensor %s and %d after it are not written", quote(w.specs[w.next].Name), len(w.specs)-w.next-1)
 	}
-	if err := w.endShard(); err != nil {
-		w.err = err
-		return err
+	for _, s := range w.shards {
+		for _, t := range s.tensors {
+			if left := w.tensors[t.Name].left; left > 0 {
+				return fmt.Errorf("tensor %s lacks %d bytes", quote(t.Name), left)
+			}
+		}
+		if !s.done { // no tensor of it has any byte
+			err := w.startShard(s)
+			if err == nil {
+				err = w.endShard(s)
+			}
+			if err != nil {
+				w.err = err
+				return err
+			}
+		}
 	}
 	index := filepath.Join(w.dir, indexName)
 	if len(w.shards) > 1 {
@@ -352,7 +473,7 @@ func (w *Writer) commit() error {
 		}
 	}
 	for _, s := range w.shards {
-		if err := os.Rename(s.partial, filepath.Join(w.dir, s.name)); err != nil {
+		if err := w.rename(s, s.name); err != nil {
 			return err
 		}
 	}
@@ -368,8 +489,8 @@ func (w *Writer) commit() error {
 // writeIndex writes the index in the layout that transformers gives it.
 func (w *Writer) writeIndex(name string) error {
 	var total int64
-	shardOf := make(map[string]string, len(w.specs))
-	for _, t := range w.specs {
+	shardOf := make(map[string]string, len(w.tensors))
+	for _, t := range w.tensors {
 		total += t.bytes
 		shardOf[t.Name] = t.Shard
 	}
@@ -406,27 +527,35 @@ func syncDir(dir string) error {
 	return errors.Join(err, d.Close())
 }
 
-// Abort removes what has been written, unless Commit has succeeded; it may be
-// deferred. The folder stays.
-func (w *Writer) Abort() error {
+// Suspend closes the files and leaves the complete shards, for a later Create
+// with Resume.
+func (w *Writer) Suspend() error { return w.settle(func(s *writtenShard) bool { return s.done }) }
+
+// Abort removes what has been written, by this run or one that it resumed, unless
+// Commit has succeeded; it may be deferred. The folder stays.
+func (w *Writer) Abort() error { return w.settle(func(*writtenShard) bool { return false }) }
+
+// settle closes the writer and removes the shards that are not to be kept.
+func (w *Writer) settle(keep func(*writtenShard) bool) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.settled {
 		return nil
 	}
 	w.settled = true
 	var errs []error
-	if w.file != nil {
-		errs = append(errs, w.file.Close())
-		w.file = nil
-	}
 	remove := func(path string) {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}
 	}
 	for _, s := range w.shards {
-		if s.created {
-			remove(s.partial)
-			remove(filepath.Join(w.dir, s.name))
+		if s.file != nil {
+			errs = append(errs, s.file.Close())
+			s.file = nil
+		}
+		if s.path != "" && !keep(s) {
+			remove(s.path)
 		}
 	}
 	if len(w.shards) > 1 {

@@ -10,7 +10,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/iotest"
 
 	"github.com/nlpodyssey/safetensors"
 
@@ -65,23 +67,26 @@ var specs = []checkpoint.Spec{
 	{Name: "last", Type: checkpoint.I64, Shape: []int{1}},         // 8 bytes
 }
 
-// write writes specs into dir, each tensor in two parts.
+// write writes specs into dir, the tensors in turns from both ends, every other one in two pieces.
 func write(t *testing.T, dir string, opts checkpoint.Options) {
 	t.Helper()
 	w, err := checkpoint.Create(dir, specs, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, s := range specs {
-		out, err := w.Begin(s.Name)
-		if err != nil {
-			t.Fatal(err)
+	for i := range specs {
+		s := specs[i/2]
+		if i%2 == 1 {
+			s = specs[len(specs)-1-i/2]
 		}
 		data := contents(s.Name, bytesOf(s))
-		for _, part := range [][]byte{data[:len(data)/3], data[len(data)/3:]} {
-			if n, err := out.Write(part); err != nil || n != len(part) {
-				t.Fatal(n, err)
-			}
+		if i%2 == 0 {
+			err = w.Write(s.Name, bytes.NewReader(data))
+		} else if err = w.WriteAt(s.Name, data[len(data)/3:], int64(len(data)/3)); err == nil {
+			err = w.WriteAt(s.Name, data[:len(data)/3], 0)
+		}
+		if err != nil {
+			t.Fatal(err)
 		}
 	}
 	if err := w.Commit(); err != nil {
@@ -200,66 +205,187 @@ func TestWriter(t *testing.T) {
 	}
 }
 
-// TestWriterOrder checks that bytes cannot come to lie under a wrong name, and
-// that nothing is committed before all are there.
-func TestWriterOrder(t *testing.T) {
+// fails checks that err says what is wanted.
+func fails(t *testing.T, err error, want string) {
+	t.Helper()
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("error is %v, want %s", err, want)
+	}
+}
+
+// TestWriterRefuses checks that no byte is written twice or outside its tensor, and that nothing is committed before all
+// are there.
+func TestWriterRefuses(t *testing.T) {
 	dir := t.TempDir()
 	w, err := checkpoint.Create(dir, specs[:2], checkpoint.Options{ShardBytes: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
-	fails := func(err error, want string) {
-		t.Helper()
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("error is %v, want %s", err, want)
-		}
+	fails(t, w.Commit(), `tensor "z" lacks 24 bytes`)
+	fails(t, w.WriteAt("none", nil, 0), `write tensor "none": it was not declared`)
+	fails(t, w.Write("none", strings.NewReader("")), `write tensor "none": it was not declared`)
+	for _, span := range [][2]int64{{25, 0}, {24, 1}, {1, 24}, {1, -1}} {
+		fails(t, w.WriteAt("z", make([]byte, span[0]), span[1]), `write tensor "z": want bytes within 24, have`)
 	}
-	begin := func(name string) io.Writer {
-		t.Helper()
-		out, err := w.Begin(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return out
-	}
-	_, err = w.Begin("a")
-	fails(err, `begin tensor "a": tensor "z" is next`)
-	fails(w.Commit(), `tensor "z" and 1 after it are not written`)
-	z := begin("z")
-	_, err = z.Write(make([]byte, 25))
-	fails(err, `write tensor "z": want 24 bytes, have at least 25`)
-	if _, err := z.Write(make([]byte, 23)); err != nil {
+	fails(t, w.Write("a", bytes.NewReader(make([]byte, 17))), `want bytes within 16, have 0 to 17`)
+	fails(t, w.Write("a", iotest.ErrReader(io.ErrNoProgress)), `write tensor "a": multiple Read`)
+	if err := w.Write("z", bytes.NewReader(make([]byte, 24))); err != nil {
 		t.Fatal(err)
 	}
-	_, err = w.Begin("a")
-	fails(err, `begin tensor "a": tensor "z" lacks 1 bytes`)
-	if _, err := z.Write(make([]byte, 1)); err != nil {
-		t.Fatal(err)
-	}
-	_, err = z.Write(make([]byte, 1))
-	fails(err, "want 24 bytes")
-	a := begin("a")
-	_, err = z.Write(nil)
-	fails(err, "it is complete")
-	fails(w.Commit(), `tensor "a" lacks 16 bytes`)
-	if _, err := a.Write(make([]byte, 16)); err != nil {
-		t.Fatal(err)
-	}
-	_, err = w.Begin("more")
-	fails(err, "all 2 tensors are written")
+	fails(t, w.WriteAt("z", make([]byte, 1), 3), `write tensor "z": it is complete`)
+	fails(t, w.Commit(), `tensor "a" lacks 16 bytes`)
+	fails(t, w.Write("a", bytes.NewReader(make([]byte, 15))), `write tensor "a": want 16 bytes, have 15`)
 	for name := range files(t, dir) {
-		if !strings.HasSuffix(name, ".partial") {
+		if strings.HasSuffix(name, ".safetensors") {
 			t.Errorf("%s has its name before the commit", name)
 		}
+	}
+	if _, err := checkpoint.Open(dir); err == nil {
+		t.Error("opened before the commit")
+	}
+	if err := w.WriteAt("a", make([]byte, 1), 15); err != nil {
+		t.Fatal(err)
 	}
 	if err := w.Commit(); err != nil {
 		t.Fatal(err)
 	}
-	fails(w.Commit(), "it is closed")
-	_, err = a.Write(nil)
-	fails(err, "it is complete")
-	_, err = w.Begin("a")
-	fails(err, "the checkpoint is closed")
+	fails(t, w.Commit(), "it is closed")
+	fails(t, w.WriteAt("a", nil, 0), "the checkpoint is closed")
+}
+
+// TestWriterConcurrent writes one tensor from many goroutines.
+func TestWriterConcurrent(t *testing.T) {
+	dir := t.TempDir()
+	w, err := checkpoint.Create(dir, []checkpoint.Spec{{Name: "a", Type: checkpoint.U8, Shape: []int{64, 1000}}}, checkpoint.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := contents("a", 64000)
+	var group sync.WaitGroup
+	for i := range int64(64) {
+		group.Go(func() {
+			if err := w.WriteAt("a", data[1000*i:1000*i+1000], 1000*i); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	if err := w.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if got := files(t, dir)["model.safetensors"]; !strings.HasSuffix(got, string(data)) {
+		t.Error("the file has other bytes")
+	}
+}
+
+// TestWriterResume breaks a run off after each tensor and in the middle of one, and has another finish it: the files are
+// those of a run in one go, and complete shards are not written again.
+func TestWriterResume(t *testing.T) {
+	opts := checkpoint.Options{ShardBytes: 50, Metadata: map[string]string{"lm.plan": "{}"}}
+	whole := t.TempDir()
+	write(t, whole, opts)
+	want := files(t, whole)
+	opts.Resume = true
+	for broken := range len(specs) + 1 {
+		dir := t.TempDir()
+		first, err := checkpoint.Create(dir, specs, opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range specs[:broken] {
+			if err := first.Write(s.Name, bytes.NewReader(contents(s.Name, bytesOf(s)))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if broken < len(specs) && bytesOf(specs[broken]) > 1 {
+			if err := first.WriteAt(specs[broken].Name, []byte{1}, 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// A crash: nothing of the first run is closed or removed before the second begins.
+		second, err := checkpoint.Create(dir, specs, opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var left []checkpoint.Spec
+		for i, s := range specs {
+			if !second.Written(s.Name) {
+				left = append(left, s)
+			} else if i > broken { // a tensor without bytes may follow
+				t.Errorf("broken off at %d: %q is said to be written", broken, s.Name)
+			}
+			if path, ok := second.Shard(s.Name); ok {
+				if data, err := os.ReadFile(path); err != nil || !bytes.Contains(data, contents(s.Name, bytesOf(s))) {
+					t.Errorf("shard of %q lacks it, error %v", s.Name, err)
+				}
+			}
+		}
+		if written := len(specs) - len(left); written != []int{0, 0, 0, 3, 5, 5, 6, 7}[broken] {
+			t.Errorf("broken off at %d: %d tensors are written", broken, written)
+		}
+		for _, s := range left {
+			if err := second.Write(s.Name, bytes.NewReader(contents(s.Name, bytesOf(s)))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := second.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		if !maps.Equal(files(t, dir), want) {
+			t.Errorf("broken off at %d: other files than those of one run", broken)
+		}
+		if err := first.Suspend(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestWriterResumeRefuses takes over no shard of another checkpoint, and leaves it alone.
+func TestWriterResumeRefuses(t *testing.T) {
+	opts := checkpoint.Options{ShardBytes: 50, Metadata: map[string]string{"lm.plan": "{}"}, Resume: true}
+	dir := t.TempDir()
+	w, err := checkpoint.Create(dir, specs, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range specs[:3] {
+		if err := w.Write(s.Name, bytes.NewReader(contents(s.Name, bytesOf(s)))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Suspend(); err != nil {
+		t.Fatal(err)
+	}
+	const left = "model-00001-of-00004.safetensors.complete"
+	before := files(t, dir)
+	if got := slices.Sorted(maps.Keys(before)); !slices.Equal(got, []string{left}) {
+		t.Fatalf("the folder holds %q", got)
+	}
+	other := opts
+	other.Metadata = map[string]string{"lm.plan": "[]"}
+	_, err = checkpoint.Create(dir, specs, other)
+	fails(t, err, left+" is there already, and is no part of the checkpoint")
+	other = opts
+	other.ShardBytes = 0
+	_, err = checkpoint.Create(dir, specs, other)
+	fails(t, err, left+" is there already, and is no part of the checkpoint")
+	other = opts
+	other.Resume = false
+	_, err = checkpoint.Create(dir, specs, other)
+	fails(t, err, left+" is there already: name another folder")
+	if err := os.WriteFile(filepath.Join(dir, "model.safetensors.index.json"), []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = checkpoint.Create(dir, specs, opts)
+	fails(t, err, "model.safetensors.index.json is there already")
+	if err := os.Remove(filepath.Join(dir, "model.safetensors.index.json")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(filepath.Join(dir, left), int64(len(before[left])-1)); err != nil {
+		t.Fatal(err)
+	}
+	_, err = checkpoint.Create(dir, specs, opts)
+	fails(t, err, left+" is there already, and is no part of the checkpoint")
 }
 
 // TestWriterAbort checks that a run that is broken off leaves nothing.
@@ -273,11 +399,7 @@ func TestWriterAbort(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, s := range specs[:3] {
-		out, err := w.Begin(s.Name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := out.Write(contents(s.Name, bytesOf(s))); err != nil {
+		if err := w.Write(s.Name, bytes.NewReader(contents(s.Name, bytesOf(s)))); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -339,9 +461,7 @@ func TestCreate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := w.Begin("a"); err == nil || !strings.Contains(err.Error(), "write shard model.safetensors: permission denied") {
-			t.Errorf("error is %v", err)
-		}
+		fails(t, w.WriteAt("a", make([]byte, 4), 0), "write shard model.safetensors: permission denied")
 		if err := w.Abort(); err != nil {
 			t.Error(err)
 		}
@@ -362,11 +482,7 @@ func TestWideTypes(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, s := range wide {
-		out, err := w.Begin(s.Name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := out.Write(contents(s.Name, bytesOf(s))); err != nil {
+		if err := w.Write(s.Name, bytes.NewReader(contents(s.Name, bytesOf(s)))); err != nil {
 			t.Fatal(err)
 		}
 	}

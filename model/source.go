@@ -4,10 +4,12 @@ package model
 
 import (
 	"fmt"
+	"slices"
 
 	"eckart/kernels"
 	"eckart/layers"
 	"eckart/model/checkpoint"
+	"eckart/model/packed"
 	"eckart/model/quantized"
 )
 
@@ -23,38 +25,37 @@ type Source interface {
 // maxConfigBytes bounds config.json; published ones stay under 100 KB.
 const maxConfigBytes = 4 << 20
 
-// NewSource returns the weights of a checkpoint, quantized ones included. The checkpoint must stay open while they are
-// read.
+// NewSource returns the weights of a checkpoint, quantized and compressed ones included. The checkpoint must stay open
+// while they are read.
 func NewSource(c *checkpoint.Checkpoint) (Source, error) {
-	config, err := c.ReadFile("config.json", maxConfigBytes)
-	if err != nil {
+	s := &checkpointSource{c: c}
+	if err := s.open(); err != nil {
 		return nil, fmt.Errorf("open model: %w", err)
 	}
-	q, err := quantized.Open(c, config)
-	if err != nil {
-		return nil, fmt.Errorf("open model: %w", err)
-	}
-	return &checkpointSource{c, config, q}, nil
+	return s, nil
 }
 
-// Notes says in a line for each kind of quantized weight of src, or of what it wraps, what it is computed as.
+// Notes says in a line for each kind of quantized weight of src, or of what it wraps, what it is computed as, and which
+// weights are compressed.
 func Notes(src Source) []string {
 	if s, ok := innermost(src).(*checkpointSource); ok {
-		return s.quantized.Notes()
+		return slices.Concat(s.packed.Notes(), s.quantized.Notes())
 	}
 	return nil
 }
 
-// Parameters returns the elements of all weights and vectors of the checkpoint behind src: of a quantized matrix those
-// that it stands for.
+// Parameters returns the elements of all weights and vectors of the checkpoint behind src: of a quantized or compressed
+// matrix those that it stands for.
 func Parameters(src Source) int {
 	s, ok := innermost(src).(*checkpointSource)
 	if !ok {
 		return 0
 	}
 	total := 0
-	for _, name := range s.quantized.Names() {
-		if n, ok := s.quantized.Elements(name); ok {
+	for _, name := range s.names {
+		if n, ok := s.packed.Elements(name); ok {
+			total += n
+		} else if n, ok := s.quantized.Elements(name); ok {
 			total += n
 		} else if t, ok := s.c.Tensor(name); ok {
 			total += t.Elements()
@@ -74,16 +75,44 @@ func innermost(src Source) Source {
 	}
 }
 
+// A checkpointSource gives the weights of a checkpoint: some are stored as other tensors than one of their name.
 type checkpointSource struct {
 	c         *checkpoint.Checkpoint
 	config    []byte
+	names     []string
+	packed    *packed.Reader
 	quantized *quantized.Reader
 }
 
+func (s *checkpointSource) open() error {
+	var err error
+	if s.config, err = s.c.ReadFile("config.json", maxConfigBytes); err != nil {
+		return err
+	}
+	if s.packed, err = packed.Open(s.c, s.config); err != nil {
+		return err
+	}
+	if s.quantized, err = quantized.Open(s.c, s.packed.Config()); err != nil {
+		return err
+	}
+	s.names = s.packed.Matrices()
+	for _, name := range s.quantized.Names() {
+		if !s.packed.Hidden(name) {
+			s.names = append(s.names, name)
+		}
+	}
+	slices.Sort(s.names)
+	s.names = slices.Compact(s.names)
+	return nil
+}
+
 func (s *checkpointSource) Config() []byte  { return s.config }
-func (s *checkpointSource) Names() []string { return s.quantized.Names() }
+func (s *checkpointSource) Names() []string { return s.names }
 
 func (s *checkpointSource) Weight(name string) (layers.Weight, error) {
+	if w, ok, err := s.packed.Weight(name); ok {
+		return w, err
+	}
 	if w, ok := s.quantized.Weight(name); ok {
 		return w, nil
 	}

@@ -54,10 +54,11 @@ type Writer struct {
 	dir     string
 	tensors map[string]*writtenTensor
 	shards  []*writtenShard
+	indexed bool // a run that was broken off has written the index
 
 	mu      sync.Mutex
 	err     error // the first failure to write; it is final
-	settled bool  // by Commit, Suspend or Abort
+	settled bool  // by Commit or Abort
 }
 
 // writtenShard is one shard in the making. Its file is called name+partialSuffix
@@ -232,12 +233,11 @@ func (w *Writer) claim(resume bool) error {
 		ours[s.name] = s
 	}
 	found := 0
-	indexed := false
 	for _, e := range entries {
 		name, complete := strings.CutSuffix(e.Name(), completeSuffix)
 		switch {
 		case e.Name() == indexName:
-			indexed = true
+			w.indexed = true
 			continue
 		case !strings.HasSuffix(name, suffix):
 			continue
@@ -258,7 +258,7 @@ func (w *Writer) claim(resume bool) error {
 	}
 	// A run that was broken off within Commit has renamed all shards before it
 	// wrote the index.
-	if indexed && found < len(w.shards) {
+	if w.indexed && found < len(w.shards) {
 		return fmt.Errorf("%s is there already: name another folder, or remove it", indexName)
 	}
 	return nil
@@ -527,16 +527,9 @@ func syncDir(dir string) error {
 	return errors.Join(err, d.Close())
 }
 
-// Suspend closes the files and leaves the complete shards, for a later Create
-// with Resume.
-func (w *Writer) Suspend() error { return w.settle(func(s *writtenShard) bool { return s.done }) }
-
 // Abort removes what has been written, by this run or one that it resumed, unless
 // Commit has succeeded; it may be deferred. The folder stays.
-func (w *Writer) Abort() error { return w.settle(func(*writtenShard) bool { return false }) }
-
-// settle closes the writer and removes the shards that are not to be kept.
-func (w *Writer) settle(keep func(*writtenShard) bool) error {
+func (w *Writer) Abort() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.settled {
@@ -554,12 +547,15 @@ func (w *Writer) settle(keep func(*writtenShard) bool) error {
 			errs = append(errs, s.file.Close())
 			s.file = nil
 		}
-		if s.path != "" && !keep(s) {
+		if s.path != "" {
 			remove(s.path)
 		}
 	}
 	if len(w.shards) > 1 {
 		remove(filepath.Join(w.dir, indexName+partialSuffix))
+	}
+	if w.indexed {
+		remove(filepath.Join(w.dir, indexName))
 	}
 	return errors.Join(errs...)
 }

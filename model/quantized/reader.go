@@ -25,6 +25,7 @@ type Reader struct {
 	names    []string
 	matrices map[string]matrix // by the name of the weight
 	notes    []string
+	settings []byte
 }
 
 // A matrix is a quantized weight that was found in a checkpoint.
@@ -33,6 +34,7 @@ type matrix struct {
 	text             string // how it was stored, and what it is computed as
 	elements         int
 	stored, computed int64 // bytes of both
+	tensors          []string
 }
 
 // A method is what config.json says of the quantized modules of a checkpoint.
@@ -88,7 +90,25 @@ func Open(c *checkpoint.Checkpoint, config []byte) (*Reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", file, err)
 	}
-	return read(c, name, how, modules)
+	r, err := read(c, name, how, modules)
+	if err != nil {
+		return nil, err
+	}
+	r.settings, err = named(text, name)
+	return r, err
+}
+
+// named returns the object text with its method's name in the place where transformers looks for it.
+func named(text []byte, method string) ([]byte, error) {
+	fields := map[string]json.RawMessage{}
+	err := json.Unmarshal(text, &fields)
+	if err != nil {
+		return nil, err
+	}
+	if fields["quant_method"], err = json.Marshal(method); err != nil {
+		return nil, err
+	}
+	return json.Marshal(fields)
 }
 
 // settings returns the quantization_config of config.json, nil for none, and the type to widen matrices to: that which
@@ -168,6 +188,7 @@ func read(c *checkpoint.Checkpoint, name string, how method, modules []*module) 
 		if err != nil {
 			return nil, err
 		}
+		x.tensors = m.taken
 		r.matrices[m.name+".weight"] = x
 		for _, t := range m.taken {
 			hidden[t] = true
@@ -223,6 +244,12 @@ func (r *Reader) Elements(name string) (int, bool) {
 	m, ok := r.matrices[name]
 	return m.elements, ok
 }
+
+// Tensors returns the names of the tensors that the quantized matrix name consists of; nil where there is none.
+func (r *Reader) Tensors(name string) []string { return r.matrices[name].tensors }
+
+// Settings returns what config.json says of the quantized matrices, its quantization_config; nil where there are none.
+func (r *Reader) Settings() []byte { return r.settings }
 
 // Notes says in a line for each kind of quantized matrix what becomes of it.
 func (r *Reader) Notes() []string { return r.notes }

@@ -60,10 +60,13 @@ func (s *checkpointSource) tensors(name string) []string {
 	if t := s.packed.Tensors(name); t != nil {
 		return t
 	}
+	if t := s.factored.Tensors(name); t != nil {
+		return t
+	}
 	if t := s.quantized.Tensors(name); t != nil {
 		return t
 	}
-	return []string{name}
+	return []string{s.factored.Tensor(name)}
 }
 
 // Pack writes the model that src is into dir: the given matrices, named by their modules, as src gives them, and all else

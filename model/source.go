@@ -1,4 +1,4 @@
-// Package model says which layers an architecture is made of and which kinds of weight exist. It reads config.json,
+// Package model says which layers an architecture is made of and where its weights come from. It reads config.json,
 // builds a Decoder from a Source of weights on a device, and runs it over batches.
 package model
 
@@ -9,6 +9,7 @@ import (
 	"eckart/kernels"
 	"eckart/layers"
 	"eckart/model/checkpoint"
+	"eckart/model/factored"
 	"eckart/model/packed"
 	"eckart/model/quantized"
 )
@@ -25,7 +26,7 @@ type Source interface {
 // maxConfigBytes bounds config.json; published ones stay under 100 KB.
 const maxConfigBytes = 4 << 20
 
-// NewSource returns the weights of a checkpoint, quantized and compressed ones included. The checkpoint must stay open
+// NewSource returns the weights of a checkpoint, quantized, factorized and compressed ones included. The checkpoint must stay open
 // while they are read.
 func NewSource(c *checkpoint.Checkpoint) (Source, error) {
 	s := &checkpointSource{c: c}
@@ -39,7 +40,7 @@ func NewSource(c *checkpoint.Checkpoint) (Source, error) {
 // weights are compressed.
 func Notes(src Source) []string {
 	if s, ok := innermost(src).(*checkpointSource); ok {
-		return slices.Concat(s.packed.Notes(), s.quantized.Notes())
+		return slices.Concat(s.packed.Notes(), s.factored.Notes(), s.quantized.Notes())
 	}
 	return nil
 }
@@ -55,9 +56,11 @@ func Parameters(src Source) int {
 	for _, name := range s.names {
 		if n, ok := s.packed.Elements(name); ok {
 			total += n
+		} else if n, ok := s.factored.Elements(name); ok {
+			total += n
 		} else if n, ok := s.quantized.Elements(name); ok {
 			total += n
-		} else if t, ok := s.c.Tensor(name); ok {
+		} else if t, ok := s.c.Tensor(s.factored.Tensor(name)); ok {
 			total += t.Elements()
 		}
 	}
@@ -81,6 +84,7 @@ type checkpointSource struct {
 	config    []byte
 	names     []string
 	packed    *packed.Reader
+	factored  *factored.Reader
 	quantized *quantized.Reader
 }
 
@@ -92,12 +96,16 @@ func (s *checkpointSource) open() error {
 	if s.packed, err = packed.Open(s.c, s.config); err != nil {
 		return err
 	}
+	if s.factored, err = factored.Open(s.c, s.config); err != nil {
+		return err
+	}
+	s.config = s.factored.Config()
 	if s.quantized, err = quantized.Open(s.c, s.packed.Config()); err != nil {
 		return err
 	}
-	s.names = s.packed.Matrices()
-	for _, name := range s.quantized.Names() {
-		if !s.packed.Hidden(name) {
+	s.names = slices.Concat(s.packed.Matrices(), s.factored.Names())
+	for _, tensor := range s.quantized.Names() {
+		if name, ok := s.factored.Name(tensor); ok && !s.packed.Hidden(tensor) {
 			s.names = append(s.names, name)
 		}
 	}
@@ -113,6 +121,9 @@ func (s *checkpointSource) Weight(name string) (layers.Weight, error) {
 	if w, ok, err := s.packed.Weight(name); ok {
 		return w, err
 	}
+	if w, ok, err := s.factored.Weight(name); ok {
+		return w, err
+	}
 	if w, ok := s.quantized.Weight(name); ok {
 		return w, nil
 	}
@@ -123,7 +134,7 @@ func (s *checkpointSource) Weight(name string) (layers.Weight, error) {
 	rowBytes := int64(t.Shape[1]) * int64(dtype.Bytes())
 	return layers.NewDense(layers.Part{
 		Name: "weight", Type: dtype, Rows: t.Shape[0], Cols: t.Shape[1],
-		Read: func(dst []byte, row int) error { return s.read(dst, t, int64(row)*rowBytes) },
+		Read: func(dst []byte, row int) error { return s.c.ReadFinite(dst, t, int64(row)*rowBytes) },
 	}), nil
 }
 
@@ -133,28 +144,15 @@ func (s *checkpointSource) Vector(name string) ([]float32, error) {
 		return nil, err
 	}
 	raw := make([]byte, t.Bytes())
-	if err := s.read(raw, t, 0); err != nil {
+	if err := s.c.ReadFinite(raw, t, 0); err != nil {
 		return nil, err
 	}
 	return layers.Float32s(raw, dtype), nil
 }
 
-// read fills dst with the tensor's bytes from offset on. One weight that is infinite or not a number would spoil every
-// reply, so it is refused where the file can still be named.
-func (s *checkpointSource) read(dst []byte, t *checkpoint.Tensor, offset int64) error {
-	if err := s.c.ReadAt(dst, t, offset); err != nil {
-		return err
-	}
-	if i := checkpoint.FirstNonFinite(t.Type, dst); i >= 0 {
-		element := offset*8/int64(t.Type.BitSize()) + int64(i)
-		return fmt.Errorf("read %s in %s: element %d is not a finite number", t.Name, t.Shard, element)
-	}
-	return nil
-}
-
 // tensor returns the tensor if it exists, has the dimensions and a type that verbs read.
 func (s *checkpointSource) tensor(name string, dims int) (*checkpoint.Tensor, kernels.DType, error) {
-	t, ok := s.c.Tensor(name)
+	t, ok := s.c.Tensor(s.factored.Tensor(name))
 	if !ok {
 		return nil, 0, MissingError(name)
 	}

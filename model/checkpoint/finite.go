@@ -1,6 +1,22 @@
 package checkpoint
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// ReadFinite is ReadAt for whole elements of weights. One that is infinite or not
+// a number would spoil every result, so it is an error, which names it.
+func (c *Checkpoint) ReadFinite(dst []byte, t *Tensor, offset int64) error {
+	if err := c.ReadAt(dst, t, offset); err != nil {
+		return err
+	}
+	if i := FirstNonFinite(t.Type, dst); i >= 0 {
+		element := offset*8/int64(t.Type.BitSize()) + int64(i)
+		return fmt.Errorf("read %s in %s: element %d is not a finite number", t.Name, t.Shard, element)
+	}
+	return nil
+}
 
 // FirstNonFinite returns the index of the first element of data that is infinite
 // or not a number, or -1 if all are finite, as they are for types other than

@@ -15,22 +15,6 @@ type place struct {
 	t *checkpoint.Tensor
 }
 
-// read fills dst with the tensor's bytes from offset on. A number that is infinite or none would spoil every reply, so it
-// is refused where the file can still be named.
-func (p place) read(dst []byte, offset int64) error {
-	if err := p.c.ReadAt(dst, p.t, offset); err != nil {
-		return err
-	}
-	if !floating(p.t.Type) {
-		return nil
-	}
-	if i := checkpoint.FirstNonFinite(p.t.Type, dst); i >= 0 {
-		element := offset*8/int64(p.t.Type.BitSize()) + int64(i)
-		return fmt.Errorf("read %s in %s: element %d is not a finite number", p.t.Name, p.t.Shard, element)
-	}
-	return nil
-}
-
 // parts gives the arrays and matrices of a matrix whose tensors have been held against its form.
 type parts struct {
 	places map[string]place // by the names of tensors
@@ -48,7 +32,7 @@ func (p parts) array(name string) layers.Part {
 	rows, cols, t := at.t.Shape[0], at.t.Shape[1], types[at.t.Type]
 	rowBytes := int64(cols) * int64(t.Bytes())
 	return layers.Part{Name: name, Type: t, Rows: rows, Cols: cols, Read: func(dst []byte, row int) error {
-		return at.read(dst, int64(row)*rowBytes)
+		return at.c.ReadFinite(dst, at.t, int64(row)*rowBytes)
 	}}
 }
 

@@ -33,6 +33,7 @@ type report struct {
 	Tokenizer  part             `json:"tokenizer"`
 	Template   part             `json:"chat_template"`
 	Rounding   *launch.Rounding `json:"rounding,omitempty"` // what --quantize makes of the matrices
+	Adapter    string           `json:"adapter,omitempty"`  // what --adapter adds
 	Memory     *memory          `json:"memory,omitempty"`
 	Notices    []string         `json:"notices,omitempty"`
 	Refusal    string           `json:"refusal,omitempty"` // why the model cannot be served, if it cannot
@@ -92,7 +93,7 @@ func (c *inspectCommand) Run(_ context.Context, env command.Env) error {
 	if err != nil {
 		return err
 	}
-	r := inspect(m, o.Sizing, q)
+	r := inspect(m, o.Sizing, q, c.Adapter)
 	if c.JSON {
 		err = command.WriteJSON(env.Stdout, r)
 	} else {
@@ -105,7 +106,7 @@ func (c *inspectCommand) Run(_ context.Context, env command.Env) error {
 }
 
 // inspect collects what can be said without reading a weight.
-func inspect(m *launch.Model, sizing launch.Sizing, q *model.Quantization) report {
+func inspect(m *launch.Model, sizing launch.Sizing, q *model.Quantization, adapter string) report {
 	r := report{Name: m.Name, Folder: m.Checkpoint.Dir(), Parameters: m.Parameters(), Notices: m.Checkpoint.Notices()}
 	if m.Demo {
 		r.Folder = "built in"
@@ -152,6 +153,11 @@ func inspect(m *launch.Model, sizing launch.Sizing, q *model.Quantization) repor
 	}
 	r.Parameters, r.Quantized = m.Parameters(), model.Notes(m.Source)
 	m.Quantize(q)
+	if err := m.Adapt(adapter); err != nil {
+		refuse(err)
+		return r
+	}
+	r.Adapter = m.Adapter
 	k := m.Config
 	r.Config = &shape{
 		Architecture: k.Architecture, Layers: k.Layers, Dim: k.Dim, Heads: k.Heads, KVHeads: k.KVHeads, HeadDim: k.HeadDim,
@@ -214,6 +220,9 @@ func (r *report) print(w io.Writer) error {
 	}
 	line("tokenizer", "%s%s", r.Tokenizer.Found, r.Tokenizer.Error)
 	line("chat template", "%s%s", r.Template.Found, r.Template.Error)
+	if r.Adapter != "" {
+		line("adapter", "%s", r.Adapter)
+	}
 	if r.Rounding != nil {
 		for n, text := range r.Rounding.Lines() {
 			line([]string{"rounded", ""}[n], "%s", text)

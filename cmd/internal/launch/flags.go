@@ -14,6 +14,7 @@ type ModelFlags struct {
 	Model     string `arg:"" optional:"" help:"Folder of a Hugging Face checkpoint, one .safetensors file, or a model's folder in the hub's cache. Without it, the small model that is built in."`
 	CacheType string `enum:"f32,f16,bf16" default:"f16" help:"How keys and values are kept: f32, f16 (the default) or bf16."`
 	QuantizeFlags
+	Adapter     string `placeholder:"DIR" help:"Folder of an adapter to add to the model's matrices: LoRA or EoRA, as PEFT saves it. It is not rounded with --quantize."`
 	Activations string `enum:"auto,f32,bf16" default:"auto" help:"What activations are multiplied as: auto (the default) is int8 beside quantized weights and f32 beside others; f32 is f32 everywhere; bf16 is as auto, but bf16 beside bf16 weights, which is faster on processors with AVX512_BF16."`
 }
 

@@ -28,9 +28,11 @@ type Model struct {
 	Source     model.Source
 	Config     model.Config
 	Generation model.Generation
+	Adapter    string // what is added to the matrices, for the user; empty for nothing
 
 	how     model.Quantization
-	rounded *model.QuantizedSource // Source, where it is rounded; else nil
+	rounded *model.QuantizedSource // Source, or what it wraps, where it is rounded; else nil
+	adapter *checkpoint.Checkpoint // nil for none
 }
 
 // Open opens the checkpoint at path and reads its configuration. Close closes it.
@@ -84,8 +86,14 @@ func (m *Model) Read() error {
 	return err
 }
 
-// Close closes the checkpoint's files.
-func (m *Model) Close() error { return m.Checkpoint.Close() }
+// Close closes the checkpoint's files, and the adapter's.
+func (m *Model) Close() error {
+	err := m.Checkpoint.Close()
+	if m.adapter != nil {
+		err = errors.Join(err, m.adapter.Close())
+	}
+	return err
+}
 
 // Parameters returns the number of parameters: once the config was read, those that quantized matrices stand for; else
 // the elements of all tensors in the files.

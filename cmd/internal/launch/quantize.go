@@ -59,17 +59,21 @@ func (f *QuantizeFlags) Quantization() (*model.Quantization, error) {
 	return q, nil
 }
 
-// Open opens the model that the flags name, rounded as they say.
+// Open opens the model that the flags name, rounded and with the adapter added as they say.
 func (f *ModelFlags) Open() (*Model, error) {
 	q, err := f.Quantization()
 	if err != nil {
 		return nil, err
 	}
 	m, err := Open(f.Model)
-	if err == nil {
-		m.Quantize(q)
+	if err != nil {
+		return nil, err
 	}
-	return m, err
+	m.Quantize(q)
+	if err := m.Adapt(f.Adapter); err != nil {
+		return nil, errors.Join(err, m.Close())
+	}
+	return m, nil
 }
 
 // Quantize has the matrices of m rounded as they are loaded; nil leaves them as they are. m must have been read.

@@ -32,6 +32,9 @@ func (i *Instance) Summary() string {
 			line([]string{"rounded", ""}[n], "%s", text)
 		}
 	}
+	if i.Model.Adapter != "" {
+		line("adapter", "%s", i.Model.Adapter)
+	}
 	if i.Template == nil {
 		line("", "no chat template: /v1/chat/completions is refused, /v1/completions works (--chat-template names one)")
 	}

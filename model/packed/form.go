@@ -1,7 +1,10 @@
 package packed
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -21,12 +24,30 @@ type Form struct {
 	Order bool             `json:"order,omitempty"` // grouped: the codes' columns have an order of their own
 	Rank  int              `json:"rank,omitempty"`  // columns of the left factor
 	Of    map[string]Form  `json:"of,omitempty"`    // the matrices that it consists of, by the names of its parts
+	// Shared is set for a matrix that several others consist of, and is its name: it lies below "shared" once.
+	Shared string `json:"shared,omitempty"`
 }
 
 // A Stored is a matrix (out, in) as the plan of a checkpoint describes it.
 type Stored struct {
-	Shape [2]int `json:"shape"` // out, in
+	Shape Shape `json:"shape"`
 	Form
+}
+
+// A Shape is the rows and columns of a matrix: out, in.
+type Shape [2]int
+
+// UnmarshalJSON reads two numbers, neither fewer nor more.
+func (s *Shape) UnmarshalJSON(text []byte) error {
+	var all []int
+	if err := json.Unmarshal(text, &all); err != nil {
+		return err
+	}
+	if len(all) != 2 {
+		return fmt.Errorf("shape has %d numbers, want out and in", len(all))
+	}
+	*s = Shape(all)
+	return nil
 }
 
 // An array is a plain tensor of two dimensions that belongs to a matrix.
@@ -40,7 +61,7 @@ type array struct {
 type term struct {
 	name    string
 	out, in int
-	plain   bool // only dense or grouped
+	of      []string // the kinds that it may be of; nil for all
 }
 
 // Bounds on what a plan may ask for. A dimension is bounded as config.json's are, so that no product overflows; sums of
@@ -54,7 +75,64 @@ const (
 func Describe(w layers.Weight) (Stored, error) {
 	f, err := describe(w)
 	out, in := w.Dims()
-	return Stored{Shape: [2]int{out, in}, Form: f}, err
+	return Stored{Shape: Shape{out, in}, Form: f}, err
+}
+
+// DescribeAll is Describe for the weights of several modules. Matrices that two of them consist of, the same pointers, are
+// shared: they are written once, and are the same pointers again when they are read.
+func DescribeAll(weights map[string]layers.Weight) (map[string]Stored, error) {
+	all := map[string]Stored{}
+	users := map[layers.Weight]int{}
+	for _, module := range slices.Sorted(maps.Keys(weights)) {
+		s, err := Describe(weights[module])
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", module, err)
+		}
+		all[module] = s
+		count(weights[module], users)
+	}
+	named := map[layers.Weight]string{}
+	for _, module := range slices.SortedFunc(maps.Keys(weights), naturally) {
+		s := all[module]
+		s.Form = share(s.Form, module, weights[module], users, named)
+		all[module] = s
+	}
+	return all, nil
+}
+
+// termsOf returns the matrices that w consists of, none for one that cannot be described.
+func termsOf(w layers.Weight) map[string]layers.Weight {
+	_, terms, err := kinds[w.Kind()].describe(w)
+	if err != nil {
+		return nil
+	}
+	return terms
+}
+
+// count counts how many matrices consist of each.
+func count(w layers.Weight, users map[layers.Weight]int) {
+	for _, t := range termsOf(w) {
+		users[t]++
+		count(t, users)
+	}
+}
+
+// share returns f, the form of the matrix w called name, with names for the matrices that have several users.
+func share(f Form, name string, w layers.Weight, users map[layers.Weight]int, named map[layers.Weight]string) Form {
+	terms := termsOf(w)
+	f.Of = maps.Clone(f.Of)
+	for _, part := range slices.Sorted(maps.Keys(terms)) {
+		t := terms[part]
+		of := share(f.Of[part], f.below(name, part), t, users, named)
+		if users[t] > 1 {
+			if named[t] == "" {
+				named[t] = f.below(name, part)
+			}
+			of.Shared = named[t]
+		}
+		f.Of[part] = of
+	}
+	return f
 }
 
 func describe(w layers.Weight) (Form, error) {
@@ -87,7 +165,7 @@ func (f Form) layout(out, in int) ([]array, []term, error) {
 	if !ok {
 		return nil, nil, fmt.Errorf("kind %q is not known (%s are)", f.Kind, strings.Join(Kinds(), ", "))
 	}
-	if out < 1 || in < 1 || out > maxDim || in > maxDim {
+	if out < 0 || in < 1 || out > maxDim || in > maxDim {
 		return nil, nil, fmt.Errorf("shape is [%d %d], want two numbers between 1 and %d", out, in, maxDim)
 	}
 	arrays, terms, err := k.layout(f, out, in)
@@ -104,8 +182,8 @@ func (f Form) layout(out, in int) ([]array, []term, error) {
 		switch {
 		case !ok:
 			return nil, nil, fmt.Errorf("kind %s: the form of its matrix %s is missing", f.Kind, t.name)
-		case t.plain && of.Kind != "dense" && of.Kind != "grouped":
-			return nil, nil, fmt.Errorf("kind %s: its matrix %s is of kind %q, want dense or grouped", f.Kind, t.name, of.Kind)
+		case t.of != nil && !slices.Contains(t.of, of.Kind):
+			return nil, nil, fmt.Errorf("kind %s: its matrix %s is of kind %q, want %s", f.Kind, t.name, of.Kind, strings.Join(t.of, " or "))
 		}
 	}
 	return arrays, terms, nil
@@ -127,8 +205,52 @@ func (f Form) walk(name string, out, in, depth int, visit func(name string, a ar
 		}
 	}
 	for _, t := range terms {
-		if err := f.Of[t.name].walk(f.below(name, t.name), t.out, t.in, depth+1, visit); err != nil {
+		if err := f.Of[t.name].walk(f.root(name, t.name), t.out, t.in, depth+1, visit); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// root returns the name of a matrix that the one called name consists of.
+func (f Form) root(name, part string) string {
+	if shared := f.Of[part].Shared; shared != "" {
+		return sharedPrefix + shared
+	}
+	return f.below(name, part)
+}
+
+// sharedPrefix stands before the names of matrices that several others consist of (docs/format.md, section 2).
+const sharedPrefix = "shared."
+
+// checkShared returns an error where matrices share one by name and describe it differently.
+func checkShared(stored map[string]Stored) error {
+	seen := map[string]string{} // the matrix as its first user describes it
+	var check func(f Form, out, in int) error
+	check = func(f Form, out, in int) error {
+		_, terms, err := f.layout(out, in)
+		if err != nil {
+			return err // walk says where
+		}
+		for _, t := range terms {
+			of := f.Of[t.name]
+			if of.Shared != "" {
+				text := Stored{Shape{t.out, t.in}, of}.String()
+				if other, ok := seen[of.Shared]; ok && other != text {
+					return fmt.Errorf("%s%s is described as %s and as %s", sharedPrefix, of.Shared, other, text)
+				}
+				seen[of.Shared] = text
+			}
+			if err := check(of, t.out, t.in); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for _, module := range slices.Sorted(maps.Keys(stored)) {
+		s := stored[module]
+		if err := check(s.Form, s.Shape[0], s.Shape[1]); err != nil {
+			return fmt.Errorf("%s: %w", module, err)
 		}
 	}
 	return nil
@@ -144,6 +266,14 @@ func (f Form) below(name, part string) string {
 
 // walk is Form.walk for the weight of a module.
 func (s Stored) walk(module string, visit func(name string, a array) error) error {
+	switch {
+	case module == "":
+		return errors.New("a module without a name")
+	case s.Shape[0] < 1:
+		return fmt.Errorf("%s: shape is %v, want two numbers between 1 and %d", module, s.Shape, maxDim)
+	case s.Shared != "":
+		return fmt.Errorf("%s: a whole matrix is shared, want one that others consist of", module)
+	}
 	return s.Form.walk(s.root(module), s.Shape[0], s.Shape[1], 0, visit)
 }
 
@@ -176,3 +306,12 @@ func typeName(t kernels.DType) checkpoint.DType {
 
 // floating reports whether t is a type of weights and scales.
 func floating(t checkpoint.DType) bool { return t.Supported() }
+
+// String describes the matrix as its plan does.
+func (s Stored) String() string {
+	text, err := json.Marshal(s)
+	if err != nil {
+		panic(fmt.Sprintf("BUG: a form does not marshal: %v", err))
+	}
+	return string(text)
+}

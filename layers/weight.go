@@ -29,7 +29,7 @@ type Part struct {
 	Name       string // what follows the module's name in the checkpoint: "weight"
 	Type       kernels.DType
 	Rows, Cols int
-	Read       func(dst []byte, row int) error // fills dst with the bytes from the start of row on
+	Read       func(dst []byte, row int) error // fills dst with the bytes from the start of row on; for several goroutines at once
 }
 
 // Nested returns the parts of w as parts of a weight that holds it under name: a dense matrix is the part called name

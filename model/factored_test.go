@@ -157,10 +157,8 @@ func svdLLM(f *factorization, module string, out, in int) []float64 {
 
 func pifa(f *factorization, module string, out, in int) []float64 {
 	const rank = 7
-	var pivots, combined []int
-	for _, row := range f.rng.Perm(out)[:rank] {
-		pivots = append(pivots, row)
-	}
+	var combined []int
+	pivots := f.rng.Perm(out)[:rank]
 	slices.Sort(pivots)
 	for row := range out {
 		if !slices.Contains(pivots, row) {

@@ -79,33 +79,33 @@ func (f file) open(t testing.TB) (*packed.Reader, error) {
 // example is the file that docs/format.md takes apart, and the numbers that it stands for.
 func example() (file, map[string][]float32) {
 	return file{
-			map[string]tensor{
-				"norm.weight": f32([]int{2}, 1, 1),
-				// (2, 5), 3 bits: 1 2 3 4 5 is 001 010 011 100 101 from the right: 01010001 0 1011000, low bits first.
-				"q.grouped.codes":  u8([]int{2, 2}, 0b11_010_001, 0b0_101_100_0, 0b11_111_000, 0b0_000_000_1),
-				"q.grouped.scales": f32([]int{2, 1}, -0.5, 2),
-				"q.grouped.order":  i32(4, 3, 2, 1, 0),
-				// (3, 2) of rank 1, the left factor rounded.
-				"k.lowrank.u.grouped.codes":  u8([]int{3, 1}, 0, 128, 255),
-				"k.lowrank.u.grouped.scales": f32([]int{3, 1}, 1, 1, 1),
-				"k.lowrank.u.grouped.zeros":  u8([]int{3, 1}, 10, 128, 250),
-				"k.lowrank.v":                f32([]int{1, 2}, 1, 0.5),
-				// (3, 2): row 2 is a pivot, rows 0 and 1 are 2 and 3 times it.
-				"v.pifa.v":      f32([]int{1, 2}, 1, -1),
-				"v.pifa.k":      f32([]int{2, 1}, 2, 3),
-				"v.pifa.pivots": i32(2),
-				// (2, 2): two directions, the first of which is the greater.
-				"o.nested.ut":     f32([]int{2, 2}, 3, 0, 0, 1),
-				"o.nested.v":      f32([]int{2, 2}, 1, 0, 0, 1),
-				"o.nested.energy": f32([]int{1, 2}, 9, 1),
-				// (2, 2): a dense matrix and a product whose right factor another has too.
-				"up.sum.a":           f32([]int{2, 2}, 1, 2, 3, 4),
-				"up.sum.b.lowrank.u": f32([]int{2, 1}, 1, -1),
-				"gate.lowrank.u":     f32([]int{1, 1}, 4),
-				"shared.mlp":         f32([]int{1, 2}, 10, 20),
-				"down.weight":        f32([]int{1, 2}, 7, 8),
-			},
-			map[string]string{"lm.version": "1.0", "lm.source": "sha256:0", "lm.producer": "a test", "lm.plan": `{
+		map[string]tensor{
+			"norm.weight": f32([]int{2}, 1, 1),
+			// (2, 5), 3 bits: 1 2 3 4 5 is 001 010 011 100 101 from the right: 01010001 0 1011000, low bits first.
+			"q.grouped.codes":  u8([]int{2, 2}, 0b11_010_001, 0b0_101_100_0, 0b11_111_000, 0b0_000_000_1),
+			"q.grouped.scales": f32([]int{2, 1}, -0.5, 2),
+			"q.grouped.order":  i32(4, 3, 2, 1, 0),
+			// (3, 2) of rank 1, the left factor rounded.
+			"k.lowrank.u.grouped.codes":  u8([]int{3, 1}, 0, 128, 255),
+			"k.lowrank.u.grouped.scales": f32([]int{3, 1}, 1, 1, 1),
+			"k.lowrank.u.grouped.zeros":  u8([]int{3, 1}, 10, 128, 250),
+			"k.lowrank.v":                f32([]int{1, 2}, 1, 0.5),
+			// (3, 2): row 2 is a pivot, rows 0 and 1 are 2 and 3 times it.
+			"v.pifa.v":      f32([]int{1, 2}, 1, -1),
+			"v.pifa.k":      f32([]int{2, 1}, 2, 3),
+			"v.pifa.pivots": i32(2),
+			// (2, 2): two directions, the first of which is the greater.
+			"o.nested.ut":     f32([]int{2, 2}, 3, 0, 0, 1),
+			"o.nested.v":      f32([]int{2, 2}, 1, 0, 0, 1),
+			"o.nested.energy": f32([]int{1, 2}, 9, 1),
+			// (2, 2): a dense matrix and a product whose right factor another has too.
+			"up.sum.a":           f32([]int{2, 2}, 1, 2, 3, 4),
+			"up.sum.b.lowrank.u": f32([]int{2, 1}, 1, -1),
+			"gate.lowrank.u":     f32([]int{1, 1}, 4),
+			"shared.mlp":         f32([]int{1, 2}, 10, 20),
+			"down.weight":        f32([]int{1, 2}, 7, 8),
+		},
+		map[string]string{"lm.version": "1.0", "lm.source": "sha256:0", "lm.producer": "a test", "lm.plan": `{
 			"seed": 1,
 			"stored": {
 				"q": {"shape": [2, 5], "kind": "grouped", "type": "F32", "bits": 3, "group": 32, "order": true},
@@ -124,17 +124,17 @@ func example() (file, map[string][]float32) {
 					"u": {"kind": "dense", "type": "F32"}, "v": {"kind": "dense", "type": "F32", "shared": "mlp"}}},
 				"down": {"shape": [1, 2], "kind": "dense", "type": "F32"}
 			}}`},
-			`{"quantization_config": {"quant_method": "eckart", "version": "1.0"}, "hidden_size": 2}`,
-		}, map[string][]float32{
-			// Codes minus 4 times the scale, columns in reverse: 1 2 3 4 5 and 0 7 7 0 0.
-			"q.weight":    {-0.5, 0, 0.5, 1, 1.5, -8, -8, 6, 6, -8},
-			"k.weight":    {-10, -5, 0, 0, 5, 2.5},
-			"v.weight":    {2, -2, 3, -3, 1, -1},
-			"o.weight":    {3, 0, 0, 1},
-			"up.weight":   {11, 22, -7, -16},
-			"gate.weight": {40, 80},
-			"down.weight": {7, 8},
-		}
+		`{"quantization_config": {"quant_method": "eckart", "version": "1.0"}, "hidden_size": 2}`,
+	}, map[string][]float32{
+		// Codes minus 4 times the scale, columns in reverse: 1 2 3 4 5 and 0 7 7 0 0.
+		"q.weight":    {-0.5, 0, 0.5, 1, 1.5, -8, -8, 6, 6, -8},
+		"k.weight":    {-10, -5, 0, 0, 5, 2.5},
+		"v.weight":    {2, -2, 3, -3, 1, -1},
+		"o.weight":    {3, 0, 0, 1},
+		"up.weight":   {11, 22, -7, -16},
+		"gate.weight": {40, 80},
+		"down.weight": {7, 8},
+	}
 }
 
 // TestExample reads a file that was written by hand, after the specification, and holds it against the numbers.

@@ -6,11 +6,10 @@ import (
 	"fmt"
 	"maps"
 	"math"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"eckart/layers"
 	"eckart/model/checkpoint"
@@ -63,12 +62,8 @@ func (f file) open(t testing.TB) (*packed.Reader, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(t.TempDir(), "model.safetensors")
 	raw := append(binary.LittleEndian.AppendUint64(nil, uint64(len(text))), text...)
-	if err := os.WriteFile(path, append(raw, data...), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	c, err := checkpoint.Open(path)
+	c, err := checkpoint.OpenFS(fstest.MapFS{"model.safetensors": {Data: append(raw, data...)}}, ".")
 	if err != nil {
 		t.Fatal(err)
 	}

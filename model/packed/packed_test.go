@@ -73,10 +73,10 @@ func (f file) open(t testing.TB) (*packed.Reader, error) {
 
 // example is the file that docs/format.md takes apart, and the numbers that it stands for.
 func example() (file, map[string][]float32) {
-	return file{
+	f := file{
 		map[string]tensor{
 			"norm.weight": f32([]int{2}, 1, 1),
-			// (2, 5), 3 bits: 1 2 3 4 5 is 001 010 011 100 101 from the right: 01010001 0 1011000, low bits first.
+			// (2, 5), 3 bits: 1 2 3 4 5 is 101 100 011 010 001 read from the right, in bytes from the left.
 			"q.grouped.codes":  u8([]int{2, 2}, 0b11_010_001, 0b0_101_100_0, 0b11_111_000, 0b0_000_000_1),
 			"q.grouped.scales": f32([]int{2, 1}, -0.5, 2),
 			"q.grouped.order":  i32(4, 3, 2, 1, 0),
@@ -120,7 +120,8 @@ func example() (file, map[string][]float32) {
 				"down": {"shape": [1, 2], "kind": "dense", "type": "F32"}
 			}}`},
 		`{"quantization_config": {"quant_method": "eckart", "version": "1.0"}, "hidden_size": 2}`,
-	}, map[string][]float32{
+	}
+	want := map[string][]float32{
 		// Codes minus 4 times the scale, columns in reverse: 1 2 3 4 5 and 0 7 7 0 0.
 		"q.weight":    {-0.5, 0, 0.5, 1, 1.5, -8, -8, 6, 6, -8},
 		"k.weight":    {-10, -5, 0, 0, 5, 2.5},
@@ -130,6 +131,7 @@ func example() (file, map[string][]float32) {
 		"gate.weight": {40, 80},
 		"down.weight": {7, 8},
 	}
+	return f, want
 }
 
 // TestExample reads a file that was written by hand, after the specification, and holds it against the numbers.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"eckart/internal/linalg"
 	"eckart/kernels"
 	"eckart/layers"
 	"eckart/layers/kindtest"
@@ -209,6 +210,72 @@ func TestFeedback(t *testing.T) {
 	}
 }
 
+// TestFeedbackBits holds codes and scales bit for bit against the plainest form in F32, one row and one column at a time,
+// for shapes that fill panels, strips and blocks and ones that do not. A prepared Gram matrix serves all formats.
+func TestFeedbackBits(t *testing.T) {
+	for _, shape := range [][2]int{{1, 1}, {16, 16}, {17, 33}, {3, 127}, {40, 320}, {70, 289}} {
+		rows, n := shape[0], shape[1]
+		rng := rand.New(rand.NewPCG(uint64(n), 2))
+		w, gram := normal(rng, rows*n, 0.05), gramOf(rng, n)
+		for i := range min(n, 20) {
+			w[i] *= 0x1p-120 // errors become denormal
+		}
+		prepared, err := layers.NewFeedbackGram(gram, 0.02, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		damped, importance := slices.Clone(gram), make([]float32, n)
+		var mean float64
+		for i := range n {
+			importance[i] = float32(gram[i*n+i])
+			mean += gram[i*n+i] / float64(n)
+		}
+		for i := range n {
+			damped[i*n+i] += 0.02 * mean
+		}
+		factor, err := linalg.InverseFactor(damped, n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range []layers.Rounding{
+			{Bits: 4, Group: 32}, {Bits: 3, Group: 64, Zeros: true}, {Bits: 2, Group: 96}, {Bits: 8, Group: 160}, {Bits: 4, Zeros: true},
+		} {
+			r.ScaleType = kernels.F32
+			q, err := prepared.Quantize(w, rows, r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, f := values(t, q), r.Format(rows, n)
+			for row := range rows {
+				x := slices.Clone(w[row*n:][:n])
+				var scale float32
+				var zero int
+				for j := range n {
+					if j%f.Group == 0 {
+						to := min(j+f.Group, n)
+						one := quantize(t, denseOf(x[j:to], to-j, kernels.F32), r, importance[j:to])
+						scale, zero = layers.Float32s(partOf(t, one, "scales"), kernels.F32)[0], 1<<(r.Bits-1)
+						if r.Zeros {
+							zero = int(partOf(t, one, "zeros")[0])
+						}
+					}
+					steps := float32(x[j] * (1 / scale))
+					code := min(max(int(math.RoundToEven(float64(steps)))+zero, 0), 1<<r.Bits-1)
+					rounded := float32(scale * float32(code-zero))
+					if got[row*n+j] != rounded {
+						t.Fatalf("%v, %+v: element (%d, %d) is %g, want %g", shape, r, row, j, got[row*n+j], rounded)
+					}
+					e := (x[j] - rounded) / float32(factor[j*n+j])
+					for k := j + 1; k < n; k++ {
+						product := float32(e * float32(factor[j*n+k]))
+						x[k] -= product
+					}
+				}
+			}
+		}
+	}
+}
+
 // TestFeedbackSame gives the same bytes whatever the number of goroutines.
 func TestFeedbackSame(t *testing.T) {
 	rng := rand.New(rand.NewPCG(9, 9))
@@ -287,5 +354,18 @@ func TestFeedbackRefuses(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), row.want) {
 			t.Errorf("%s: got %v, want %q", row.name, err, row.want)
 		}
+	}
+}
+
+// TestFeedbackFirst names the first row that is out of reach, not the one that is found first.
+func TestFeedbackFirst(t *testing.T) {
+	const rows, n = 40, 64
+	rng := rand.New(rand.NewPCG(11, 11))
+	w := normal(rng, rows*n, 1)
+	w[20*n], w[5*n+40], w[7*n] = 3e38, 3e38, -3e38
+	f := layers.Feedback{Rounding: layers.Rounding{Bits: 4, Group: 32, ScaleType: kernels.F16}}
+	_, err := f.Quantize(w, rows, gramOf(rng, n))
+	if err == nil || !strings.Contains(err.Error(), "row 5: group 1 has numbers") {
+		t.Errorf("got %v, want that row 5 is out of reach", err)
 	}
 }

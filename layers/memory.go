@@ -27,15 +27,12 @@ func NewMatrix(values []float64, rows, cols int, t kernels.DType) (*Dense, error
 			infinite = math.IsInf(float64(f), 0)
 			binary.LittleEndian.PutUint32(raw[4*i:], math.Float32bits(f))
 		case kernels.BF16:
-			b := bf16Bits(towardOdd(v))
+			b := BF16Bits(towardOdd(v))
 			infinite = b&0x7f80 == 0x7f80
 			binary.LittleEndian.PutUint16(raw[2*i:], b)
 		case kernels.F16:
-			b := f16Bits(towardOdd(math.Abs(v)))
-			infinite = b >= 0x7c00
-			if math.Signbit(v) {
-				b |= 0x8000
-			}
+			b := F16Bits(towardOdd(v))
+			infinite = b&0x7c00 == 0x7c00
 			binary.LittleEndian.PutUint16(raw[2*i:], b)
 		default:
 			return nil, fmt.Errorf("store a matrix: type %s, want f32, f16 or bf16", t)
@@ -115,10 +112,10 @@ func newGroupedRows(f kernels.Grouped, n int) GroupedRows {
 	return r
 }
 
-// newHeld is newSigned for a matrix of which all rows are in memory.
+// newHeld is NewSignedGrouped for a matrix of which all rows are in memory.
 func newHeld(f kernels.Grouped, order []int32, all GroupedRows) (*Grouped, error) {
 	groups, scaleBytes := f.Groups(), f.ScaleType.Bytes()
-	return newSigned(f, order, func(dst GroupedRows, row int) error {
+	return NewSignedGrouped(f, order, func(dst GroupedRows, row int) error {
 		copy(dst.Codes, all.Codes[row*f.Cols:])
 		copy(dst.Scales, all.Scales[row*groups*scaleBytes:])
 		if dst.Zeros != nil {

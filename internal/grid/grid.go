@@ -1,6 +1,6 @@
-// Package grid rounds numbers to grids of few levels, s·(q - z) for whole q from 0 to a top, and tells how well each of
-// several grids fits. Its results have the same bits on every processor, so that a matrix is rounded to the same codes
-// everywhere.
+// Package grid rounds numbers to grids of few levels, s·(q - z) for whole q from 0 to a top, tells how well each of several
+// grids fits, and spreads the errors of columns over those still to come. Its results have the same bits on every
+// processor, so that a matrix is rounded to the same codes everywhere.
 package grid
 
 import "math"

@@ -25,6 +25,27 @@ func New(rows, cols int) Matrix {
 	return Matrix{Rows: rows, Cols: cols, Data: make([]float64, rows*cols)}
 }
 
+// FromFloat32s returns the matrix (rows, cols) of values, row-major.
+func FromFloat32s(values []float32, rows, cols int) Matrix {
+	m := New(rows, cols)
+	if len(values) != len(m.Data) {
+		panic(fmt.Sprintf("BUG: %d values for a matrix of %d x %d", len(values), rows, cols))
+	}
+	for i, v := range values {
+		m.Data[i] = float64(v)
+	}
+	return m
+}
+
+// Float32s returns the elements of m, row-major, rounded to nearest.
+func (m Matrix) Float32s() []float32 {
+	s := make([]float32, len(m.Data))
+	for i, v := range m.Data {
+		s[i] = float32(v)
+	}
+	return s
+}
+
 // Row returns row i, (Cols): the matrix's own elements, not a copy.
 func (m Matrix) Row(i int) []float64 {
 	return m.Data[i*m.Cols : (i+1)*m.Cols : (i+1)*m.Cols]

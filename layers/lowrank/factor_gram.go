@@ -31,7 +31,9 @@ type Gram struct {
 		sync.Mutex
 		values  []float64
 		vectors linalg.Matrix // (n, known)
+		version int           // how often they were computed
 	}
+	prepared prepared
 }
 
 // maxRetries is how often the shrinkage of a Gram matrix that is not definite is multiplied by retryFactor.
@@ -159,13 +161,20 @@ func (g *Gram) Eigen() (values []float64, vectors linalg.Matrix, err error) {
 
 // Leading is Eigen for the r largest eigenvalues: vectors is (n, r). What more than that is known is used again.
 func (g *Gram) Leading(r int) (values []float64, vectors linalg.Matrix, err error) {
+	g.spectrum.Lock()
+	defer g.spectrum.Unlock()
+	return g.known(r)
+}
+
+// known is Leading for whom has locked the spectrum.
+func (g *Gram) known(r int) (values []float64, vectors linalg.Matrix, err error) {
 	if r < 1 || r > g.Dim() {
 		return nil, linalg.Matrix{}, fmt.Errorf("leading directions of the inputs: %d of %d", r, g.Dim())
 	}
 	s := &g.spectrum
-	s.Lock()
-	defer s.Unlock()
 	if len(s.values) < r {
+		s.version++
+		g.prepared.forgetDeflated()
 		if s.values, s.vectors, err = leading(g.sum, r); err != nil {
 			return nil, linalg.Matrix{}, err
 		}

@@ -70,7 +70,7 @@ func diag(d []float64) linalg.Matrix {
 	return m
 }
 
-func dense(m linalg.Matrix) *mat.Dense { return mat.NewDense(m.Rows, m.Cols, m.Data) }
+func gonum(m linalg.Matrix) *mat.Dense { return mat.NewDense(m.Rows, m.Cols, m.Data) }
 
 // oracle returns the best approximations of w in the norm of gram, by rank, their errors and the squared singular values, all
 // from gonum's singular value decomposition of w·s for a root s of gram.
@@ -83,7 +83,7 @@ func oracle(t *testing.T, w, gram linalg.Matrix) (best []*mat.Dense, errs, energ
 	var s mat.TriDense
 	chol.LTo(&s)
 	var ws mat.Dense
-	ws.Mul(dense(w), &s)
+	ws.Mul(gonum(w), &s)
 	var svd mat.SVD
 	if !svd.Factorize(&ws, mat.SVDThin) {
 		t.Fatal("no singular values")
@@ -565,7 +565,7 @@ func TestPIFA(t *testing.T) {
 				turn := random(rng, r, r)
 				f.U = linalg.Mul(f.U, turn)
 				var v mat.Dense
-				if err := v.Solve(dense(turn), dense(f.V)); err != nil {
+				if err := v.Solve(gonum(turn), gonum(f.V)); err != nil {
 					t.Fatal(err)
 				}
 				f.V.Data = v.RawMatrix().Data

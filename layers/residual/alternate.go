@@ -26,11 +26,11 @@ func Intrinsic(w linalg.Matrix, g *lowrank.Gram, r int, q Quantizer) (base *laye
 	if r < 1 || r > min(w.Rows, w.Cols-1) { // with all directions of the inputs nothing would matter to the base
 		return nil, f, fmt.Errorf("%s: rank %d for a matrix of %d x %d, want 1 to %d", what, r, w.Rows, w.Cols, min(w.Rows, w.Cols-1))
 	}
-	values, v, err := g.Leading(r)
+	v, left, err := g.DeflateLeading(r)
 	if err != nil {
 		return nil, f, fmt.Errorf("%s: %w", what, err)
 	}
-	base, rounded, err := quantize(q, w, deflated(g.Sum(), values, v))
+	base, rounded, err := quantize(q, w, left)
 	if err != nil {
 		return nil, f, fmt.Errorf("%s: %w", what, err)
 	}
@@ -63,7 +63,7 @@ func Refined(
 	}
 	last := f
 	for range rounds {
-		left, err := deflatedBy(g.Sum(), last.V)
+		left, err := g.Deflate(last.V)
 		if errors.Is(err, linalg.ErrNotDefinite) {
 			break // the residual has taken up all that there is
 		}
@@ -82,40 +82,6 @@ func Refined(
 		}
 	}
 	return base, f, nil
-}
-
-// deflated returns c - v·diag(values)·vᵀ.
-func deflated(c linalg.Matrix, values []float64, v linalg.Matrix) linalg.Matrix {
-	scaled := linalg.New(v.Rows, v.Cols)
-	for i := range v.Rows {
-		to, from := scaled.Row(i), v.Row(i)
-		for j, s := range values {
-			to[j] = s * from[j]
-		}
-	}
-	return semidefinite(subtract(c, linalg.MulT(scaled, v)))
-}
-
-// deflatedBy returns c - c·vᵀ·(v·c·vᵀ)⁻¹·v·c.
-func deflatedBy(c, v linalg.Matrix) (linalg.Matrix, error) {
-	vc := linalg.Mul(v, c)
-	l, err := linalg.Cholesky(linalg.MulT(vc, v))
-	if err != nil {
-		return linalg.Matrix{}, err
-	}
-	linalg.SolveLower(l, vc)
-	return semidefinite(subtract(c, linalg.TMul(vc, vc))), nil
-}
-
-// semidefinite makes d what rounding has kept it from being: symmetric, with a diagonal that is not negative.
-func semidefinite(d linalg.Matrix) linalg.Matrix {
-	for i := range d.Rows {
-		d.Data[i*d.Cols+i] = max(0, d.Data[i*d.Cols+i])
-		for j := range i {
-			d.Data[j*d.Cols+i] = d.Data[i*d.Cols+j]
-		}
-	}
-	return d
 }
 
 // Alternate returns a base and a residual of rank r that are fitted to one another in turns: the base is what q makes of
@@ -145,7 +111,7 @@ func Alternate(
 		return nil, f, fmt.Errorf("%s: %d rounds, want at least 1", what, rounds)
 	}
 	for range rounds {
-		candidate, rounded, err := quantize(q, target, g.Sum())
+		candidate, rounded, err := quantize(q, target, g)
 		if err != nil {
 			return nil, f, fmt.Errorf("%s: %w", what, err)
 		}

@@ -7,12 +7,22 @@ import (
 	"eckart/layers"
 )
 
-// A Quantizer rounds target (out, in) for inputs whose sum of products is gram (in, in), symmetric and positive semidefinite.
-type Quantizer func(target, gram linalg.Matrix) (*layers.Grouped, error)
+// A Quantizer rounds target (out, in) for inputs with the second moments m (in, in).
+type Quantizer func(target linalg.Matrix, m Moments) (*layers.Grouped, error)
 
-// Rounded is plain rounding: the diagonal of the Gram matrix says how much an error in a column matters.
+// Moments says how much errors in the columns of a matrix count: *lowrank.Gram, all errors alike, or *lowrank.Deflated,
+// errors in some directions not at all.
+type Moments interface {
+	// Sum returns the sum of products of the inputs (in, in), symmetric and positive semidefinite.
+	Sum() linalg.Matrix
+	// Feedback returns it prepared for rounding with feedback, as layers.NewFeedbackGram does.
+	Feedback(damping float64, descending bool) (*layers.FeedbackGram, error)
+}
+
+// Rounded is plain rounding: the diagonal of the sum says how much an error in a column matters.
 func Rounded(r layers.Rounding) Quantizer {
-	return func(target, gram linalg.Matrix) (*layers.Grouped, error) {
+	return func(target linalg.Matrix, m Moments) (*layers.Grouped, error) {
+		gram := m.Sum()
 		if err := sameShape("round a matrix", gram, linalg.Matrix{Rows: target.Cols, Cols: target.Cols}); err != nil {
 			return nil, err
 		}
@@ -20,7 +30,7 @@ func Rounded(r layers.Rounding) Quantizer {
 		for i := range importance {
 			importance[i] = float32(max(0, gram.Data[i*gram.Cols+i]))
 		}
-		return r.Quantize(float32s(target), target.Rows, importance)
+		return r.Quantize(target.Float32s(), target.Rows, importance)
 	}
 }
 
@@ -30,29 +40,27 @@ func Rounded(r layers.Rounding) Quantizer {
 // At 2 bits it depends on the grid: where scales just reach the largest number of a group, plain rounding with a residual of
 // rank 16 or 32 has the smaller divergence of the two (weight-compression.md 18.2), though not the smaller error; with the
 // searched scales of package layers, feedback has the smaller error for every matrix measured (TestGoldenErrors).
+//
+// What it prepares of the inputs is kept with them, for all matrices that read them and all formats: see Gram.Feedback.
 func WithFeedback(f layers.Feedback) Quantizer {
-	return func(target, gram linalg.Matrix) (*layers.Grouped, error) {
-		return f.Quantize(float32s(target), target.Rows, gram.Data)
+	return func(target linalg.Matrix, m Moments) (*layers.Grouped, error) {
+		g, err := m.Feedback(f.Damping, f.Descending)
+		if err != nil {
+			return nil, err
+		}
+		return g.Quantize(target.Float32s(), target.Rows, f.Rounding)
 	}
 }
 
 // quantize returns the base that q makes of target, and its numbers.
-func quantize(q Quantizer, target, gram linalg.Matrix) (*layers.Grouped, linalg.Matrix, error) {
-	base, err := q(target, gram)
+func quantize(q Quantizer, target linalg.Matrix, m Moments) (*layers.Grouped, linalg.Matrix, error) {
+	base, err := q(target, m)
 	if err != nil {
 		return nil, linalg.Matrix{}, err
 	}
-	m, err := matrixOf(base)
-	if err == nil && (m.Rows != target.Rows || m.Cols != target.Cols) {
-		err = fmt.Errorf("a quantizer made %d x %d of a matrix of %d x %d", m.Rows, m.Cols, target.Rows, target.Cols)
+	made, err := matrixOf(base)
+	if err == nil && (made.Rows != target.Rows || made.Cols != target.Cols) {
+		err = fmt.Errorf("a quantizer made %d x %d of a matrix of %d x %d", made.Rows, made.Cols, target.Rows, target.Cols)
 	}
-	return base, m, err
-}
-
-func float32s(m linalg.Matrix) []float32 {
-	s := make([]float32, len(m.Data))
-	for i, v := range m.Data {
-		s[i] = float32(v)
-	}
-	return s
+	return base, made, err
 }

@@ -40,11 +40,8 @@ func matrixOf(w layers.Weight) (linalg.Matrix, error) {
 	if err != nil {
 		return linalg.Matrix{}, err
 	}
-	m := linalg.New(w.Dims())
-	for i, v := range values {
-		m.Data[i] = float64(v)
-	}
-	return m, nil
+	rows, cols := w.Dims()
+	return linalg.FromFloat32s(values, rows, cols), nil
 }
 
 func subtract(a, b linalg.Matrix) linalg.Matrix {

@@ -33,7 +33,7 @@ func inputs(rng *rand.Rand, tokens, n int) linalg.Matrix {
 	return x
 }
 
-func dense(m linalg.Matrix) *mat.Dense { return mat.NewDense(m.Rows, m.Cols, m.Data) }
+func gonum(m linalg.Matrix) *mat.Dense { return mat.NewDense(m.Rows, m.Cols, m.Data) }
 
 func minus(a, b linalg.Matrix) linalg.Matrix {
 	c := linalg.New(a.Rows, a.Cols)
@@ -72,7 +72,7 @@ func TestEoRA(t *testing.T) {
 			t.Fatal(err)
 		}
 		var svd mat.SVD
-		if !svd.Factorize(dense(linalg.MulT(x, minus(w, base))), mat.SVDNone) {
+		if !svd.Factorize(gonum(linalg.MulT(x, minus(w, base))), mat.SVDNone) {
 			t.Fatal("no singular values")
 		}
 		left := squares(linalg.MulT(x, minus(w, base)))
@@ -143,9 +143,9 @@ type call struct {
 // recorded returns q and the calls that it has had.
 func recorded(q residual.Quantizer) (residual.Quantizer, *[]call) {
 	var calls []call
-	return func(target, gram linalg.Matrix) (*layers.Grouped, error) {
-		base, err := q(target, gram)
-		calls = append(calls, call{target, gram, base})
+	return func(target linalg.Matrix, m residual.Moments) (*layers.Grouped, error) {
+		base, err := q(target, m)
+		calls = append(calls, call{target, m.Sum(), base})
 		return base, err
 	}, &calls
 }
@@ -179,14 +179,15 @@ func TestRounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := residual.Rounded(rounding(3))(w, g.Sum())
+	got, err := residual.Rounded(rounding(3))(w, g)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !slices.Equal(numbers(t, got).Data, numbers(t, want).Data) {
 		t.Error("other codes than with the diagonal as importance")
 	}
-	_, err = residual.Rounded(rounding(3))(w, linalg.New(31, 31))
+	_, _, other := site(t, 1, 6, 31, 0)
+	_, err = residual.Rounded(rounding(3))(w, other)
 	refuses(t, err, "matrices of 31 x 31 and 32 x 32")
 }
 
@@ -417,7 +418,7 @@ func TestCorrected(t *testing.T) {
 			t.Fatal(err)
 		}
 		var want mat.Dense
-		if err := want.Solve(dense(d.y), dense(linalg.MulT(d.x, w))); err != nil { // QR, not the normal equations
+		if err := want.Solve(gonum(d.y), gonum(linalg.MulT(d.x, w))); err != nil { // QR, not the normal equations
 			t.Fatal(err)
 		}
 		for i, v := range full.Data {

@@ -1,0 +1,125 @@
+package lowrank
+
+import (
+	"maps"
+	"sync"
+
+	"eckart/internal/linalg"
+	"eckart/layers"
+)
+
+// Deflated is what is left of the sum C of a Gram matrix, without shrinkage, when errors in some directions of the inputs
+// are made up for: C - C·Vᵀ·(V·C·Vᵀ)⁻¹·V·C for the directions that are the rows of V (r, n). For any e (rows, n) its norm is
+// the least that an addition U·V leaves of tr(e·C·eᵀ).
+type Deflated struct {
+	sum func() linalg.Matrix
+
+	// Of leading directions, where what is prepared is kept: by g, for how many of them as computed for the which time.
+	g              *Gram
+	known, version int
+}
+
+// Deflate returns what the directions v (r, n) leave. Where v has directions without inputs or ones that depend on one
+// another it returns linalg.ErrNotDefinite.
+func (g *Gram) Deflate(v linalg.Matrix) (*Deflated, error) {
+	vc := linalg.Mul(v, g.sum)
+	l, err := linalg.Cholesky(linalg.MulT(vc, v))
+	if err != nil {
+		return nil, err
+	}
+	linalg.SolveLower(l, vc)
+	left := less(g.sum, linalg.TMul(vc, vc))
+	return &Deflated{sum: func() linalg.Matrix { return left }}, nil
+}
+
+// DeflateLeading returns the directions of Leading(r), the columns of v (n, r), and what they leave: C - v·diag(values)·vᵀ.
+// v must not be changed.
+func (g *Gram) DeflateLeading(r int) (v linalg.Matrix, left *Deflated, err error) {
+	g.spectrum.Lock()
+	defer g.spectrum.Unlock()
+	values, v, err := g.known(r)
+	if err != nil {
+		return linalg.Matrix{}, nil, err
+	}
+	sum := func() linalg.Matrix {
+		scaled := linalg.New(v.Rows, v.Cols)
+		for i := range v.Rows {
+			to, from := scaled.Row(i), v.Row(i)
+			for j, s := range values {
+				to[j] = s * from[j]
+			}
+		}
+		return less(g.sum, linalg.MulT(scaled, v))
+	}
+	return v, &Deflated{sum, g, r, g.spectrum.version}, nil
+}
+
+// Sum returns the matrix (n, n), symmetric, with a diagonal that is not negative. It must not be changed.
+func (d *Deflated) Sum() linalg.Matrix { return d.sum() }
+
+// Feedback returns the matrix prepared for rounding with feedback; damping and descending are as in layers.Feedback. For
+// leading directions it is kept with the Gram matrix, 2·n² bytes, until more of them are computed.
+func (d *Deflated) Feedback(damping float64, descending bool) (*layers.FeedbackGram, error) {
+	if d.g == nil {
+		return layers.NewFeedbackGram(d.sum().Data, damping, descending)
+	}
+	return d.g.prepared.get(preparedKey{d.known, d.version, damping, descending}, d.sum)
+}
+
+// Feedback returns the sum, without shrinkage, prepared for rounding with feedback; damping and descending are as in
+// layers.Feedback. It is kept, 2·n² bytes.
+func (g *Gram) Feedback(damping float64, descending bool) (*layers.FeedbackGram, error) {
+	return g.prepared.get(preparedKey{damping: damping, descending: descending}, g.Sum)
+}
+
+// less returns c - d, made what rounding keeps it from being: symmetric, with a diagonal that is not negative. It changes d.
+func less(c, d linalg.Matrix) linalg.Matrix {
+	for i, v := range c.Data {
+		d.Data[i] = v - d.Data[i]
+	}
+	for i := range d.Rows {
+		d.Data[i*d.Cols+i] = max(0, d.Data[i*d.Cols+i])
+		for j := range i {
+			d.Data[j*d.Cols+i] = d.Data[i*d.Cols+j]
+		}
+	}
+	return d
+}
+
+// prepared holds what was prepared for rounding with feedback.
+type prepared struct {
+	sync.Mutex
+	made map[preparedKey]*layers.FeedbackGram
+}
+
+// A preparedKey is what a prepared matrix depends on beside the sum.
+type preparedKey struct {
+	known, version int // directions taken out, and for the which time they were computed
+	damping        float64
+	descending     bool
+}
+
+// get returns what was prepared, or prepares it for the matrix that sum returns.
+func (p *prepared) get(key preparedKey, sum func() linalg.Matrix) (*layers.FeedbackGram, error) {
+	p.Lock()
+	defer p.Unlock()
+	if f := p.made[key]; f != nil {
+		return f, nil
+	}
+	f, err := layers.NewFeedbackGram(sum().Data, key.damping, key.descending)
+	if err != nil {
+		return nil, err
+	}
+	if p.made == nil {
+		p.made = map[preparedKey]*layers.FeedbackGram{}
+	}
+	p.made[key] = f
+	return f, nil
+}
+
+// forgetDeflated drops what directions were taken out of.
+func (p *prepared) forgetDeflated() {
+	p.Lock()
+	defer p.Unlock()
+	maps.DeleteFunc(p.made, func(k preparedKey, _ *layers.FeedbackGram) bool { return k.known != 0 })
+}

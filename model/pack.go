@@ -73,15 +73,15 @@ func (s *checkpointSource) tensors(name string) []string {
 // as the checkpoint behind it has it. It goes on where a run that crashed has stopped; one that fails, or whose ctx is
 // done, leaves nothing. content is as for CreatePacked, but for Stored, which Pack fills in.
 func Pack(ctx context.Context, dir string, src Source, modules []string, content packed.Content) error {
-	content.Stored = map[string]packed.Stored{}
+	weights := map[string]layers.Weight{}
+	var err error
 	for _, module := range modules {
-		w, err := src.Weight(module + ".weight")
-		if err == nil {
-			content.Stored[module], err = packed.Describe(w)
-		}
-		if err != nil {
+		if weights[module], err = src.Weight(module + ".weight"); err != nil {
 			return fmt.Errorf("write model %s: %s: %w", dir, module, err)
 		}
+	}
+	if content.Stored, err = packed.DescribeAll(weights); err != nil {
+		return fmt.Errorf("write model %s: %w", dir, err)
 	}
 	w, err := CreatePacked(ctx, dir, src, content)
 	if err != nil {
@@ -89,10 +89,7 @@ func Pack(ctx context.Context, dir string, src Source, modules []string, content
 	}
 	for _, module := range modules {
 		if err == nil && !w.Written(module) {
-			var m layers.Weight
-			if m, err = src.Weight(module + ".weight"); err == nil {
-				err = w.Write(ctx, module, m)
-			}
+			err = w.Write(ctx, module, weights[module])
 		}
 	}
 	if err == nil {

@@ -9,6 +9,14 @@ const (
 	headName  = "lm_head"
 )
 
+// Tables returns the modules of the tables, the head first: one where it is the embedding too.
+func Tables(c Config) []string {
+	if c.TiedHead {
+		return []string{embedName}
+	}
+	return []string{headName, embedName}
+}
+
 // A Quantization says how the matrices of a model are rounded; nil leaves them as they are stored.
 type Quantization struct {
 	Blocks *layers.Rounding // the matrices of the blocks

@@ -8,6 +8,7 @@ import (
 
 	"eckart/kernels"
 	"eckart/layers"
+	"eckart/layers/lowrank"
 	"eckart/model/checkpoint"
 )
 
@@ -31,6 +32,10 @@ func init() {
 	kinds = map[string]kind{
 		"dense":   {nil, layoutDense, describeDense, buildDense},
 		"grouped": {[]string{"codes", "scales", "zeros", "order"}, layoutGrouped, describeGrouped, buildGrouped},
+		"lowrank": {[]string{"u", "v"}, layoutLowRank, describeLowRank, buildLowRank},
+		"nested":  {[]string{"ut", "v", "energy"}, layoutNested, describeNested, buildNested},
+		"pifa":    {[]string{"v", "k", "pivots"}, layoutPIFA, describePIFA, buildPIFA},
+		"sum":     {[]string{"a", "b"}, layoutSum, describeSum, buildSum},
 	}
 }
 
@@ -118,4 +123,131 @@ func buildGrouped(f Form, out, in int, p parts) (layers.Weight, error) {
 		zeros = p.array("zeros")
 	}
 	return layers.NewStoredGrouped(f.grouped(out, in), order, p.array("codes"), p.array("scales"), zeros)
+}
+
+// factors are the kinds that a factor may be of.
+var factors = []string{"dense", "grouped"}
+
+// checkRank returns an error where a matrix (out, in) cannot be of the form's rank, or the form has fields of other kinds.
+func checkRank(f Form, most int) error {
+	if f.Rank < 1 || f.Rank > most {
+		return fmt.Errorf("rank is %d, want 1 to %d", f.Rank, most)
+	}
+	return foreign(f, Form{Rank: f.Rank})
+}
+
+// A low-rank matrix is a product of two factors.
+
+func layoutLowRank(f Form, out, in int) ([]array, []term, error) {
+	return nil, []term{{"u", out, f.Rank, factors}, {"v", f.Rank, in, factors}}, checkRank(f, maxDim)
+}
+
+func describeLowRank(w layers.Weight) (Form, map[string]layers.Weight, error) {
+	m, ok := w.(*lowrank.Weight)
+	if !ok {
+		return Form{}, nil, fmt.Errorf("BUG: a low-rank matrix is a %T", w)
+	}
+	u, v := m.Factors()
+	return Form{Rank: m.Rank()}, map[string]layers.Weight{"u": u, "v": v}, nil
+}
+
+func buildLowRank(_ Form, _, _ int, p parts) (layers.Weight, error) {
+	u, err := p.matrix("u")
+	if err != nil {
+		return nil, err
+	}
+	v, err := p.matrix("v")
+	if err != nil {
+		return nil, err
+	}
+	return lowrank.New(u, v)
+}
+
+// A nested matrix is a product of dense factors of which a lower rank is a prefix, and what each direction stands for.
+
+func layoutNested(f Form, out, in int) ([]array, []term, error) {
+	dense := []string{"dense"}
+	return []array{{"energy", checkpoint.F32, 1, f.Rank}},
+		[]term{{"ut", f.Rank, out, dense}, {"v", f.Rank, in, dense}}, checkRank(f, maxDim)
+}
+
+func describeNested(w layers.Weight) (Form, map[string]layers.Weight, error) {
+	m, ok := w.(*lowrank.Nested)
+	if !ok {
+		return Form{}, nil, fmt.Errorf("BUG: a nested matrix is a %T", w)
+	}
+	terms := map[string]layers.Weight{}
+	for _, p := range m.Parts() {
+		if p.Name != "energy" {
+			terms[p.Name] = layers.NewDense(p)
+		}
+	}
+	return Form{Rank: m.Rank()}, terms, nil
+}
+
+func buildNested(_ Form, _, _ int, p parts) (layers.Weight, error) {
+	energy, err := p.float32s("energy")
+	if err != nil {
+		return nil, err
+	}
+	return lowrank.NewNested(p.array("ut"), p.array("v"), energy)
+}
+
+// A matrix in pivoted form is some of its rows, how the others are made of them, and which rows they are.
+
+func layoutPIFA(f Form, out, in int) ([]array, []term, error) {
+	return []array{{"pivots", checkpoint.I32, 1, f.Rank}},
+		[]term{{"v", f.Rank, in, factors}, {"k", out - f.Rank, f.Rank, factors}}, checkRank(f, out)
+}
+
+func describePIFA(w layers.Weight) (Form, map[string]layers.Weight, error) {
+	m, ok := w.(*lowrank.PIFA)
+	if !ok {
+		return Form{}, nil, fmt.Errorf("BUG: a matrix in pivoted form is a %T", w)
+	}
+	_, v, k := m.Factors()
+	return Form{Rank: m.Rank()}, map[string]layers.Weight{"v": v, "k": k}, nil
+}
+
+func buildPIFA(_ Form, _, _ int, p parts) (layers.Weight, error) {
+	pivots, err := p.int32s("pivots")
+	if err != nil {
+		return nil, err
+	}
+	v, err := p.matrix("v")
+	if err != nil {
+		return nil, err
+	}
+	k, err := p.matrix("k")
+	if err != nil {
+		return nil, err
+	}
+	return lowrank.NewPIFA(pivots, v, k)
+}
+
+// A sum is two matrices of any kinds.
+
+func layoutSum(f Form, out, in int) ([]array, []term, error) {
+	return nil, []term{{"a", out, in, nil}, {"b", out, in, nil}}, foreign(f, Form{})
+}
+
+func describeSum(w layers.Weight) (Form, map[string]layers.Weight, error) {
+	m, ok := w.(*layers.Sum)
+	if !ok {
+		return Form{}, nil, fmt.Errorf("BUG: a sum is a %T", w)
+	}
+	a, b := m.Terms()
+	return Form{}, map[string]layers.Weight{"a": a, "b": b}, nil
+}
+
+func buildSum(_ Form, _, _ int, p parts) (layers.Weight, error) {
+	a, err := p.matrix("a")
+	if err != nil {
+		return nil, err
+	}
+	b, err := p.matrix("b")
+	if err != nil {
+		return nil, err
+	}
+	return layers.NewSum(a, b)
 }

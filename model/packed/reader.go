@@ -18,12 +18,13 @@ type Reader struct {
 	config []byte
 	places map[string]place    // of the tensors that compressed matrices consist of
 	of     map[string][]string // the same by the names of matrices, "M.weight"
+	shared *shared
 }
 
 // Open holds the tensors of c against what its metadata and config.json (config) say (docs/format.md, section 6): the
 // parts of each module are exactly those of its form, and no tensor looks like a part that belongs to none.
 func Open(c *checkpoint.Checkpoint, config []byte) (*Reader, error) {
-	r := &Reader{config: config, places: map[string]place{}, of: map[string][]string{}}
+	r := &Reader{config: config, places: map[string]place{}, of: map[string][]string{}, shared: &shared{matrices: map[string]layers.Weight{}}}
 	set, rest, said, err := ours(config)
 	if err != nil {
 		return nil, err
@@ -52,6 +53,9 @@ func Open(c *checkpoint.Checkpoint, config []byte) (*Reader, error) {
 			return nil, err
 		}
 	}
+	if err := checkShared(r.Stored); err != nil {
+		return nil, err
+	}
 	if part, stray := firstPart(c, r.places); stray {
 		return nil, fmt.Errorf("%s is a part of a compressed matrix, and metadata %s has none that it belongs to", part, planKey)
 	}
@@ -75,7 +79,7 @@ func (r *Reader) claim(c *checkpoint.Checkpoint, module string) error {
 			return fmt.Errorf("%s has type %s and shape %v, want %s and [%d %d] for %s, which is stored as %s",
 				tensor, t.Type, t.Shape, a.typ, a.rows, a.cols, name, s.Kind)
 		}
-		if _, ok := r.places[tensor]; ok {
+		if _, ok := r.places[tensor]; ok && !strings.HasPrefix(tensor, sharedPrefix) {
 			return fmt.Errorf("%s is a part of two matrices, the second of which is %s", tensor, name)
 		}
 		r.places[tensor] = place{c, t}
@@ -121,7 +125,7 @@ func (r *Reader) Weight(name string) (w layers.Weight, ok bool, err error) {
 	}
 	module := strings.TrimSuffix(name, weightSuffix)
 	s := r.Stored[module]
-	w, err = build(r.places, s.root(module), s.Form, s.Shape[0], s.Shape[1])
+	w, err = build(r.places, r.shared, s.root(module), s.Form, s.Shape[0], s.Shape[1])
 	return w, true, err
 }
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -41,18 +42,19 @@ type Writer struct {
 	dir     string
 	source  *checkpoint.Checkpoint
 	content Content
-	config  []byte // with our quantization_config
+	config  []byte             // with our quantization_config
 	w       *checkpoint.Writer // nil until the content was checked
 
-	mu   sync.Mutex
-	open map[string]*checkpoint.Checkpoint // complete shards that matrices were read from again, by path
+	mu     sync.Mutex
+	open   map[string]*checkpoint.Checkpoint // complete shards that matrices were read from again, by path
+	shared map[string]layers.Weight          // matrices with several users that were written, by name
 }
 
 // Create prepares the writing of a compressed checkpoint into the folder dir, and copies the tensors of source that stay
 // as they are. Complete shards that a run of the same content has left there are taken over: Written tells which matrices
 // they hold. The source must stay open until Commit. Where Create fails, nothing of either run is left.
 func Create(ctx context.Context, dir string, source *checkpoint.Checkpoint, content Content) (*Writer, error) {
-	w := &Writer{dir: dir, source: source, content: content, open: map[string]*checkpoint.Checkpoint{}}
+	w := &Writer{dir: dir, source: source, content: content, open: map[string]*checkpoint.Checkpoint{}, shared: map[string]layers.Weight{}}
 	if err := w.create(); err != nil {
 		return nil, fmt.Errorf("write model %s: %w", dir, err)
 	}
@@ -75,17 +77,22 @@ func (w *Writer) create() error {
 	for _, name := range w.content.Keep {
 		keep[name] = true
 	}
+	declared := maps.Clone(keep) // a shared matrix has several users
 	for module, s := range w.content.Stored {
 		err := s.walk(module, func(tensor string, a array) error {
-			if keep[tensor] {
+			if declared[tensor] {
 				return nil
 			}
+			declared[tensor] = true
 			specs = append(specs, checkpoint.Spec{Name: tensor, Type: a.typ, Shape: []int{a.rows, a.cols}})
 			return nil
 		})
 		if err != nil {
 			return err
 		}
+	}
+	if err := checkShared(w.content.Stored); err != nil {
+		return err
 	}
 	for _, name := range w.content.Keep {
 		t, ok := w.source.Tensor(name)
@@ -95,7 +102,9 @@ func (w *Writer) create() error {
 		specs = append(specs, checkpoint.Spec{Name: name, Type: t.Type, Shape: t.Shape})
 	}
 	// Shards hold neighbouring blocks, so that one is complete when a walk over the blocks has passed it.
-	slices.SortFunc(specs, func(a, b checkpoint.Spec) int { return naturally(a.Name, b.Name) })
+	slices.SortFunc(specs, func(a, b checkpoint.Spec) int {
+		return naturally(strings.TrimPrefix(a.Name, sharedPrefix), strings.TrimPrefix(b.Name, sharedPrefix))
+	})
 	if _, err := os.Lstat(filepath.Join(w.dir, configFile)); err == nil {
 		return fmt.Errorf("%s is there already: name another folder, or remove it", configFile)
 	}
@@ -197,7 +206,7 @@ func (w *Writer) Weight(module string) (layers.Weight, error) {
 		}
 		places[name] = place{c, t}
 	}
-	return build(places, s.root(module), s.Form, s.Shape[0], s.Shape[1])
+	return build(places, nil, s.root(module), s.Form, s.Shape[0], s.Shape[1])
 }
 
 // Write writes the matrix of a module, which must have the form that the content says. It is read in pieces of rows.
@@ -231,15 +240,6 @@ func (f Form) equal(o Form) bool {
 	return true
 }
 
-// String describes the matrix as its plan does.
-func (s Stored) String() string {
-	text, err := json.Marshal(s)
-	if err != nil {
-		panic(fmt.Sprintf("BUG: a form does not marshal: %v", err))
-	}
-	return string(text)
-}
-
 // write writes the matrix called name, of form f.
 func (w *Writer) write(ctx context.Context, name string, f Form, weight layers.Weight) error {
 	_, terms, err := kinds[f.Kind].describe(weight)
@@ -247,7 +247,15 @@ func (w *Writer) write(ctx context.Context, name string, f Form, weight layers.W
 		return err
 	}
 	for part, t := range terms {
-		if err := w.write(ctx, f.below(name, part), f.Of[part], t); err != nil {
+		root := f.root(name, part)
+		if f.Of[part].Shared != "" {
+			if first, err := w.first(root, t); err != nil {
+				return err
+			} else if !first {
+				continue
+			}
+		}
+		if err := w.write(ctx, root, f.Of[part], t); err != nil {
 			return err
 		}
 	}
@@ -274,6 +282,18 @@ func (w *Writer) write(ctx context.Context, name string, f Form, weight layers.W
 		}
 	}
 	return nil
+}
+
+// first reports whether the shared matrix called name has to be written yet: its first user does.
+func (w *Writer) first(name string, matrix layers.Weight) (bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	have, ok := w.shared[name]
+	if ok && have != matrix {
+		return false, fmt.Errorf("write %s: matrices that share it do not have one and the same", name)
+	}
+	w.shared[name] = matrix
+	return !ok, nil
 }
 
 // pieceElements is what is read of a matrix at once, by each processor.

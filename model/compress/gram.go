@@ -58,18 +58,26 @@ func (m *multiplier) add(sum linalg.Matrix, x []float32, stride, tokens int) err
 	all = all.Window(0, tokens)
 	for row := 0; row < in; row += gramRows {
 		n := min(gramRows, in-row)
-		y := shaped(m.product, n, row+n)
-		m.stream.MatMul(y, all.Slice(row, n), all.Slice(0, row+n), kernels.Set)
-		host := m.host[:n*(row+n)]
-		m.stream.Download(kernels.Float32Bytes(host), y)
-		if err := m.stream.Sync(); err != nil {
+		if err := m.addRows(sum, row, all.Slice(row, n), all.Slice(0, row+n)); err != nil {
 			return err
 		}
-		for i := range n {
-			dst := sum.Row(row + i)[:row+i+1]
-			for j, v := range host[i*(row+n):][:len(dst)] {
-				dst[j] += float64(v)
-			}
+	}
+	return nil
+}
+
+// addRows adds x·yᵀ, of x (rows, tokens) and y (cols, tokens), to the first cols columns of sum from row on.
+func (m *multiplier) addRows(sum linalg.Matrix, row int, x, y kernels.Mat) error {
+	p := shaped(m.product, x.Rows, y.Rows)
+	m.stream.MatMul(p, x, y, kernels.Set)
+	host := m.host[:x.Rows*y.Rows]
+	m.stream.Download(kernels.Float32Bytes(host), p)
+	if err := m.stream.Sync(); err != nil {
+		return err
+	}
+	for i := range x.Rows {
+		dst := sum.Row(row + i)[:y.Rows]
+		for j, v := range host[i*y.Rows:][:y.Rows] {
+			dst[j] += float64(v)
 		}
 	}
 	return nil
@@ -108,6 +116,12 @@ func (a *accumulator) add(m *multiplier, x []float32) error {
 			return err
 		}
 	}
+	return a.collect(x)
+}
+
+// collect takes in rows for which there is room.
+func (a *accumulator) collect(x []float32) error {
+	rows := len(x) / a.in
 	workers := min(runtime.GOMAXPROCS(0), (a.in+transposeTile-1)/transposeTile)
 	bad := make([]int, workers)
 	var all sync.WaitGroup

@@ -1,4 +1,3 @@
-// Package compress makes a model smaller while it is loaded.
 package compress
 
 // A Report says what compression did to a model and what it cost.
@@ -26,6 +25,8 @@ type ModuleReport struct {
 	Reached     float64  `json:"reached"`            // error of what was made
 	HeldOut     *float64 `json:"held_out,omitempty"` // error on inputs that were not learned from; nil when not measured
 	Lambda      float64  `json:"lambda"`             // strength of the correction for drift; 0 for none
+
+	elements int64 // of the matrix
 }
 
 // Totals are sums over a model.

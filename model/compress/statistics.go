@@ -78,3 +78,12 @@ func (s *Statistics) Check(w *model.Walker) error {
 	}
 	return nil
 }
+
+// Moments implements Inputs.
+func (s *Statistics) Moments(name string) (*Moments, error) {
+	m, ok := s.Sites[name]
+	if !ok {
+		return nil, fmt.Errorf("read statistics: there are none of %s", name)
+	}
+	return m, nil
+}

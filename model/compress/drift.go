@@ -1,0 +1,158 @@
+package compress
+
+import (
+	"fmt"
+
+	"eckart/internal/linalg"
+	"eckart/kernels"
+	"eckart/layers/lowrank"
+	"eckart/layers/residual"
+	"eckart/model"
+)
+
+// driftAlpha damps the correction of drift where inputs are few (weight-compression.md 18.1).
+const driftAlpha = 0.03
+
+// driftStrengths are the strengths of the correction that are tried for each matrix.
+var driftStrengths = []float64{1, 0.75, 0.5, 0.25, 0}
+
+// A drift collects how far the inputs of a site in the compressed model are from those in the model itself. Windows go to
+// two halves by turns: how strongly to correct is found on one for the correction by the other.
+type drift struct {
+	products *multiplier
+	halves   [2]pairs
+	windows  int
+	both     residual.Drift
+}
+
+// pairs collects the moments of inputs x of the model and y of the compressed one.
+type pairs struct {
+	x, y  *accumulator // y.gram is the one Gram matrix that is made
+	cross linalg.Matrix
+}
+
+func newDrift(w *model.Walker, site string, in int) (*drift, error) {
+	d := new(drift)
+	batch := max(1, batchTokens/w.Window()) * w.Window()
+	for i := range d.halves {
+		d.halves[i] = pairs{newAccumulator(site, in, batch), newAccumulator(site, in, batch), linalg.New(in, in)}
+	}
+	var err error
+	d.products, err = newMultiplier(w.Device(), w.Stream(), 2*in, batch)
+	return d, err
+}
+
+// add takes in a window: the inputs x of the model and y of the compressed one for the same tokens, (tokens, in).
+func (d *drift) add(x, y []float32) error {
+	p := &d.halves[d.windows%2]
+	d.windows++
+	if p.x.held+len(x)/p.x.in > p.x.batch {
+		if err := p.flush(d.products); err != nil {
+			return err
+		}
+	}
+	if err := p.x.collect(x); err != nil {
+		return err
+	}
+	return p.y.collect(y)
+}
+
+// flush adds the tokens that are held to the sums.
+func (p *pairs) flush(m *multiplier) error {
+	if p.x.held == 0 {
+		return nil
+	}
+	in, stride := p.x.in, p.x.stride
+	both := shaped(m.columns, 2*in, stride)
+	m.stream.Upload(both.Slice(0, in), kernels.Float32Bytes(p.x.columns))
+	m.stream.Upload(both.Slice(in, in), kernels.Float32Bytes(p.y.columns))
+	both = both.Window(0, p.x.held)
+	x, y := both.Slice(0, in), both.Slice(in, in)
+	for row := 0; row < in; row += gramRows {
+		n := min(gramRows, in-row)
+		if err := m.addRows(p.cross, row, x.Slice(row, n), y); err != nil {
+			return err
+		}
+		if err := m.addRows(p.y.gram, row, y.Slice(row, n), y.Slice(0, row+n)); err != nil {
+			return err
+		}
+	}
+	p.x.held, p.y.held = 0, 0
+	return nil
+}
+
+func (d *drift) close() error { return d.products.arena.Close() }
+
+// finish sums the halves up and returns the Gram matrix of the compressed model's inputs.
+func (d *drift) finish() (*lowrank.Gram, error) {
+	in, tokens := d.halves[0].x.in, 0
+	d.both = residual.Drift{Cross: linalg.New(in, in), Gram: linalg.New(in, in)}
+	for i := range d.halves {
+		p := &d.halves[i]
+		if err := p.flush(d.products); err != nil {
+			return nil, err
+		}
+		mirror(p.y.gram)
+		for j, v := range p.y.gram.Data {
+			d.both.Gram.Data[j] += v
+		}
+		for j, v := range p.cross.Data {
+			d.both.Cross.Data[j] += v
+		}
+		tokens += p.x.tokens
+	}
+	return lowrank.NewGram(d.both.Gram, tokens, nil, shrinkage(in, tokens))
+}
+
+// correct returns the target that makes up for the drift, and how strongly it does.
+func (d *drift) correct(w linalg.Matrix) (linalg.Matrix, float64, error) {
+	strength := 0.5 // where a single window leaves nothing to check it on
+	if d.windows > 1 {
+		var halves [2]residual.Drift
+		for i, p := range d.halves {
+			halves[i] = residual.Drift{Cross: p.cross, Gram: p.y.gram}
+		}
+		var err error
+		if strength, err = residual.Strength(w, halves[0], halves[1], driftAlpha, driftStrengths...); err != nil {
+			return w, 0, err
+		}
+	}
+	target, err := residual.Corrected(w, d.both.Cross, d.both.Gram, strength, driftAlpha)
+	return target, strength, err
+}
+
+// mirror copies the lower triangle of a over the upper one.
+func mirror(a linalg.Matrix) {
+	for i := range a.Rows {
+		for j := range i {
+			a.Data[j*a.Cols+i] = a.Data[i*a.Cols+j]
+		}
+	}
+}
+
+// shrinkage returns what part of a Gram matrix of in inputs is replaced by its mean diagonal: less for more tokens.
+func shrinkage(in, tokens int) float64 {
+	return min(0.3, max(0.01, 0.16*float64(in)/float64(max(1, tokens))))
+}
+
+// Inputs gives what is known of the inputs of sites: *Statistics and *Reader do. Nil knows nothing.
+type Inputs interface {
+	// Moments returns the statistics of the site called name.
+	Moments(name string) (*Moments, error)
+}
+
+// gramOf returns the Gram matrix of a site, nil where nothing is known of it.
+func gramOf(in Inputs, site string) (*lowrank.Gram, error) {
+	if in == nil {
+		return nil, nil
+	}
+	m, err := in.Moments(site)
+	if err != nil {
+		return nil, err
+	}
+	g, err := lowrank.NewGram(m.Gram, m.Tokens, m.Mean, shrinkage(m.Gram.Rows, m.Tokens))
+	if err != nil {
+		return nil, fmt.Errorf("read statistics of %s: %w", site, err)
+	}
+	return g, nil
+}

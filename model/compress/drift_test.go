@@ -1,0 +1,116 @@
+package compress
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"eckart/internal/linalg"
+	"eckart/kernels/cpu"
+	"eckart/layers/residual"
+	"eckart/model"
+	"eckart/model/checkpoint"
+)
+
+// TestDriftSums holds what a drift collects against sums in float64, and the correction against one made of those.
+func TestDriftSums(t *testing.T) {
+	c, err := checkpoint.Open("../../cmd/internal/demo/gopher-dense")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	src, err := model.NewSource(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dev, err := cpu.Open(cpu.Options{Threads: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dev.Close()
+	w, err := model.NewWalker(src, dev, 40)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+
+	const in, batches = 37, 131 // more tokens than are held at once, in windows of different lengths
+	r := rand.New(rand.NewPCG(1, 2))
+	d, err := newDrift(w, "site", in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.close()
+	var halves [2]residual.Drift
+	for i := range halves {
+		halves[i] = residual.Drift{Cross: linalg.New(in, in), Gram: linalg.New(in, in)}
+	}
+	tokens := 0
+	for n := range batches {
+		rows := 1 + r.IntN(40)
+		tokens += rows
+		x, y := make([]float32, rows*in), make([]float32, rows*in)
+		for i := range x {
+			x[i] = float32(r.NormFloat64())
+			y[i] = x[i] + float32(0.2*r.NormFloat64())
+		}
+		if err := d.add(x, y); err != nil {
+			t.Fatal(err)
+		}
+		for row := range rows {
+			for i := range in {
+				for j := range in {
+					halves[n%2].Cross.Data[i*in+j] += float64(x[row*in+i]) * float64(y[row*in+j])
+					halves[n%2].Gram.Data[i*in+j] += float64(y[row*in+i]) * float64(y[row*in+j])
+				}
+			}
+		}
+	}
+	g, err := d.finish()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g.Tokens() != tokens {
+		t.Errorf("%d tokens, want %d", g.Tokens(), tokens)
+	}
+	for h := range halves {
+		for _, m := range []struct {
+			name      string
+			got, want linalg.Matrix
+		}{{"cross", d.halves[h].cross, halves[h].Cross}, {"gram", d.halves[h].y.gram, halves[h].Gram}} {
+			for i, v := range m.want.Data {
+				if math.Abs(m.got.Data[i]-v) > 1e-5*float64(tokens) {
+					t.Fatalf("%s of half %d: element (%d, %d) is %g, want %g", m.name, h, i/in, i%in, m.got.Data[i], v)
+				}
+			}
+		}
+	}
+
+	target := linalg.New(3, in)
+	for i := range target.Data {
+		target.Data[i] = r.NormFloat64()
+	}
+	got, strength, err := d.correct(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strength < 0.75 { // y is x with noise: what x says is worth following
+		t.Errorf("strength %g", strength)
+	}
+	both := residual.Drift{Cross: linalg.New(in, in), Gram: linalg.New(in, in)}
+	for _, h := range halves {
+		for i := range h.Gram.Data {
+			both.Cross.Data[i] += h.Cross.Data[i]
+			both.Gram.Data[i] += h.Gram.Data[i]
+		}
+	}
+	want, err := residual.Corrected(target, both.Cross, both.Gram, strength, driftAlpha)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, v := range want.Data {
+		if math.Abs(got.Data[i]-v) > 1e-4 {
+			t.Fatalf("element %d of the target is %g, want %g", i, got.Data[i], v)
+		}
+	}
+}

@@ -1,0 +1,94 @@
+package compress
+
+import (
+	"fmt"
+
+	"eckart/internal/linalg"
+	"eckart/kernels"
+	"eckart/layers"
+	"eckart/layers/lowrank"
+	"eckart/layers/residual"
+)
+
+// The methods of rounding.
+const (
+	methodNearest  = "nearest"  // round to nearest on a searched grid; errors weighed by the size of inputs where it is known
+	methodFeedback = "feedback" // GPTQ: the error of a column is made up for by those after it
+)
+
+// roundForm stores codes of few bits: layers.Grouped.
+type roundForm struct{}
+
+// Options implements Form.
+func (roundForm) Options(out, in int, statistics bool) []Choice {
+	method := methodNearest
+	if statistics {
+		method = methodFeedback
+	}
+	var all []Choice
+	for _, g := range []struct{ bits, group int }{{8, 128}, {4, 32}, {4, 64}, {4, 128}, {3, 32}, {3, 64}, {3, 128}, {2, 32}} {
+		if g.group <= in || g.group == kernels.GroupedBlock {
+			all = append(all, Choice{Form: formRound, Method: method, Bits: g.bits, Group: g.group})
+		}
+	}
+	return all
+}
+
+// Footprint implements Form.
+func (roundForm) Footprint(out, in int, c Choice) (Footprint, error) {
+	r, err := c.rounding(out, in)
+	return Footprint{Matrices: []Stored{{out, in, &r}}}, err
+}
+
+// rounding returns how the codes of c are found, for a matrix (out, in).
+func (c Choice) rounding(out, in int) (layers.Rounding, error) {
+	r := layers.Rounding{Bits: c.Bits, Group: c.Group, ScaleType: kernels.F16, Zeros: c.Zeros}
+	if c.Form == formRound && c.Method != methodNearest && c.Method != methodFeedback {
+		return r, fmt.Errorf("method %q (%s and %s are known)", c.Method, methodNearest, methodFeedback)
+	}
+	return r, r.Format(out, in).Check()
+}
+
+// Predict implements Form. Rows are rounded independently of one another, so that some stand for all.
+func (f roundForm) Predict(t *Target, c Choice) (float64, error) {
+	s := t.sample()
+	w, err := roundMatrix(t, s.rows, c)
+	if err != nil {
+		return 0, err
+	}
+	dense, err := w.Dense()
+	if err != nil {
+		return 0, layers.Named(err, t.Name)
+	}
+	return s.relative(t, dense)
+}
+
+// Make implements Form.
+func (roundForm) Make(t *Target, c Choice) (layers.Weight, error) { return roundMatrix(t, t.W, c) }
+
+// roundMatrix rounds rows of the target's matrix as c says.
+func roundMatrix(t *Target, rows linalg.Matrix, c Choice) (*layers.Grouped, error) {
+	r, err := c.rounding(rows.Rows, rows.Cols)
+	if err != nil {
+		return nil, fmt.Errorf("compress %s: %w", t.Name, err)
+	}
+	var w *layers.Grouped
+	if t.Gram == nil {
+		w, err = r.Quantize(rows.Float32s(), rows.Rows, nil)
+	} else {
+		w, err = quantizer(c.Method, r, t.Gram)(rows, t.Gram)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("compress %s: %w", t.Name, layers.Named(err, t.Name))
+	}
+	return w, nil
+}
+
+// quantizer returns what rounds by a method for inputs that g knows.
+func quantizer(method string, r layers.Rounding, g *lowrank.Gram) residual.Quantizer {
+	if method == methodNearest {
+		return residual.Rounded(r)
+	}
+	// What shrinkage adds to the diagonal is the damping of a sum that is not shrunk.
+	return residual.WithFeedback(layers.Feedback{Rounding: r, Damping: g.Shrinkage() / (1 - g.Shrinkage())})
+}

@@ -1,0 +1,384 @@
+package compress
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"eckart/internal/divergence"
+	"eckart/internal/linalg"
+	"eckart/kernels"
+	"eckart/layers"
+	"eckart/layers/lowrank"
+	"eckart/model"
+)
+
+// Options say how a plan is carried out.
+type Options struct {
+	// Drift is the windows of tokens on which the inputs of the compressed model are compared with those of the model
+	// itself, so that each matrix makes up for what those before it lost (weight-compression.md 18.1). Nil for none: then
+	// every matrix is made for the inputs that the statistics know.
+	Drift [][]int32
+	// Verify is the windows on which the result is compared with the model: none of the calibration. Nil for no comparison.
+	Verify [][]int32
+	// Tables is the source of the embedding and the head of the result; nil for those of the model.
+	Tables model.Source
+	// Finished, which may be nil, hears of every weight as it is made, in the order of the plan.
+	Finished func(name string, w layers.Weight) error
+	// Progress hears what is being done, and how much of it is done.
+	Progress func(stage string, done, total int)
+}
+
+// A Result is a compressed model.
+type Result struct {
+	Source model.Source // the model with the weights of the plan
+	Plan   *Plan
+	Report *Report
+}
+
+// Run carries out a plan in one walk over the blocks: original and compressed model go side by side, if there are windows
+// to run them on. Memory holds a block of each, the hidden states of all windows, and what has been made so far.
+func Run(ctx context.Context, w *model.Walker, p *Plan, known Inputs, o Options) (*Result, error) {
+	if o.Tables == nil {
+		o.Tables = w.Source()
+	}
+	r := &run{
+		Options: o, w: w, known: known, plan: map[string]PlannedModule{}, overlay: model.NewOverlay(o.Tables),
+		report: &Report{Policy: p.Policy, Seconds: map[string]float64{}},
+		// Windows to correct the drift on come first, so that they are one range.
+		windows: append(append([][]int32{}, o.Drift...), o.Verify...),
+	}
+	for _, m := range p.Modules {
+		r.plan[m.Name] = m
+	}
+	var err error
+	if r.compressed, err = model.NewWalker(r.overlay, w.Device(), w.Window()); err != nil {
+		return nil, err
+	}
+	err = r.walk(ctx)
+	r.sum()
+	if e := r.compressed.Close(); err == nil {
+		err = e
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &Result{r.overlay, p, r.report}, nil
+}
+
+// run is a plan being carried out.
+type run struct {
+	Options
+	w, compressed *model.Walker
+	known         Inputs
+	plan          map[string]PlannedModule
+	overlay       *model.Overlay
+	report        *Report
+	windows       [][]int32
+	true, made    states // hidden states of the windows in both models
+
+	captured map[string][][]float32 // inputs of the sites of the block at hand, for every window; nil where they take too much
+}
+
+// sum sums the modules up.
+func (r *run) sum() {
+	var elements int64
+	for _, m := range r.report.Modules {
+		r.report.Before.LinearBytes += m.BytesBefore
+		r.report.After.LinearBytes += m.Bytes
+		elements += m.elements
+	}
+	if elements > 0 {
+		r.report.Before.BitsPerWeight = 8 * float64(r.report.Before.LinearBytes) / float64(elements)
+		r.report.After.BitsPerWeight = 8 * float64(r.report.After.LinearBytes) / float64(elements)
+	}
+}
+
+func (r *run) walk(ctx context.Context) error {
+	if len(r.windows) > 0 {
+		if err := r.true.embed(r.w, r.windows); err != nil {
+			return err
+		}
+		if err := r.made.embed(r.compressed, r.windows); err != nil {
+			return err
+		}
+	}
+	start := time.Now()
+	for i := range r.w.Layers() {
+		if err := r.block(ctx, i); err != nil {
+			return err
+		}
+		r.Progress("compressing", i+1, r.w.Layers())
+	}
+	r.report.Seconds["compress"] = time.Since(start).Seconds()
+	if len(r.Verify) == 0 {
+		return nil
+	}
+	start = time.Now()
+	m, err := diverge(r.w, r.compressed, r.Verify, r.true[len(r.Drift):], r.made[len(r.Drift):])
+	if err != nil {
+		return fmt.Errorf("verify: %w", err)
+	}
+	r.report.Verified = verification(m)
+	r.report.Seconds["verify"] = time.Since(start).Seconds()
+	return nil
+}
+
+// block compresses block i, and moves the hidden states past it.
+func (r *run) block(ctx context.Context, i int) error {
+	sites, err := r.w.Sites(i)
+	if err != nil {
+		return err
+	}
+	if len(r.windows) == 0 {
+		for _, s := range sites {
+			if err := r.site(ctx, s, nil); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return walkBlock(r.w, i, r.w.Source(), func(b *model.WalkedBlock) error {
+		if err := r.capture(b); err != nil {
+			return err
+		}
+		for _, s := range sites {
+			if err := r.site(ctx, s, b); err != nil {
+				return err
+			}
+		}
+		if r.captured == nil {
+			if err := r.true.forward(b); err != nil {
+				return err
+			}
+		}
+		return walkBlock(r.compressed, i, r.overlay, r.made.forward)
+	})
+}
+
+// site compresses the matrices that read a site. b is the block of the model itself, nil where nothing is run.
+func (r *run) site(ctx context.Context, s model.Site, b *model.WalkedBlock) error {
+	changes := false
+	for _, sw := range s.Weights {
+		m, ok := r.plan[moduleName(sw.Name)]
+		if !ok {
+			return fmt.Errorf("compress: %s is not in the plan", sw.Name)
+		}
+		changes = changes || m.Form != FormKeep
+	}
+	var inputs *siteInputs
+	if changes {
+		var err error
+		if inputs, err = r.inputs(s, b); err != nil {
+			return err
+		}
+	}
+	for _, sw := range s.Weights {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		if err := r.matrix(s, sw, inputs); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// siteInputs is what is known of the inputs of a site.
+type siteInputs struct {
+	gram  *lowrank.Gram // of the inputs that the compressed model gives, or of the model's own where drift is not corrected
+	drift *drift        // nil where it is not corrected
+	held  [][]float32   // inputs of the model itself on some windows of Verify
+}
+
+// heldTokens is the number of tokens on which the error of each matrix is measured beside that on the calibration's inputs.
+const heldTokens = 1024
+
+// inputs finds out about the inputs of s.
+func (r *run) inputs(s model.Site, b *model.WalkedBlock) (*siteInputs, error) {
+	in := new(siteInputs)
+	var err error
+	if b == nil || len(r.Drift) == 0 {
+		if in.gram, err = gramOf(r.known, s.Name); err != nil || b == nil {
+			return in, err
+		}
+	}
+	for i, tokens := len(r.Drift), 0; i < len(r.windows) && tokens < heldTokens; i++ {
+		x, err := r.trueInput(s.Name, b, i)
+		if err != nil {
+			return nil, err
+		}
+		in.held = append(in.held, x)
+		tokens += len(r.windows[i])
+	}
+	if len(r.Drift) == 0 {
+		return in, nil
+	}
+	d, err := newDrift(r.w, s.Name, s.In)
+	if err != nil {
+		return nil, err
+	}
+	err = walkBlock(r.compressed, s.Layer, r.overlay, func(c *model.WalkedBlock) error {
+		for i := range r.Drift {
+			x, err := r.trueInput(s.Name, b, i)
+			if err != nil {
+				return err
+			}
+			y, err := inputOf(r.compressed, c, s.Name, r.made[i])
+			if err != nil {
+				return err
+			}
+			if err := d.add(x, y); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		in.drift = d
+		in.gram, err = d.finish()
+	}
+	return in, errors.Join(err, d.close())
+}
+
+// inputOf returns the input (tokens, in) of a site for a sequence that is at the given state before block b.
+func inputOf(w *model.Walker, b *model.WalkedBlock, site string, state []float32) (x []float32, err error) {
+	err = b.Until(state, site, func(m kernels.Mat) error {
+		x = make([]float32, m.Rows*m.Cols)
+		return w.Read(x, m)
+	})
+	return x, err
+}
+
+// trueInput returns the input of a site of b, a block of the model itself, for a window.
+func (r *run) trueInput(site string, b *model.WalkedBlock, window int) ([]float32, error) {
+	if r.captured != nil {
+		return r.captured[site][window], nil
+	}
+	return inputOf(r.w, b, site, r.true[window])
+}
+
+// captureBytes bounds the inputs of a block that are kept while it is compressed, so that the model itself runs it once and
+// not up to each site.
+const captureBytes = 512 << 20
+
+// capture moves the states of the model itself past b and keeps the inputs of its sites, if there is room for them.
+func (r *run) capture(b *model.WalkedBlock) error {
+	r.captured = nil
+	tokens, widths := 0, 0
+	for _, ids := range r.windows {
+		tokens += len(ids)
+	}
+	for _, s := range b.Sites() {
+		widths += s.In
+	}
+	if 4*int64(tokens)*int64(widths) > captureBytes {
+		return nil
+	}
+	captured := map[string][][]float32{}
+	for _, state := range r.true {
+		err := b.Forward(state, func(site string, m kernels.Mat) error {
+			x := make([]float32, m.Rows*m.Cols)
+			captured[site] = append(captured[site], x)
+			return r.w.Read(x, m)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	r.captured = captured
+	return nil
+}
+
+// matrix compresses a weight as the plan says.
+func (r *run) matrix(s model.Site, sw model.SiteWeight, in *siteInputs) error {
+	m := r.plan[moduleName(sw.Name)]
+	w, err := r.w.Source().Weight(sw.Name)
+	if err != nil {
+		return err
+	}
+	done := ModuleReport{Name: m.Name, Layer: s.Layer, Form: m.Form, Kind: m.Choice.String(), BytesBefore: storedBytes(w), Bytes: storedBytes(w), elements: int64(sw.Out) * int64(s.In)}
+	defer func() { r.report.Modules = append(r.report.Modules, done) }()
+	if m.Form == FormKeep {
+		return r.finished(sw.Name, w)
+	}
+	f, err := formOf(m.Choice)
+	if err != nil {
+		return fmt.Errorf("compress %s: %w", m.Name, err)
+	}
+	t, err := NewTarget(sw.Name, w, in.gram)
+	if err != nil {
+		return err
+	}
+	original := t.W
+	done.Predicted = m.Error
+	if in.drift != nil {
+		if t.W, done.Lambda, err = in.drift.correct(t.W); err != nil {
+			return fmt.Errorf("compress %s: %w", m.Name, err)
+		}
+	}
+	made, err := f.Make(t, m.Choice)
+	if err != nil {
+		return err
+	}
+	if done.Reached, err = t.Error(made); err != nil {
+		return err
+	}
+	if done.HeldOut, err = heldOut(original, made, in.held); err != nil {
+		return err
+	}
+	done.Bytes = storedBytes(made)
+	r.overlay.Set(sw.Name, made)
+	return r.finished(sw.Name, made)
+}
+
+func (r *run) finished(name string, w layers.Weight) error {
+	if r.Finished == nil {
+		return nil
+	}
+	return r.Finished(name, w)
+}
+
+// heldOut returns the relative squared error of made, which stands for w, on inputs (tokens, in); nil without any.
+func heldOut(w linalg.Matrix, made layers.Weight, inputs [][]float32) (*float64, error) {
+	if len(inputs) == 0 {
+		return nil, nil
+	}
+	dense, err := made.Dense()
+	if err != nil {
+		return nil, err
+	}
+	e := linalg.New(w.Rows, w.Cols)
+	for i, v := range dense {
+		e.Data[i] = w.Data[i] - float64(v)
+	}
+	var lost, whole float64
+	for _, x := range inputs {
+		m := linalg.FromFloat32s(x, len(x)/w.Cols, w.Cols)
+		lost += squares(linalg.MulT(m, e))
+		whole += squares(linalg.MulT(m, w))
+	}
+	relative := lost / whole
+	return &relative, nil
+}
+
+func squares(m linalg.Matrix) float64 {
+	var sum float64
+	for _, v := range m.Data {
+		sum += v * v
+	}
+	return sum
+}
+
+// moduleName returns the name of the module that a weight belongs to.
+func moduleName(weight string) string { return strings.TrimSuffix(weight, ".weight") }
+
+func verification(m *divergence.Meter) *Verification {
+	r := m.Result()
+	return &Verification{
+		Tokens: r.Tokens, KLMean: r.KLMean, KLP50: r.KLP50, KLP90: r.KLP90, KLP99: r.KLP99, KLMax: r.KLMax, Top1: r.Top1,
+		PerplexityBefore: r.Reference.Perplexity(), PerplexityAfter: r.Model.Perplexity(),
+	}
+}

@@ -1,0 +1,206 @@
+package compress
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"runtime"
+	"slices"
+
+	"eckart/internal/divergence"
+	"eckart/kernels"
+	"eckart/layers"
+	"eckart/model"
+)
+
+// probeRounding is how a weight is disturbed to see what its error costs: coarsely enough that the difference stands out
+// of the arithmetic's own noise, and quick to make.
+var probeRounding = layers.Rounding{Bits: 3, Group: 32, ScaleType: kernels.F16}
+
+// Sensitivities measures what a unit of relative squared error of each weight of the blocks costs, in nats of KL
+// divergence from the undisturbed model: the weight alone is rounded to 3 bits, and the divergence on windows is divided by
+// the error, for small errors add up and cost in proportion to their squares. Errors are those on the inputs that are known.
+//
+// All disturbed models are walked side by side: each begins at its weight's block as a copy of the true hidden states, and
+// every block is bound once. That is as many hidden states as weights.
+func Sensitivities(ctx context.Context, w *model.Walker, known Inputs, windows [][]int32, progress func(done, total int)) (map[string]float64, error) {
+	s := &sensing{w: w, known: known, windows: windows, overlay: model.NewOverlay(w.Source())}
+	if err := s.true.embed(w, windows); err != nil {
+		return nil, err
+	}
+	for i := range w.Layers() {
+		if err := context.Cause(ctx); err != nil {
+			return nil, err
+		}
+		if err := s.block(ctx, i); err != nil {
+			return nil, err
+		}
+		progress(i+1, w.Layers())
+	}
+	return s.finish()
+}
+
+// sensing is what Sensitivities has in hand.
+type sensing struct {
+	w       *model.Walker
+	known   Inputs
+	windows [][]int32
+	overlay *model.Overlay
+	true    states
+	streams []disturbed
+}
+
+// disturbed is the model with one weight rounded.
+type disturbed struct {
+	weight string
+	err    float64
+	at     states
+}
+
+// states are the hidden states of some windows, each (tokens, dim).
+type states [][]float32
+
+// embed fills s with the embeddings of windows.
+func (s *states) embed(w *model.Walker, windows [][]int32) error {
+	*s = make(states, len(windows))
+	for i, ids := range windows {
+		(*s)[i] = make([]float32, len(ids)*w.Config().Dim)
+		if err := w.Embed((*s)[i], ids); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// clone returns a copy.
+func (s states) clone() states {
+	c := make(states, len(s))
+	for i, h := range s {
+		c[i] = append([]float32(nil), h...)
+	}
+	return c
+}
+
+// forward runs b on all windows.
+func (s states) forward(b *model.WalkedBlock) error {
+	for _, h := range s {
+		if err := b.Forward(h, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// block moves all streams past block i, with those that begin there.
+func (s *sensing) block(ctx context.Context, i int) (err error) {
+	sites, err := s.w.Sites(i)
+	if err != nil {
+		return err
+	}
+	var begun []disturbed
+	for _, site := range sites {
+		g, err := gramOf(s.known, site.Name)
+		if err != nil {
+			return err
+		}
+		for _, sw := range site.Weights {
+			if err := context.Cause(ctx); err != nil {
+				return err
+			}
+			weight, err := s.w.Source().Weight(sw.Name)
+			if err != nil {
+				return err
+			}
+			t, err := NewTarget(sw.Name, weight, g)
+			if err != nil {
+				return err
+			}
+			rounded, err := probeRounding.Quantize(t.W.Float32s(), t.W.Rows, nil)
+			if err != nil {
+				return fmt.Errorf("measure sensitivity of %s: %w", sw.Name, err)
+			}
+			d := disturbed{weight: sw.Name, at: s.true.clone()}
+			if d.err, err = t.Error(rounded); err != nil {
+				return err
+			}
+			o := model.NewOverlay(s.w.Source())
+			o.Set(sw.Name, rounded)
+			if err := walkBlock(s.w, i, o, d.at.forward); err != nil {
+				return err
+			}
+			begun = append(begun, d)
+		}
+	}
+	err = walkBlock(s.w, i, s.w.Source(), func(b *model.WalkedBlock) error {
+		for _, d := range s.streams {
+			if err := d.at.forward(b); err != nil {
+				return err
+			}
+		}
+		return s.true.forward(b)
+	})
+	s.streams = append(s.streams, begun...)
+	return err
+}
+
+// walkBlock binds block i of src, and frees it after use.
+func walkBlock(w *model.Walker, i int, src model.Source, use func(*model.WalkedBlock) error) (err error) {
+	b, err := w.Block(i, src)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if e := b.Close(); err == nil {
+			err = e
+		}
+	}()
+	return use(b)
+}
+
+// finish compares the streams with the true model.
+func (s *sensing) finish() (map[string]float64, error) {
+	result := map[string]float64{}
+	for _, d := range s.streams {
+		m, err := diverge(s.w, s.w, s.windows, s.true, d.at)
+		if err != nil {
+			return nil, fmt.Errorf("measure sensitivity of %s: %w", d.weight, err)
+		}
+		if d.err > 0 {
+			result[d.weight] = max(m.Mean(), math.SmallestNonzeroFloat32) / d.err
+		}
+	}
+	return result, nil
+}
+
+// diverge compares the logits that follow from hidden states of two models on the same windows: those of a, the reference,
+// and of b.
+func diverge(a, b *model.Walker, windows [][]int32, of, from states) (*divergence.Meter, error) {
+	m := new(divergence.Meter)
+	const rows = 64 // as many logits as a walker has at once
+	dim, vocab := a.Config().Dim, a.Config().Vocab
+	reference, logits := make([]float32, rows*vocab), make([]float32, rows*vocab)
+	for i, ids := range windows {
+		for first := 0; first < len(ids); first += rows {
+			n := min(rows, len(ids)-first)
+			if err := read(a, reference[:n*vocab], of[i][first*dim:][:n*dim]); err != nil {
+				return nil, err
+			}
+			if err := read(b, logits[:n*vocab], from[i][first*dim:][:n*dim]); err != nil {
+				return nil, err
+			}
+			next := append(slices.Clone(ids[first+1:min(len(ids), first+n+1)]), -1)[:n] // nothing follows the last token
+			if err := m.AddRows(reference[:n*vocab], logits[:n*vocab], next, runtime.GOMAXPROCS(0)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return m, nil
+}
+
+// read sets dst to the logits that follow from hidden.
+func read(w *model.Walker, dst, hidden []float32) error {
+	vocab := w.Config().Vocab
+	return w.Logits(hidden, func(first int, logits kernels.Mat) error {
+		return w.Read(dst[first*vocab:][:logits.Rows*vocab], logits)
+	})
+}

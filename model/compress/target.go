@@ -1,0 +1,96 @@
+package compress
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"eckart/internal/linalg"
+	"eckart/layers"
+	"eckart/layers/lowrank"
+)
+
+// A Target is a matrix that is to be represented, with what is known of the inputs that it will multiply. What
+// several forms need of it is computed once. One goroutine at a time may use it.
+type Target struct {
+	Name string        // of the weight, for errors
+	W    linalg.Matrix // (out, in); with drift corrected, not what is stored
+	Gram *lowrank.Gram // of the inputs; nil where nothing is known of them
+
+	spectrum *lowrank.Spectrum
+	sampled  *sample
+}
+
+// NewTarget reads the weight w.
+func NewTarget(name string, w layers.Weight, g *lowrank.Gram) (*Target, error) {
+	dense, err := w.Dense()
+	if err != nil {
+		return nil, layers.Named(err, name)
+	}
+	out, in := w.Dims()
+	if i := slices.IndexFunc(dense, notFinite); i >= 0 {
+		return nil, fmt.Errorf("read %s: element %d is not a finite number", name, i)
+	}
+	return &Target{Name: name, W: linalg.FromFloat32s(dense, out, in), Gram: g}, nil
+}
+
+// Spectrum returns the singular values of the matrix in the norm of its inputs.
+func (t *Target) Spectrum() (*lowrank.Spectrum, error) {
+	if t.spectrum == nil {
+		s, err := lowrank.Decompose(t.W, t.Gram)
+		if err != nil {
+			return nil, fmt.Errorf("factorize %s: %w", t.Name, err)
+		}
+		t.spectrum = s
+	}
+	return t.spectrum, nil
+}
+
+// Error returns the relative squared error of w on the inputs of the target, tr((W - Ŵ)·C·(W - Ŵ)ᵀ) / tr(W·C·Wᵀ), with
+// the identity for C where nothing is known of them.
+func (t *Target) Error(w layers.Weight) (float64, error) {
+	dense, err := w.Dense()
+	if err != nil {
+		return 0, layers.Named(err, t.Name)
+	}
+	e := linalg.New(t.W.Rows, t.W.Cols)
+	for i, v := range dense {
+		e.Data[i] = t.W.Data[i] - float64(v)
+	}
+	return t.share(sum(t.rowNorms(e)), sum(t.rowNorms(t.W)))
+}
+
+// share returns lost / whole.
+func (t *Target) share(lost, whole float64) (float64, error) {
+	switch {
+	case lost == 0:
+		return 0, nil
+	case math.IsNaN(lost / whole):
+		return 0, fmt.Errorf("compress %s: its error is not a number", t.Name)
+	}
+	return lost / whole, nil
+}
+
+// rowNorms returns e·C·eᵀ of each row e.
+func (t *Target) rowNorms(e linalg.Matrix) []float64 {
+	p := e
+	if t.Gram != nil {
+		p = t.Gram.Times(e)
+	}
+	norms := make([]float64, e.Rows)
+	for i := range norms {
+		row := p.Row(i)
+		for j, v := range e.Row(i) {
+			norms[i] += v * row[j]
+		}
+	}
+	return norms
+}
+
+func sum(values []float64) float64 {
+	var s float64
+	for _, v := range values {
+		s += v
+	}
+	return s
+}

@@ -27,7 +27,7 @@ func comparerFor(t *testing.T, bits int, s launch.Sizing) *comparer {
 		t.Fatal(err)
 	}
 	m.Quantize(&model.Quantization{Blocks: &layers.Rounding{Bits: bits, Group: 32, ScaleType: kernels.F16}})
-	i, err := launch.Start(m, launch.Options{Sizing: s, Threads: 2})
+	i, err := launch.Start(t.Context(), m, launch.Options{Sizing: s, Threads: 2})
 	if err != nil {
 		t.Fatal(err)
 	}

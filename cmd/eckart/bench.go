@@ -17,6 +17,7 @@ type benchCommand struct {
 // benchModel is `eckart bench [MODEL]`.
 type benchModel struct {
 	launch.ModelFlags
+	launch.CompressFlags
 	Prompt  []int    `short:"p" default:"512" placeholder:"N" help:"Tokens of a prompt; 0 for no such test. Default: 512."`
 	Tokens  []int    `short:"n" default:"64" placeholder:"N" help:"Tokens to generate; 0 for no such test. Default: 64."`
 	Depth   []int    `short:"d" default:"0" placeholder:"N" help:"Tokens in the cache before a test begins. Default: 0."`
@@ -37,6 +38,9 @@ func (benchModel) Help() string {
 // Run measures and prints what was measured, also when it is interrupted.
 func (c *benchModel) Run(ctx context.Context, env command.Env) error {
 	o, err := c.ModelOptions()
+	if err == nil {
+		err = c.Apply(&o, &c.ModelFlags)
+	}
 	if err != nil {
 		return err
 	}

@@ -96,7 +96,7 @@ func TestLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer m.Close()
-	i, err := launch.Start(m, launch.Options{Sizing: launch.Sizing{Slots: 4, CacheType: kernels.F16}, Threads: 2})
+	i, err := launch.Start(t.Context(), m, launch.Options{Sizing: launch.Sizing{Slots: 4, CacheType: kernels.F16}, Threads: 2})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -51,7 +51,7 @@ func (c *chatCommand) Run(ctx context.Context, env command.Env) error {
 		return err
 	}
 	defer m.Close()
-	i, err := launch.Start(m, o)
+	i, err := launch.Start(ctx, m, o)
 	if err != nil {
 		return err
 	}

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"time"
-	"unicode/utf8"
 
 	"eckart/cmd/internal/command"
 	"eckart/cmd/internal/launch"
@@ -21,6 +19,7 @@ import (
 // evalCommand is `eckart eval`.
 type evalCommand struct {
 	launch.ModelFlags
+	launch.CompressFlags
 	Text    string `required:"" placeholder:"FILE" help:"Text to score, in UTF-8; - reads standard input."`
 	Against string `placeholder:"MODEL" help:"Compare with this model too: how far the predictions lie apart at each token. It is loaded as it is; the flags that say how numbers are kept are for the other one. demo is the one that is built in."`
 	Window  int    `default:"512" placeholder:"N" help:"Tokens of a window. Windows do not overlap, the first token of each is not scored, and a last one that is shorter is left out. Default: 512."`
@@ -35,9 +34,6 @@ func (evalCommand) Help() string {
 
 With --against, both models score the text, in turns, and both are in memory. KL is the divergence KL(against || model) of what they predict for a token, in nats; top-1 is the share of tokens for which both find the same one most likely. ` + "`eckart eval MODEL --quantize int4 --against MODEL --text FILE` shows what rounding costs."
 }
-
-// maxText bounds --text: its tokens are held in memory.
-const maxText = 256 << 20
 
 // An evaluation is what `eckart eval --json` prints.
 type evaluation struct {
@@ -90,7 +86,7 @@ func (c *evalCommand) Run(ctx context.Context, env command.Env) error {
 	if most := m.Config.MaxPositions; c.Window > most {
 		return &command.UsageError{Err: fmt.Errorf("--window %d is more than the %d positions that the model was trained for", c.Window, most)}
 	}
-	text, err := readText(c.Text, env.Stdin)
+	text, err := launch.ReadText("text", c.Text, env.Stdin)
 	if err != nil {
 		return err
 	}
@@ -99,7 +95,7 @@ func (c *evalCommand) Run(ctx context.Context, env command.Env) error {
 	if err != nil {
 		return err
 	}
-	i, err := start(m, o)
+	i, err := start(ctx, m, o)
 	if err != nil {
 		return err
 	}
@@ -119,8 +115,8 @@ func (c *evalCommand) Run(ctx context.Context, env command.Env) error {
 }
 
 // start brings a model up for scoring.
-func start(m *launch.Model, o launch.Options) (*launch.Instance, error) {
-	i, err := launch.Start(m, o)
+func start(ctx context.Context, m *launch.Model, o launch.Options) (*launch.Instance, error) {
+	i, err := launch.Start(ctx, m, o)
 	var fit *launch.FitError
 	if errors.As(err, &fit) {
 		fit.Advice = nil // of it, nothing is a flag here
@@ -153,6 +149,9 @@ func (c *evalCommand) openAgainst(m *launch.Model) (*launch.Model, error) {
 // options checks the flags.
 func (c *evalCommand) options(env command.Env) (launch.Options, error) {
 	o, err := c.ModelOptions()
+	if err == nil {
+		err = c.Apply(&o, &c.ModelFlags)
+	}
 	if err != nil {
 		return o, err
 	}
@@ -169,35 +168,6 @@ func (c *evalCommand) options(env command.Env) (launch.Options, error) {
 	}
 	o.Sizing, o.Threads, o.Progress = scoreSizing(c.Window, o.CacheType), c.Threads, launch.Terminal(env.Stderr)
 	return o, nil
-}
-
-// readText reads the file called name, or standard input. Bytes that are not UTF-8 are refused: replaced, they would be
-// scored as text that nobody wrote.
-func readText(name string, stdin io.Reader) (string, error) {
-	from := stdin
-	if name != "-" {
-		f, err := os.Open(name)
-		if err != nil {
-			return "", fmt.Errorf("read --text: %w", err)
-		}
-		defer f.Close()
-		from = f
-	}
-	text, err := io.ReadAll(io.LimitReader(from, maxText+1))
-	if err != nil {
-		return "", fmt.Errorf("read --text: %w", err)
-	}
-	if len(text) > maxText {
-		return "", fmt.Errorf("read --text: %s has more than the %v that can be scored", name, launch.Bytes(maxText))
-	}
-	for at := 0; at < len(text); {
-		r, n := utf8.DecodeRune(text[at:])
-		if r == utf8.RuneError && n == 1 {
-			return "", fmt.Errorf("read --text: %s is not UTF-8: byte %d is 0x%02x", name, at, text[at])
-		}
-		at += n
-	}
-	return string(text), nil
 }
 
 // encode returns the ids of the windows of text to score. Both models must have the same ones.
@@ -246,7 +216,8 @@ func (c *evalCommand) evaluate(ctx context.Context, stderr io.Writer, i *launch.
 // compare scores windows with the model that i is and with against, which it brings up beside it.
 func (c *evalCommand) compare(ctx context.Context, stderr io.Writer, i *launch.Instance, against *launch.Model, o launch.Options, ids []int32) (evaluation, error) {
 	o.Sizing.CacheType, o.Activations = kernels.F16, cpu.ActivationsAuto
-	j, err := start(against, o)
+	o.Compress = nil // what is compared with stays as it is
+	j, err := start(ctx, against, o)
 	if err != nil {
 		return evaluation{}, fmt.Errorf("load --against beside the model: %w", err)
 	}

@@ -57,7 +57,7 @@ func scorerFor(t *testing.T, s launch.Sizing) *scorer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	i, err := launch.Start(m, launch.Options{Sizing: s, Threads: 2})
+	i, err := launch.Start(t.Context(), m, launch.Options{Sizing: s, Threads: 2})
 	if err != nil {
 		t.Fatal(err)
 	}

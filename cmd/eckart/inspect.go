@@ -22,8 +22,8 @@ type inspectCommand struct {
 	JSON bool `name:"json" help:"Print JSON."`
 }
 
-// A report is what there is to say about a checkpoint. What is wrong with a part stands in the part's place.
-type report struct {
+// An inspection is what there is to say about a checkpoint. What is wrong with a part stands in the part's place.
+type inspection struct {
 	Name       string           `json:"name"`
 	Folder     string           `json:"folder"`
 	Config     *shape           `json:"config,omitempty"`
@@ -78,7 +78,7 @@ type memory struct {
 	Concurrency float64 `json:"concurrency"`
 }
 
-// Run prints the report. It fails, after printing, for a checkpoint that cannot be served.
+// Run prints what there is to say. It fails, after printing, for a checkpoint that cannot be served.
 func (c *inspectCommand) Run(_ context.Context, env command.Env) error {
 	o, err := c.SizeOptions()
 	if err != nil {
@@ -106,8 +106,8 @@ func (c *inspectCommand) Run(_ context.Context, env command.Env) error {
 }
 
 // inspect collects what can be said without reading a weight.
-func inspect(m *launch.Model, sizing launch.Sizing, q *model.Quantization, adapter string) report {
-	r := report{Name: m.Name, Folder: m.Checkpoint.Dir(), Parameters: m.Parameters(), Notices: m.Checkpoint.Notices()}
+func inspect(m *launch.Model, sizing launch.Sizing, q *model.Quantization, adapter string) inspection {
+	r := inspection{Name: m.Name, Folder: m.Checkpoint.Dir(), Parameters: m.Parameters(), Notices: m.Checkpoint.Notices()}
 	if m.Demo {
 		r.Folder = "built in"
 	}
@@ -193,8 +193,8 @@ func plan(m *launch.Model, sizing launch.Sizing) (launch.Plan, error) {
 	return p, errors.Join(err, device.Close())
 }
 
-// print writes the report for people.
-func (r *report) print(w io.Writer) error {
+// print writes the inspection for people.
+func (r *inspection) print(w io.Writer) error {
 	var b strings.Builder
 	line := func(label, format string, args ...any) {
 		fmt.Fprintf(&b, "%-14s %s\n", label, fmt.Sprintf(format, args...))

@@ -11,13 +11,14 @@ import (
 
 // commands are the commands there are, each a struct of its flags.
 type commands struct {
-	Serve   server.Command `cmd:"" help:"Serve a model with OpenAI's HTTP API."`
-	Chat    chatCommand    `cmd:"" help:"Chat with a model in the terminal."`
-	Inspect inspectCommand `cmd:"" help:"Say what a checkpoint holds and what it needs in memory."`
-	Eval    evalCommand    `cmd:"" help:"Score a text: the perplexity of a model, and how far it is from another."`
-	Bench   benchCommand   `cmd:"" help:"Measure the speed of a model or a server."`
-	Cache   cacheCommand   `cmd:"" help:"Say what calibrations have left in the cache, or remove it."`
-	Version versionCommand `cmd:"" help:"Print the version."`
+	Serve    server.Command  `cmd:"" help:"Serve a model with OpenAI's HTTP API."`
+	Chat     chatCommand     `cmd:"" help:"Chat with a model in the terminal."`
+	Inspect  inspectCommand  `cmd:"" help:"Say what a checkpoint holds and what it needs in memory."`
+	Compress compressCommand `cmd:"" help:"Compress a model and write it as a checkpoint."`
+	Cache    cacheCommand    `cmd:"" help:"Say what calibrations have left in the cache, or remove it."`
+	Eval     evalCommand     `cmd:"" help:"Score a text: the perplexity of a model, and how far it is from another."`
+	Bench    benchCommand    `cmd:"" help:"Measure the speed of a model or a server."`
+	Version  versionCommand  `cmd:"" help:"Print the version."`
 }
 
 func main() {

@@ -64,7 +64,7 @@ func TestInspect(t *testing.T) {
 	}
 
 	status, stdout, _ = eckart(t, "", "inspect", "--json")
-	var r report
+	var r inspection
 	if err := json.Unmarshal([]byte(stdout), &r); status != 0 || err != nil {
 		t.Fatalf("status %d, error %v in\n%s", status, err, stdout)
 	}

@@ -112,7 +112,7 @@ const blockTokens = 64
 // runThreads runs all tests with so many threads.
 func runThreads(ctx context.Context, m *launch.Model, o Options, threads int) ([]Result, error) {
 	o.Launch.Threads = threads
-	i, err := launch.Start(m, o.Launch)
+	i, err := launch.Start(ctx, m, o.Launch)
 	var fit *launch.FitError
 	if errors.As(err, &fit) {
 		return nil, fmt.Errorf("fit the tests into memory: weights %v, workspace %v and a cache of %v need %v, and %v are free; a smaller --depth or --batch needs less",

@@ -97,7 +97,7 @@ func TestFill(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	i, err := launch.Start(m, launch.Options{Sizing: sizing, Threads: 2})
+	i, err := launch.Start(t.Context(), m, launch.Options{Sizing: sizing, Threads: 2})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,7 +24,7 @@ import (
 // The whole model is brought up for it, and closed again; one that does not fit is a *FitError.
 func WriteWindows(ctx context.Context, m *Model, o Options, window, n int, seed uint64, progress func(done, total int)) (_ [][]int32, err error) {
 	o.Sizing = Sizing{Context: window, Slots: min(n, defaultSlots), CacheType: o.CacheType}
-	i, err := Start(m, o)
+	i, err := Start(ctx, m, o)
 	if err != nil {
 		return nil, err
 	}

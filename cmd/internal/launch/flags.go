@@ -55,6 +55,7 @@ func (f *SizeFlags) SizeOptions() (Options, error) {
 // Flags are the flags by which the commands that generate text bring a model up.
 type Flags struct {
 	SizeFlags
+	CompressFlags
 	Threads      int    `placeholder:"N" help:"Processor threads. Default: the cores that this process may use."`
 	ChatTemplate string `placeholder:"FILE" help:"Chat template to use instead of the checkpoint's."`
 }
@@ -64,6 +65,9 @@ func (f *Flags) Options() (Options, error) {
 	o, err := f.SizeOptions()
 	if err == nil {
 		err = CheckCount("threads", f.Threads)
+	}
+	if err == nil {
+		err = f.Apply(&o, &f.ModelFlags)
 	}
 	o.Threads, o.Template = f.Threads, f.ChatTemplate
 	return o, err

@@ -86,7 +86,7 @@ func compareReply(t *testing.T, dir string, prompt, want []int32, margins []uint
 		t.Fatal(err)
 	}
 	defer m.Close()
-	i, err := Start(m, Options{Sizing: Sizing{Slots: 2, StepTokens: 10, CacheType: kernels.F32}, Threads: 2})
+	i, err := Start(t.Context(), m, Options{Sizing: Sizing{Slots: 2, StepTokens: 10, CacheType: kernels.F32}, Threads: 2})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,9 +27,11 @@ type Options struct {
 	Sizing
 	Threads     int
 	Activations cpu.Activations
-	Queue       int       // waiting requests beyond which more are refused
-	Template    string    // file with a chat template to use instead of the checkpoint's
-	Progress    io.Writer // terminal for a progress bar; nil for none
+	Queue       int            // waiting requests beyond which more are refused
+	Template    string         // file with a chat template to use instead of the checkpoint's
+	Compress    *CompressFlags // how the model is compressed; nil for not at all
+	Progress    io.Writer      // terminal for a progress bar; nil for none
+	Stage       func(string)   // hears what start-up is at; may be nil
 	Logger      *slog.Logger
 }
 
@@ -51,19 +53,19 @@ type Instance struct {
 }
 
 // Start brings m up. It takes over nothing: m stays the caller's, and may be closed once Start has returned. On an
-// error nothing stays allocated.
-func Start(m *Model, o Options) (*Instance, error) {
+// error nothing stays allocated. Compression, which takes minutes, ends when ctx does.
+func Start(ctx context.Context, m *Model, o Options) (*Instance, error) {
 	i := &Instance{Model: m, Queue: o.Queue}
 	if i.Queue == 0 {
 		i.Queue = defaultQueue
 	}
-	if err := i.start(o); err != nil {
+	if err := i.start(ctx, o); err != nil {
 		return nil, errors.Join(err, i.Close())
 	}
 	return i, nil
 }
 
-func (i *Instance) start(o Options) error {
+func (i *Instance) start(ctx context.Context, o Options) error {
 	var err error
 	// The small files first: what is wrong with them should not wait for the weights.
 	if i.Tokenizer, err = i.Model.Tokenizer(); err != nil {
@@ -81,6 +83,11 @@ func (i *Instance) start(o Options) error {
 	}
 	if i.Device, err = cpu.Open(cpu.Options{Threads: o.Threads, Activations: o.Activations}); err != nil {
 		return err
+	}
+	if o.Compress != nil && o.Compress.Asked() {
+		if err := o.Compress.compress(ctx, i.Model, i.Device, &o); err != nil {
+			return err
+		}
 	}
 	free, _ := i.Device.Memory()
 	if i.Plan, err = i.Model.Plan(o.Sizing, free); err != nil {

@@ -13,6 +13,7 @@ import (
 	"eckart/cmd/internal/demo"
 	"eckart/model"
 	"eckart/model/checkpoint"
+	"eckart/model/compress"
 	"eckart/model/tokenizer"
 	"eckart/model/tokenizer/chat"
 )
@@ -30,6 +31,10 @@ type Model struct {
 	Generation model.Generation
 	Adapter    string // what is added to the matrices, for the user; empty for nothing
 
+	Report      *compress.Report // what compression did; nil without
+	Compression *compress.Plan   // by which it was compressed; nil without
+
+	stored  model.Source // as it is in the checkpoint
 	how     model.Quantization
 	rounded *model.QuantizedSource // Source, or what it wraps, where it is rounded; else nil
 	adapter *checkpoint.Checkpoint // nil for none
@@ -69,9 +74,10 @@ func OpenFiles(path string) (*Model, error) {
 // Read reads the configuration.
 func (m *Model) Read() error {
 	var err error
-	if m.Source, err = model.NewSource(m.Checkpoint); err != nil {
+	if m.stored, err = model.NewSource(m.Checkpoint); err != nil {
 		return err
 	}
+	m.Source = m.stored
 	if m.Config, err = model.ParseConfig(m.Source.Config()); err != nil {
 		return err
 	}

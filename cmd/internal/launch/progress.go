@@ -70,3 +70,43 @@ func (p *progressBar) finish() {
 		fmt.Fprint(p.w, "\r\x1b[K")
 	}
 }
+
+// A stageBar is one line of a terminal that shows which of several stages is under way, how far it has come, and how long it
+// will take.
+type stageBar struct {
+	w     io.Writer // nil for no line
+	stage string
+	start time.Time // of the stage
+	drawn time.Time
+}
+
+func newStageBar(w io.Writer) *stageBar { return &stageBar{w: w} }
+
+// update draws the line for done of total steps of a stage.
+func (b *stageBar) update(stage string, done, total int) {
+	now := time.Now()
+	if stage != b.stage {
+		b.stage, b.start = stage, now
+	}
+	if b.w == nil || now.Sub(b.drawn) < redraw && done < total {
+		return
+	}
+	b.drawn = now
+	fmt.Fprintf(b.w, "\r%s\x1b[K", stageLine(stage, done, total, now.Sub(b.start)))
+}
+
+// stageLine returns the line for a stage of which done of total steps took so long.
+func stageLine(stage string, done, total int, took time.Duration) string {
+	full := barWidth * done / max(1, total)
+	line := fmt.Sprintf("%s [%s%s] %d of %d", stage, strings.Repeat("#", full), strings.Repeat(".", barWidth-full), done, total)
+	if done > 0 && done < total {
+		line += fmt.Sprintf(", %v left", (took / time.Duration(done) * time.Duration(total-done)).Round(time.Second))
+	}
+	return line
+}
+
+func (b *stageBar) finish() {
+	if b.w != nil && !b.drawn.IsZero() {
+		fmt.Fprint(b.w, "\r\x1b[K")
+	}
+}

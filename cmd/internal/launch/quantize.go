@@ -16,25 +16,34 @@ type QuantizeFlags struct {
 	Quantize       string `enum:"none,int8,int4,int3,int2" default:"none" help:"Round the model's matrices to so many bits as they are loaded: int8, int4, int3 or int2. Default: none. Matrices that are stored quantized, and norms, stay as they are."`
 	QuantizeGroup  string `enum:",32,64,128,row" default:"" placeholder:"N" help:"Columns that share a scale: 32 (the default), 64, 128 or row. More take fewer bytes and round worse."`
 	QuantizeZeros  bool   `help:"Store a zero point for each group too: a quarter of a bit a weight in groups of 32, and better for int4 and below."`
-	QuantizeTables string `enum:",int8,int4,int3,int2,same,keep" default:"" placeholder:"TYPE" help:"Of the embedding and the head: int8 (the default: fewer bits cost more there than anywhere), int4, int3, int2, same (as --quantize), or keep (as stored)."`
+	QuantizeTables string `enum:",int8,int4,int3,int2,same,keep" default:"" placeholder:"TYPE" help:"Of the embedding and the head: int8 (the default: fewer bits cost more there than anywhere), int4, int3, int2, same (as --quantize), or keep (as stored). It may stand without --quantize."`
 }
 
 var roundingBits = map[string]int{"int8": 8, "int4": 4, "int3": 3, "int2": 2}
 
 // Quantization checks the flags and returns what they say, nil where nothing is to be rounded.
 func (f *QuantizeFlags) Quantization() (*model.Quantization, error) {
-	if f.Quantize == "none" || f.Quantize == "" {
+	blocks := f.Quantize != "none" && f.Quantize != ""
+	tables := f.QuantizeTables
+	switch {
+	case blocks && tables == "":
+		tables = "int8"
+	case blocks && tables == "same":
+		tables = f.Quantize
+	case !blocks && tables == "same":
+		return nil, &command.UsageError{Err: errors.New("--quantize-tables same is as --quantize, and there is no --quantize")}
+	case !blocks && (tables == "" || tables == "keep"):
 		for _, other := range []struct {
 			flag string
 			set  bool
-		}{{"group", f.QuantizeGroup != ""}, {"zeros", f.QuantizeZeros}, {"tables", f.QuantizeTables != ""}} {
+		}{{"group", f.QuantizeGroup != ""}, {"zeros", f.QuantizeZeros}, {"tables", tables != ""}} {
 			if other.set {
 				return nil, &command.UsageError{Err: fmt.Errorf("--quantize-%s says how --quantize rounds, and there is no --quantize", other.flag)}
 			}
 		}
 		return nil, nil
 	}
-	r := layers.Rounding{Bits: roundingBits[f.Quantize], Group: 32, ScaleType: kernels.F16, Zeros: f.QuantizeZeros}
+	r := layers.Rounding{Group: 32, ScaleType: kernels.F16, Zeros: f.QuantizeZeros}
 	switch f.QuantizeGroup {
 	case "":
 	case "row":
@@ -42,21 +51,15 @@ func (f *QuantizeFlags) Quantization() (*model.Quantization, error) {
 	default:
 		r.Group, _ = strconv.Atoi(f.QuantizeGroup) // one of the enum
 	}
-	q := &model.Quantization{Blocks: &r}
-	switch f.QuantizeTables {
-	case "keep":
-	case "same":
-		q.Tables = &r
-	case "":
-		t := r
-		t.Bits = 8
-		q.Tables = &t
-	default:
-		t := r
-		t.Bits = roundingBits[f.QuantizeTables]
-		q.Tables = &t
+	of := func(bits int) *layers.Rounding {
+		if bits == 0 { // as stored
+			return nil
+		}
+		r := r
+		r.Bits = bits
+		return &r
 	}
-	return q, nil
+	return &model.Quantization{Blocks: of(roundingBits[f.Quantize]), Tables: of(roundingBits[tables])}, nil
 }
 
 // Open opens the model that the flags name, rounded and with the adapter added as they say.
@@ -84,6 +87,14 @@ func (m *Model) Quantize(q *model.Quantization) {
 	}
 }
 
+// RoundedTables returns the modules of the embedding and the head if --quantize-tables rounds them.
+func (m *Model) RoundedTables() []string {
+	if m.rounded == nil || m.how.Tables == nil {
+		return nil
+	}
+	return model.Tables(m.Config)
+}
+
 // A Rounding sums up what --quantize does to a model.
 type Rounding struct {
 	How           string  `json:"how"` // "int4 in groups of 32, embedding and head int8 in groups of 32"
@@ -99,8 +110,11 @@ func (m *Model) Rounding() *Rounding {
 		return nil
 	}
 	s := m.rounded.Sum()
-	how := roundingName(m.how.Blocks)
-	if tables := roundingName(m.how.Tables); tables != how {
+	how, tables := roundingName(m.how.Blocks), roundingName(m.how.Tables)
+	switch {
+	case m.how.Blocks == nil:
+		how = "embedding and head " + tables
+	case tables != how:
 		how += ", embedding and head " + tables
 	}
 	return &Rounding{How: how, Before: s.Before, After: s.After, BitsPerWeight: s.BitsPerWeight(), Kept: s.Kept}
@@ -137,18 +151,23 @@ func roundingName(r *layers.Rounding) string {
 func (m *Model) refusal(err error) error {
 	var bad *layers.ValueError
 	if m.rounded != nil && errors.As(err, &bad) {
-		return fmt.Errorf("load with --quantize %s: %w", m.bits(), err)
+		return fmt.Errorf("load with %s: %w", m.rounding(), err)
 	}
 	return err
 }
 
 // loading says what takes the time while m is loaded.
 func (m *Model) loading() string {
-	if m.rounded == nil {
+	if m.rounded == nil || m.how.Blocks == nil {
 		return "loading"
 	}
-	return "rounding to " + m.bits()
+	return fmt.Sprintf("rounding to int%d", m.how.Blocks.Bits)
 }
 
-// bits returns the type that the matrices of the blocks are rounded to, as --quantize has it.
-func (m *Model) bits() string { return fmt.Sprintf("int%d", m.how.Blocks.Bits) }
+// rounding returns the flag that has m rounded.
+func (m *Model) rounding() string {
+	if m.how.Blocks == nil {
+		return fmt.Sprintf("--quantize-tables int%d", m.how.Tables.Bits)
+	}
+	return fmt.Sprintf("--quantize int%d", m.how.Blocks.Bits)
+}

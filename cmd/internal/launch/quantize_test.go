@@ -90,7 +90,7 @@ func TestQuantizedStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.Slots, o.StepTokens, o.Threads = 1, 16, 2
-	i, err := Start(m, o)
+	i, err := Start(t.Context(), m, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +156,7 @@ func TestQuantizeRefusal(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.Quantize(q)
-	_, err = Start(m, Options{Sizing: Sizing{Slots: 1, StepTokens: 4, CacheType: kernels.F16}, Threads: 1})
+	_, err = Start(t.Context(), m, Options{Sizing: Sizing{Slots: 1, StepTokens: 4, CacheType: kernels.F16}, Threads: 1})
 	if want := "load with --quantize int4: read model.layers.1.self_attn.k_proj: row 0: group 0 has numbers"; err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("got %v, want %q", err, want)
 	}

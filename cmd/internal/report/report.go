@@ -14,7 +14,7 @@ import (
 )
 
 // kept is the form of matrices that stay as they are, whose errors say nothing.
-const kept = "keep"
+const kept = compress.FormKeep
 
 // A fact is a line of what there is to say of the whole model.
 type fact struct{ Label, Text string }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log"
@@ -21,7 +22,8 @@ type front struct {
 	http     *http.Server
 	listener net.Listener
 	behind   atomic.Pointer[http.Handler]
-	failed   chan error // the error that ended serving, if one does
+	stage    atomic.Pointer[string] // of bringing the model up; nil before the first
+	failed   chan error             // the error that ended serving, if one does
 }
 
 // newFront starts to answer on listener, which it takes over.
@@ -51,8 +53,18 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", "1")
 	w.WriteHeader(http.StatusServiceUnavailable)
-	io.WriteString(w, `{"error":{"message":"the model is loading","type":"server_error","param":null,"code":"loading"}}`)
+	message := "the model is loading"
+	if stage := f.stage.Load(); stage != nil {
+		message += ": " + *stage
+	}
+	text, err := json.Marshal(message)
+	if err == nil {
+		fmt.Fprintf(w, `{"error":{"message":%s,"type":"server_error","param":null,"code":"loading"}}`, text)
+	}
 }
+
+// at says what bringing the model up is at.
+func (f *front) at(stage string) { f.stage.Store(&stage) }
 
 // Shutdown stops listening and waits for requests under way until ctx is done; then it cuts them off.
 func (f *front) Shutdown(ctx context.Context) error {

@@ -33,6 +33,10 @@ func TestFront(t *testing.T) {
 	if status, body := get(); status != http.StatusServiceUnavailable || !strings.Contains(body, `"code":"loading"`) {
 		t.Errorf("while loading: status %d, body %s", status, body)
 	}
+	f.at(`reading "it"`)
+	if _, body := get(); !strings.Contains(body, `"the model is loading: reading \"it\""`) {
+		t.Errorf("at a stage: body %s", body)
+	}
 	f.open(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "here") }))
 	if status, body := get(); status != http.StatusOK || body != "here" {
 		t.Errorf("afterwards: status %d, body %s", status, body)

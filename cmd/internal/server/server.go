@@ -14,6 +14,7 @@ import (
 	"eckart/api/openai"
 	"eckart/cmd/internal/command"
 	"eckart/cmd/internal/launch"
+	"eckart/cmd/internal/report"
 )
 
 // Command is `serve`.
@@ -69,17 +70,24 @@ func (c *Command) Run(ctx context.Context, env command.Env) error {
 
 	front := newFront(listener, log)
 	defer front.Close()
+	o.Stage = front.at
 	i, err := load(ctx, c.Open, o)
 	if err != nil || i == nil {
 		return err
 	}
 	defer i.Model.Close()
+	if i.Model.Report != nil {
+		if err := report.Text(env.Stderr, i.Model.Report, false); err != nil {
+			return errors.Join(err, i.Close())
+		}
+	}
 	fmt.Fprint(env.Stderr, i.Summary())
 
 	api, err := openai.New(openai.Options{
 		Engine: i.Engine, Tokenizer: i.Tokenizer, Template: i.Template, Model: c.name(i.Model), Context: i.Plan.Context,
 		Vocab: i.Model.Config.Vocab, Defaults: defaults, Generation: i.Model.Generation, APIKeys: keys, CORS: c.CORS,
 		Loopback: loopback(listener.Addr()), Parallel: i.Plan.Slots, Version: command.Version(), Logger: log,
+		Compression: i.Model.Report,
 	})
 	if err != nil {
 		return errors.Join(err, i.Close())
@@ -143,7 +151,7 @@ func load(ctx context.Context, open func() (*launch.Model, error), o launch.Opti
 			done <- result{nil, err}
 			return
 		}
-		i, err := launch.Start(m, o)
+		i, err := launch.Start(ctx, m, o)
 		if err != nil {
 			err = errors.Join(err, m.Close())
 		}

@@ -3,6 +3,7 @@ package layers_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"testing"
 
 	"eckart/kernels"
@@ -10,7 +11,7 @@ import (
 )
 
 // BenchmarkFeedback rounds matrices for a Gram matrix that has been prepared, and prepares it. For n columns each row is
-// n²/2 products that are taken off: G/s. Run it with -cpu 1,2.
+// n²/2 products that are taken off: G/s. It sets the threads itself, as -cpu does not hold for a first run with b.Loop.
 func BenchmarkFeedback(b *testing.B) {
 	r := layers.Rounding{Bits: 4, Group: 32, ScaleType: kernels.F16}
 	for _, shape := range [][2]int{{2048, 2048}, {512, 8192}} {
@@ -31,20 +32,26 @@ func BenchmarkFeedback(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		b.Run(fmt.Sprintf("%dx%d", rows, n), func(b *testing.B) {
-			for b.Loop() {
-				if _, err := g.Quantize(w, rows, r); err != nil {
-					b.Fatal(err)
+		run := func(name string, threads int, f func() error) {
+			b.Run(fmt.Sprintf("%dx%d/%s/threads=%d", rows, n, name, threads), func(b *testing.B) {
+				defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(threads))
+				for b.Loop() {
+					if err := f(); err != nil {
+						b.Fatal(err)
+					}
 				}
-			}
-			b.ReportMetric(float64(b.N)*float64(rows)*float64(n)*float64(n)/2/float64(b.Elapsed().Nanoseconds()), "G/s")
-		})
-		b.Run(fmt.Sprintf("%dx%d/with-gram", rows, n), func(b *testing.B) {
-			for b.Loop() {
-				if _, err := (layers.Feedback{Rounding: r}).Quantize(w, rows, gram); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
+				b.ReportMetric(float64(b.N)*float64(rows)*float64(n)*float64(n)/2/float64(b.Elapsed().Nanoseconds()), "G/s")
+			})
+		}
+		for _, threads := range []int{1, 2} {
+			run("prepared", threads, func() error {
+				_, err := g.Quantize(w, rows, r)
+				return err
+			})
+			run("whole", threads, func() error {
+				_, err := layers.Feedback{Rounding: r}.Quantize(w, rows, gram)
+				return err
+			})
+		}
 	}
 }

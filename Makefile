@@ -62,7 +62,7 @@ fuzz: ## run every fuzz target for FUZZTIME (20s)
 
 .PHONY: bench
 bench: ## run every benchmark once, to see that it runs; bench/README.md says how to measure
-	go test -run '^$$' -bench . -benchtime 1x ./...
+	go test -short -run '^$$' -bench . -benchtime 1x ./...
 
 .PHONY: cross
 cross: ## build for every platform and compile all tests, without cgo

@@ -42,13 +42,22 @@ func TestCompress(t *testing.T) {
 		t.Skip("plans and compresses a model twice")
 	}
 	text := goText(t)
-	flags := []string{"--ratio", "0.4", "--calibration", text, "--calibration-windows", "3", "--verify", "none", "--no-drift", "--threads", "2"}
-	dir := filepath.Join(t.TempDir(), "small")
-	status, stdout, stderr := eckart(t, "", append([]string{"compress", "-o", dir}, flags...)...)
+	plan := filepath.Join(t.TempDir(), "plan.json")
+	known := []string{"--calibration", text, "--calibration-windows", "3", "--verify", "none", "--threads", "2"}
+	status, stdout, stderr := eckart(t, "", append([]string{"compress", "--ratio", "0.4", "--plan-only"}, known...)...)
 	if status != 0 || stderr != "" {
 		t.Fatalf("status %d, stderr %q", status, stderr)
 	}
-	if !strings.Contains(stdout, "--ratio 0.4") {
+	if err := os.WriteFile(plan, []byte(stdout), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	flags := append([]string{"--plan", plan, "--no-drift"}, known...)
+	dir := filepath.Join(t.TempDir(), "small")
+	status, stdout, stderr = eckart(t, "", append([]string{"compress", "-o", dir}, flags...)...)
+	if status != 0 || stderr != "" {
+		t.Fatalf("status %d, stderr %q", status, stderr)
+	}
+	if !strings.Contains(stdout, "--plan plan.json") {
 		t.Errorf("the report does not say what was asked for:\n%s", stdout)
 	}
 	score := func(args ...string) evaluation {

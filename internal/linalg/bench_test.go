@@ -9,10 +9,16 @@ import (
 	"eckart/internal/linalg"
 )
 
-var benchSizes = []int{256, 512, 1024, 2048}
+// benchSizes returns the sizes to measure; with -short one, to see that all runs.
+func benchSizes() []int {
+	if testing.Short() {
+		return []int{256}
+	}
+	return []int{256, 512, 1024, 2048}
+}
 
 func BenchmarkMul(b *testing.B) {
-	for _, n := range benchSizes {
+	for _, n := range benchSizes() {
 		x, y := random(newRand(1), n, n), random(newRand(2), n, n)
 		gflops := func(b *testing.B, multiply func()) {
 			for b.Loop() {
@@ -31,7 +37,7 @@ func BenchmarkMul(b *testing.B) {
 func dense(m linalg.Matrix) *mat.Dense { return mat.NewDense(m.Rows, m.Cols, m.Data) }
 
 func BenchmarkCholesky(b *testing.B) {
-	for _, n := range benchSizes {
+	for _, n := range benchSizes() {
 		a := definite(n)
 		b.Run(fmt.Sprintf("own/%d", n), func(b *testing.B) {
 			for b.Loop() {
@@ -50,7 +56,7 @@ func BenchmarkCholesky(b *testing.B) {
 }
 
 func BenchmarkInverseFactor(b *testing.B) {
-	for _, n := range benchSizes {
+	for _, n := range benchSizes() {
 		a := definite(n)
 		b.Run(fmt.Sprintf("own/%d", n), func(b *testing.B) {
 			for b.Loop() {
@@ -69,7 +75,7 @@ func definite(n int) linalg.Matrix {
 }
 
 func BenchmarkEigen(b *testing.B) {
-	for _, n := range append([]int{8, 16, 32, 64, 128}, benchSizes...) {
+	for _, n := range append([]int{8, 16, 32, 64, 128}, benchSizes()...) {
 		a := symmetric(1, n)
 		b.Run(fmt.Sprintf("own/%d", n), func(b *testing.B) {
 			for b.Loop() {

@@ -15,11 +15,29 @@ import (
 )
 
 // benchBytes is the bytes of weights that one and the other of two layers go through before they come to a matrix again:
-// more than caches hold, as in a model.
-const benchBytes = 384 << 20
+// more than caches hold, as in a model; with -short a few matrices.
+func benchBytes() int64 {
+	if testing.Short() {
+		return 4 << 20
+	}
+	return 384 << 20
+}
 
-// benchShapes are (out, in) of the linears of a model of 2048 features.
-var benchShapes = [][2]int{{2048, 2048}, {512, 2048}, {8192, 2048}, {2048, 8192}}
+// benchShapes returns (out, in) of the linears of a model of 2048 features; with -short one, to see that all runs.
+func benchShapes() [][2]int {
+	if testing.Short() {
+		return [][2]int{{512, 2048}}
+	}
+	return [][2]int{{2048, 2048}, {512, 2048}, {8192, 2048}, {2048, 8192}}
+}
+
+// densities returns the shares of bytes at which layers of low rank are measured; with -short one.
+func densities() []float64 {
+	if testing.Short() {
+		return []float64{0.5}
+	}
+	return []float64{0.3, 0.4, 0.5, 0.6, 0.7, 0.8}
+}
 
 // BenchmarkRatio times a layer of low rank and the dense layer that it stands for, BF16 both, in turns. It prints what one
 // takes of the other's time ("ratio", of the fastest of many) beside what it has of the other's bytes ("density").
@@ -27,8 +45,8 @@ func BenchmarkRatio(b *testing.B) {
 	for _, kind := range []string{"lowrank", "pifa"} {
 		for _, threads := range []int{1, 2} {
 			for _, rows := range []int{1, 512} {
-				for _, s := range benchShapes {
-					for _, density := range []float64{0.3, 0.4, 0.5, 0.6, 0.7, 0.8} {
+				for _, s := range benchShapes() {
+					for _, density := range densities() {
 						name := fmt.Sprintf("%s/threads=%d/rows=%d/%dx%d/%.1f", kind, threads, rows, s[0], s[1], density)
 						b.Run(name, func(b *testing.B) {
 							d := openBench(b, threads)
@@ -47,7 +65,7 @@ func BenchmarkRatio(b *testing.B) {
 func BenchmarkResidual(b *testing.B) {
 	for _, threads := range []int{1, 2} {
 		for _, rows := range []int{1, 512} {
-			for _, s := range benchShapes {
+			for _, s := range benchShapes() {
 				for _, rank := range []int{32, 128} {
 					b.Run(fmt.Sprintf("threads=%d/rows=%d/%dx%d/rank=%d", threads, rows, s[0], s[1], rank), func(b *testing.B) {
 						d := openBench(b, threads)
@@ -74,7 +92,7 @@ func openBench(b *testing.B, threads int) *ratioBench {
 	if err != nil {
 		b.Fatal(err)
 	}
-	a, err := dev.NewArena(2*benchBytes + 512<<20)
+	a, err := dev.NewArena(2*benchBytes() + 512<<20)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -140,7 +158,7 @@ func (d *ratioBench) ofDensity(kind string, out, in int, density float64) layers
 
 // copies returns bound layers of so many bytes.
 func (d *ratioBench) copies(make func() layers.Weight) (all []layers.Linear, bytes int64) {
-	for bytes < benchBytes {
+	for bytes < benchBytes() {
 		l, err := make().Bind(d.Arena, d.stream)
 		if err != nil {
 			d.Fatal(err)

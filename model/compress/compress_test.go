@@ -185,6 +185,9 @@ func TestKeep(t *testing.T) {
 
 // TestPlanner has plans keep to budgets, and lose less where they may take more.
 func TestPlanner(t *testing.T) {
+	if testing.Short() {
+		t.Skip("tries every choice for every matrix")
+	}
 	w := open(t, 2)
 	learn := windows(t, 0, 8)
 	known := survey(t, w, learn)

@@ -103,6 +103,9 @@ func (columnsForm) Make(t *Target, c Choice) (layers.Weight, error) {
 
 // TestNewForm has the planner choose among all forms and the new one, and carries a plan of it out.
 func TestNewForm(t *testing.T) {
+	if testing.Short() {
+		t.Skip("surveys and compresses a model")
+	}
 	forms["columns"] = columnsForm{}
 	defer delete(forms, "columns")
 	c, err := checkpoint.Open("../../cmd/internal/demo/gopher-dense")

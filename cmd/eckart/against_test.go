@@ -141,6 +141,8 @@ func TestEvalAgainst(t *testing.T) {
 		}
 		return e, keys
 	}
+	// The loss of a token is computed alone in one case and beside another model's in the other: the last bits may differ.
+	near := func(a, b float64) bool { return math.Abs(a-b) <= 1e-12*b }
 	alone, keys := run()
 	if _, ok := keys["kl_mean"]; ok || alone.Comparison != nil {
 		t.Errorf("without --against there is %v", keys)
@@ -154,13 +156,13 @@ func TestEvalAgainst(t *testing.T) {
 			t.Errorf("no %s in %v", key, keys)
 		}
 	}
-	if same.KLMean != 0 || same.KLMax != 0 || same.Top1 != 1 || same.Perplexity != alone.Perplexity ||
-		same.AgainstPerplexity != alone.Perplexity || same.Tokens != alone.Tokens || same.Against != "gopher-dense" {
+	if same.KLMean != 0 || same.KLMax != 0 || same.Top1 != 1 || !near(same.Perplexity, alone.Perplexity) ||
+		!near(same.AgainstPerplexity, alone.Perplexity) || same.Tokens != alone.Tokens || same.Against != "gopher-dense" {
 		t.Errorf("against itself: %+v, %+v", same, *same.Comparison)
 	}
 	rounded, _ := run("--quantize", "int4", "--against", "demo")
 	plain, _ := run("--quantize", "int4")
-	if rounded.AgainstPerplexity != alone.Perplexity || rounded.Perplexity != plain.Perplexity || plain.Perplexity == alone.Perplexity {
+	if !near(rounded.AgainstPerplexity, alone.Perplexity) || !near(rounded.Perplexity, plain.Perplexity) || near(plain.Perplexity, alone.Perplexity) {
 		t.Errorf("perplexity %g rounded, %g against, want %g and %g", rounded.Perplexity, rounded.AgainstPerplexity, plain.Perplexity, alone.Perplexity)
 	}
 	k := rounded.Comparison

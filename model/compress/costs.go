@@ -77,7 +77,7 @@ func MeasureCosts(d kernels.Device) (Costs, error) {
 
 // A costMeter is some matrices of one kind on a device.
 type costMeter struct {
-	arenas  []kernels.Arena
+	weights kernels.Arena
 	stream  kernels.Stream
 	pass    *layers.Pass
 	x, y    kernels.Mat
@@ -113,7 +113,7 @@ func newCostMeter(d kernels.Device, bits, rows int, bytes int64) (*costMeter, er
 	if err != nil {
 		return nil, err
 	}
-	m.arenas = append(m.arenas, weights)
+	m.weights = weights
 	for range count {
 		l, err := w.Bind(weights, m.stream)
 		if err != nil {
@@ -148,15 +148,7 @@ func (m *costMeter) turn(turns int) (float64, error) {
 	return median(times[1:]), nil
 }
 
-func (m *costMeter) close() error {
-	var err error
-	for _, a := range m.arenas {
-		if e := a.Close(); err == nil {
-			err = e
-		}
-	}
-	return err
-}
+func (m *costMeter) close() error { return m.weights.Close() }
 
 // median returns the middle of times, which it sorts.
 func median(times []float64) float64 {

@@ -97,11 +97,16 @@ func (lowRankForm) Make(t *Target, c Choice) (layers.Weight, error) {
 	if err != nil {
 		return nil, err
 	}
-	u, err := storeFactor(f.U, c.Factors)
+	return storeProduct(t, f.Factors, c.Factors)
+}
+
+// storeProduct returns factors for the target as they are stored.
+func storeProduct(t *Target, f lowrank.Factors, kind string) (layers.Weight, error) {
+	u, err := storeFactor(f.U, kind)
 	if err != nil {
 		return nil, fmt.Errorf("compress %s: %w", t.Name, err)
 	}
-	v, err := storeFactor(f.V, c.Factors)
+	v, err := storeFactor(f.V, kind)
 	if err != nil {
 		return nil, fmt.Errorf("compress %s: %w", t.Name, err)
 	}

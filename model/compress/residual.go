@@ -73,17 +73,9 @@ func (f residualForm) Make(t *Target, c Choice) (layers.Weight, error) {
 	if err != nil {
 		return nil, err
 	}
-	u, err := storeFactor(p.U, c.Factors)
+	product, err := storeProduct(t, p, c.Factors)
 	if err != nil {
-		return nil, fmt.Errorf("compress %s: %w", t.Name, err)
-	}
-	v, err := storeFactor(p.V, c.Factors)
-	if err != nil {
-		return nil, fmt.Errorf("compress %s: %w", t.Name, err)
-	}
-	product, err := lowrank.New(u, v)
-	if err != nil {
-		return nil, fmt.Errorf("compress %s: %w", t.Name, err)
+		return nil, err
 	}
 	return layers.NewSum(base, product)
 }

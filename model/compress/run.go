@@ -25,8 +25,6 @@ type Options struct {
 	Verify [][]int32
 	// Tables is the source of the embedding and the head of the result; nil for those of the model.
 	Tables model.Source
-	// Finished, which may be nil, hears of every weight as it is made, in the order of the plan.
-	Finished func(name string, w layers.Weight) error
 	// Progress hears what is being done, and how much of it is done.
 	Progress func(stage string, done, total int)
 }
@@ -302,7 +300,7 @@ func (r *run) matrix(s model.Site, sw model.SiteWeight, in *siteInputs) error {
 	done := ModuleReport{Name: m.Name, Layer: s.Layer, Form: m.Form, Kind: m.Choice.String(), BytesBefore: storedBytes(w), Bytes: storedBytes(w), elements: int64(sw.Out) * int64(s.In)}
 	defer func() { r.report.Modules = append(r.report.Modules, done) }()
 	if m.Form == FormKeep {
-		return r.finished(sw.Name, w)
+		return nil
 	}
 	f, err := formOf(m.Choice)
 	if err != nil {
@@ -331,14 +329,7 @@ func (r *run) matrix(s model.Site, sw model.SiteWeight, in *siteInputs) error {
 	}
 	done.Bytes = storedBytes(made)
 	r.overlay.Set(sw.Name, made)
-	return r.finished(sw.Name, made)
-}
-
-func (r *run) finished(name string, w layers.Weight) error {
-	if r.Finished == nil {
-		return nil
-	}
-	return r.Finished(name, w)
+	return nil
 }
 
 // heldOut returns the relative squared error of made, which stands for w, on inputs (tokens, in); nil without any.

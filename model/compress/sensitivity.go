@@ -24,7 +24,7 @@ var probeRounding = layers.Rounding{Bits: 3, Group: 32, ScaleType: kernels.F16}
 // All disturbed models are walked side by side: each begins at its weight's block as a copy of the true hidden states, and
 // every block is bound once. That is as many hidden states as weights.
 func Sensitivities(ctx context.Context, w *model.Walker, known Inputs, windows [][]int32, progress func(done, total int)) (map[string]float64, error) {
-	s := &sensing{w: w, known: known, windows: windows, overlay: model.NewOverlay(w.Source())}
+	s := &sensing{w: w, known: known, windows: windows}
 	if err := s.true.embed(w, windows); err != nil {
 		return nil, err
 	}
@@ -45,7 +45,6 @@ type sensing struct {
 	w       *model.Walker
 	known   Inputs
 	windows [][]int32
-	overlay *model.Overlay
 	true    states
 	streams []disturbed
 }

@@ -12,13 +12,14 @@ import (
 	"eckart/model/checkpoint"
 )
 
-// TestDriftSums holds what a drift collects against sums in float64, and the correction against one made of those.
-func TestDriftSums(t *testing.T) {
+// demoWalker returns a walker over the demo model for windows of so many tokens.
+func demoWalker(t *testing.T, window int) *model.Walker {
+	t.Helper()
 	c, err := checkpoint.Open("../../cmd/internal/demo/gopher-dense")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
+	t.Cleanup(func() { c.Close() })
 	src, err := model.NewSource(c)
 	if err != nil {
 		t.Fatal(err)
@@ -27,12 +28,18 @@ func TestDriftSums(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer dev.Close()
-	w, err := model.NewWalker(src, dev, 40)
+	t.Cleanup(func() { dev.Close() })
+	w, err := model.NewWalker(src, dev, window)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer w.Close()
+	t.Cleanup(func() { w.Close() })
+	return w
+}
+
+// TestDriftSums holds what a drift collects against sums in float64, and the correction against one made of those.
+func TestDriftSums(t *testing.T) {
+	w := demoWalker(t, 40)
 
 	const in, batches = 37, 131 // more tokens than are held at once, in windows of different lengths
 	r := rand.New(rand.NewPCG(1, 2))

@@ -8,10 +8,6 @@ import (
 	"eckart/internal/linalg"
 	"eckart/kernels"
 	"eckart/layers"
-	"eckart/model"
-	"eckart/model/checkpoint"
-
-	"eckart/kernels/cpu"
 )
 
 // This file shows what a new representation takes (docs/decisions/0013): a kind of weight, a form, and a row of the table.
@@ -108,25 +104,7 @@ func TestNewForm(t *testing.T) {
 	}
 	forms["columns"] = columnsForm{}
 	defer delete(forms, "columns")
-	c, err := checkpoint.Open("../../cmd/internal/demo/gopher-dense")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	src, err := model.NewSource(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dev, err := cpu.Open(cpu.Options{Threads: 2})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dev.Close()
-	w, err := model.NewWalker(src, dev, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
+	w := demoWalker(t, 64)
 	window := make([]int32, 64)
 	for i := range window {
 		window[i] = int32(37 * i % 4096)

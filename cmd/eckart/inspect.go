@@ -11,7 +11,7 @@ import (
 
 	"eckart/cmd/internal/command"
 	"eckart/cmd/internal/launch"
-	"eckart/kernels/cpu"
+	"eckart/kernels"
 	"eckart/model"
 	"eckart/model/tokenizer/chat"
 )
@@ -93,7 +93,7 @@ func (c *inspectCommand) Run(_ context.Context, env command.Env) error {
 	if err != nil {
 		return err
 	}
-	r := inspect(m, o.Sizing, q, c.Adapter)
+	r := inspect(m, o, q, c.Adapter)
 	if c.JSON {
 		err = command.WriteJSON(env.Stdout, r)
 	} else {
@@ -106,7 +106,7 @@ func (c *inspectCommand) Run(_ context.Context, env command.Env) error {
 }
 
 // inspect collects what can be said without reading a weight.
-func inspect(m *launch.Model, sizing launch.Sizing, q *model.Quantization, adapter string) inspection {
+func inspect(m *launch.Model, o launch.Options, q *model.Quantization, adapter string) inspection {
 	r := inspection{Name: m.Name, Folder: m.Checkpoint.Dir(), Parameters: m.Parameters(), Notices: m.Checkpoint.Notices()}
 	if m.Demo {
 		r.Folder = "built in"
@@ -163,7 +163,7 @@ func inspect(m *launch.Model, sizing launch.Sizing, q *model.Quantization, adapt
 		Architecture: k.Architecture, Layers: k.Layers, Dim: k.Dim, Heads: k.Heads, KVHeads: k.KVHeads, HeadDim: k.HeadDim,
 		Hidden: k.Hidden, Vocab: k.Vocab, MaxPositions: k.MaxPositions, TiedHead: k.TiedHead, Rope: k.Rope.Type,
 	}
-	p, err := plan(m, sizing)
+	p, err := plan(m, o)
 	var fit *launch.FitError
 	if errors.As(err, &fit) {
 		p = fit.Plan
@@ -183,14 +183,13 @@ func inspect(m *launch.Model, sizing launch.Sizing, q *model.Quantization, adapt
 }
 
 // plan plans memory as `serve` would with the same flags.
-func plan(m *launch.Model, sizing launch.Sizing) (launch.Plan, error) {
-	device, err := cpu.Open(cpu.Options{Threads: 1})
-	if err != nil {
-		return launch.Plan{}, err
-	}
-	free, _ := device.Memory()
-	p, err := m.Plan(sizing, free)
-	return p, errors.Join(err, device.Close())
+func plan(m *launch.Model, o launch.Options) (p launch.Plan, err error) {
+	err = launch.WithDevice(o, func(d kernels.Device) (err error) {
+		free, _ := d.Memory()
+		p, err = m.Plan(o.Sizing, free)
+		return err
+	})
+	return p, err
 }
 
 // print writes the inspection for people.

@@ -79,7 +79,7 @@ func (s *scorer) score(ctx context.Context, ids []int32, progress func(done int,
 	err := windows(ctx, ids, s.window, func(done int, ids []int32) error {
 		for from := 0; from < len(ids); from += s.step {
 			err := s.run(ids, from, func(at int, logits []float32, next []int32) error {
-				divergence.Losses(s.losses[at:at+len(next)], logits, next, s.Device.Threads())
+				divergence.Losses(s.losses[at:at+len(next)], logits, next, s.Threads)
 				return nil
 			})
 			if err != nil {
@@ -140,7 +140,7 @@ func (c *comparer) compare(ctx context.Context, ids []int32, progress func(done 
 				return fmt.Errorf("run --against: %w", err)
 			}
 			err = c.model.run(ids, from, func(at int, logits []float32, next []int32) error {
-				err := m.AddRows(c.kept[(at-from)*vocab:][:len(logits)], logits, next, c.model.Device.Threads())
+				err := m.AddRows(c.kept[(at-from)*vocab:][:len(logits)], logits, next, c.model.Threads)
 				var bad *divergence.NotFiniteError
 				if !errors.As(err, &bad) {
 					return err

@@ -159,7 +159,7 @@ func (b *bench) all(ctx context.Context, tests []Test) ([]Result, error) {
 	}()
 	var results []Result
 	for _, t := range tests {
-		t.Threads = b.Device.Threads()
+		t.Threads = b.Threads
 		r, err := b.measure(ctx, t)
 		if b.progress != nil {
 			fmt.Fprint(b.progress, "\r\x1b[K")

@@ -24,8 +24,12 @@ func Write(w io.Writer, format string, results []Result) error {
 		return nil
 	}
 	r := results[0]
-	_, err := fmt.Fprintf(w, "model   %s, %s parameters, weights %v\ndevice  %s\nmemory  the read rate is that of sweeps over %v with as many threads\n\n",
-		r.Model, launch.Count(r.Parameters), launch.Bytes(r.ModelBytes), r.CPU, launch.Bytes(r.SweepBytes))
+	memory := "the device cannot tell how fast it reads"
+	if r.ReadRate > 0 {
+		memory = fmt.Sprintf("the read rate is that of sweeps over %v with as many threads", launch.Bytes(r.SweepBytes))
+	}
+	_, err := fmt.Fprintf(w, "model   %s, %s parameters, weights %v\ndevice  %s\nmemory  %s\n\n",
+		r.Model, launch.Count(r.Parameters), launch.Bytes(r.ModelBytes), r.CPU, memory)
 	if err != nil {
 		return err
 	}
@@ -47,13 +51,19 @@ func table(results []Result, whole bool) command.Table {
 	}
 	t := command.Table{head}
 	for _, r := range results {
-		bytes, share := "", ""
+		bytes, rate, share := "", "", ""
 		if r.BytesPerToken > 0 {
-			bytes, share = launch.Bytes(r.BytesPerToken).String(), fmt.Sprintf("%.0f %%", 100*r.ReadShare)
+			bytes = launch.Bytes(r.BytesPerToken).String()
+		}
+		if r.ReadRate > 0 {
+			rate = fmt.Sprintf("%.1f GB/s", float64(r.ReadRate)/1e9)
+		}
+		if r.ReadShare > 0 {
+			share = fmt.Sprintf("%.0f %%", 100*r.ReadShare)
 		}
 		row := []string{
 			r.Test, strconv.Itoa(r.Threads), fmt.Sprintf("%.2f ± %.2f", r.Average, r.Deviation), bytes,
-			fmt.Sprintf("%.1f GB/s", float64(r.ReadRate)/1e9), share,
+			rate, share,
 		}
 		if paths {
 			inside := ""

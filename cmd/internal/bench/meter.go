@@ -10,11 +10,17 @@ import (
 )
 
 // A meter measures how fast the machine reads memory: a sweep over four times the last-level cache, so that little of
-// it is still in the cache when its turn comes again, with the device's threads.
+// it is still in the cache when its turn comes again, with the device's threads. A nil meter is that of a device that
+// cannot tell: it measures 0.
 type meter struct {
-	device *cpu.Device
+	device sweeper
 	arena  kernels.Arena
 	mem    kernels.Mat
+}
+
+// A sweeper is a device that can read memory for the sake of reading it.
+type sweeper interface {
+	Sweep(m kernels.Mat) uint64
 }
 
 const (
@@ -25,7 +31,11 @@ const (
 
 // newMeter takes the memory to sweep over. Where bytes are 0 it decides how much: less than four times the cache only
 // where an eighth of free memory is less.
-func newMeter(d *cpu.Device, bytes int64) (*meter, error) {
+func newMeter(d kernels.Device, bytes int64) (*meter, error) {
+	s, ok := d.(sweeper)
+	if !ok {
+		return nil, nil
+	}
 	if bytes == 0 {
 		bytes = cacheFactor * cmp.Or(cpu.LastLevelCache(), unknownCache)
 		if free, _ := d.Memory(); free > 0 {
@@ -37,7 +47,7 @@ func newMeter(d *cpu.Device, bytes int64) (*meter, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &meter{device: d, arena: a}
+	m := &meter{device: s, arena: a}
 	if m.mem, err = a.Alloc(int(bytes/row)+1, row/4, kernels.F32); err != nil {
 		return nil, fmt.Errorf("measure the read rate: %w", err)
 	}
@@ -49,10 +59,18 @@ func newMeter(d *cpu.Device, bytes int64) (*meter, error) {
 }
 
 // bytes returns what a sweep reads.
-func (m *meter) bytes() int64 { return m.mem.Bytes() }
+func (m *meter) bytes() int64 {
+	if m == nil {
+		return 0
+	}
+	return m.mem.Bytes()
+}
 
 // rate returns bytes a second.
 func (m *meter) rate() float64 {
+	if m == nil {
+		return 0
+	}
 	start := time.Now()
 	for range sweeps {
 		m.device.Sweep(m.mem)
@@ -60,4 +78,9 @@ func (m *meter) rate() float64 {
 	return sweeps * float64(m.bytes()) / time.Since(start).Seconds()
 }
 
-func (m *meter) close() error { return m.arena.Close() }
+func (m *meter) close() error {
+	if m == nil {
+		return nil
+	}
+	return m.arena.Close()
+}

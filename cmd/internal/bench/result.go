@@ -3,9 +3,11 @@ package bench
 import (
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"eckart/cmd/internal/command"
+	"eckart/kernels"
 	"eckart/kvcache"
 )
 
@@ -33,7 +35,7 @@ type Result struct {
 	WeightBytes   int64   `json:"weight_bytes"`            // of weights that a step reads
 	BytesPerToken int64   `json:"bytes_per_token"`         // read to generate a token: weights, shared by the sequences, and cache; 0 for prompts
 	CacheBytes    int64   `json:"cache_bytes_per_token"`   // of those, of the cache
-	ReadRate      int64   `json:"read_rate"`               // bytes a second that the machine reads, measured beside the test
+	ReadRate      int64   `json:"read_rate"`               // bytes a second that the machine reads, measured beside the test; 0 where the device cannot tell
 	SweepBytes    int64   `json:"read_rate_bytes"`         // over which the read rate was measured
 	ReadShare     float64 `json:"read_share"`              // of the read rate that the median reaches; 0 for prompts
 	ForwardShare  float64 `json:"forward_share,omitempty"` // of the time, what the engine spent in the model; the median
@@ -52,7 +54,7 @@ type Result struct {
 // newResult says what is known of a test before it runs.
 func (b *bench) newResult(t Test) Result {
 	r := Result{
-		Build: command.Version(), CPU: b.Device.Name(), Backend: "CPU", Model: b.Model.Name, Type: b.Model.Config.Architecture,
+		Build: command.Version(), CPU: b.Device.Name(), Backend: backend(b.Device), Model: b.Model.Name, Type: b.Model.Config.Architecture,
 		ModelBytes: b.Plan.Weights, Parameters: b.Model.Parameters(), StepTokens: b.Plan.StepTokens, Threads: t.Threads,
 		TypeK: b.Plan.CacheType.String(), TypeV: b.Plan.CacheType.String(), Prompt: t.Prompt, Tokens: t.Tokens,
 		Depth: t.Depth, Batch: t.Batch, Test: t.String(), Path: t.Path, Time: time.Now().UTC().Format(time.RFC3339),
@@ -66,6 +68,12 @@ func (b *bench) newResult(t Test) Result {
 		r.BytesPerToken = r.CacheBytes + r.WeightBytes/int64(t.Batch)
 	}
 	return r
+}
+
+// backend returns the kind of a device, as llama-bench spells it: CPU, CUDA.
+func backend(d kernels.Device) string {
+	kind, _, _ := strings.Cut(d.Name(), ":")
+	return strings.ToUpper(kind)
 }
 
 // cacheBytes returns the bytes of the cache that a generated token reads, on average over the test: the keys and values
@@ -102,7 +110,9 @@ func (r *Result) finish(t Test, rate float64) {
 	r.Average, r.Deviation = moments(r.Samples)
 	r.Median = median(r.Samples)
 	r.ReadRate = int64(rate)
-	r.ReadShare = r.Median * float64(r.BytesPerToken) / rate
+	if rate > 0 {
+		r.ReadShare = r.Median * float64(r.BytesPerToken) / rate
+	}
 	if t.Path != Decoder {
 		r.ForwardShare = median(r.forward)
 	}

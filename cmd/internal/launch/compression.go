@@ -13,7 +13,6 @@ import (
 	"eckart/cmd/internal/command"
 	"eckart/cmd/internal/report"
 	"eckart/kernels"
-	"eckart/kernels/cpu"
 	"eckart/model"
 	"eckart/model/compress"
 	"eckart/model/tokenizer"
@@ -165,12 +164,12 @@ func (c *compression) measureCosts() error {
 
 // Compress compresses m as o.Compress says, for somebody who does not run it: its source is the compressed one then.
 func Compress(ctx context.Context, m *Model, o Options) error {
-	return withDevice(o, func(d kernels.Device) error { return o.Compress.compress(ctx, m, d, &o) })
+	return WithDevice(o, func(d kernels.Device) error { return o.Compress.compress(ctx, m, d, &o) })
 }
 
 // PlanOnly returns the plan by which Compress would go.
 func PlanOnly(ctx context.Context, m *Model, o Options) (p *compress.Plan, err error) {
-	err = withDevice(o, func(d kernels.Device) (err error) {
+	err = WithDevice(o, func(d kernels.Device) (err error) {
 		c, err := newCompression(ctx, o.Compress, m, d, &o)
 		if err != nil {
 			return err
@@ -180,19 +179,6 @@ func PlanOnly(ctx context.Context, m *Model, o Options) (p *compress.Plan, err e
 		return err
 	})
 	return p, err
-}
-
-// withDevice opens a device for use.
-func withDevice(o Options, use func(kernels.Device) error) error {
-	threads := o.Threads
-	if threads == 0 {
-		threads = cpu.DefaultThreads()
-	}
-	d, err := cpu.Open(cpu.Options{Threads: threads, Activations: o.Activations})
-	if err != nil {
-		return err
-	}
-	return errors.Join(use(d), d.Close())
 }
 
 // texts reads or has the model write what is learned from and compared on.

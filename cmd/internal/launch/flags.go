@@ -15,14 +15,18 @@ type ModelFlags struct {
 	CacheType string `enum:"f32,f16,bf16" default:"f16" help:"How keys and values are kept: f32, f16 (the default) or bf16."`
 	QuantizeFlags
 	Adapter     string `placeholder:"DIR" help:"Folder of an adapter to add to the model's matrices: LoRA or EoRA, as PEFT saves it. It is not rounded with --quantize."`
+	Device      string `default:"auto" placeholder:"DEVICE" help:"What runs the model: cpu, cuda or cuda:N (an NVIDIA GPU), or auto (the default): the first GPU that can, else the processor."`
 	Activations string `enum:"auto,f32,bf16" default:"auto" help:"What activations are multiplied as: auto (the default) is int8 beside quantized weights and f32 beside others; f32 is f32 everywhere; bf16 is as auto, but bf16 beside bf16 weights, which is faster on processors with AVX512_BF16."`
 }
 
 // ModelOptions checks the flags and returns what they say; all else is left open.
 func (f *ModelFlags) ModelOptions() (Options, error) {
 	types := map[string]kernels.DType{"f32": kernels.F32, "f16": kernels.F16, "bf16": kernels.BF16}
-	_, err := f.Quantization()
-	return Options{Sizing: Sizing{CacheType: types[f.CacheType]}, Activations: ActivationTypes[f.Activations]}, err
+	device, err := ParseDevice(f.Device)
+	if err == nil {
+		_, err = f.Quantization()
+	}
+	return Options{Device: device, Sizing: Sizing{CacheType: types[f.CacheType]}, Activations: ActivationTypes[f.Activations]}, err
 }
 
 // SizeFlags name a model and decide how much memory serving it takes. Their defaults are in plan.go.

@@ -25,6 +25,7 @@ const defaultQueue = 128
 // Options are the user's choices. Zero stands for "choose" in all of them.
 type Options struct {
 	Sizing
+	Device      DeviceChoice
 	Threads     int
 	Activations cpu.Activations
 	Queue       int            // waiting requests beyond which more are refused
@@ -40,7 +41,8 @@ type Instance struct {
 	Model     *Model
 	Tokenizer *tokenizer.Tokenizer
 	Template  *chat.Template // nil when the model has none
-	Device    *cpu.Device
+	Device    kernels.Device
+	Threads   int // of the processor, for what the host computes
 	Stream    kernels.Stream
 	Plan      Plan
 	Decoder   *model.Decoder
@@ -81,7 +83,8 @@ func (i *Instance) start(ctx context.Context, o Options) error {
 	if o.Threads == 0 {
 		o.Threads = cpu.DefaultThreads()
 	}
-	if i.Device, err = cpu.Open(cpu.Options{Threads: o.Threads, Activations: o.Activations}); err != nil {
+	i.Threads = o.Threads
+	if i.Device, err = openDevice(o); err != nil {
 		return err
 	}
 	if o.Compress != nil && o.Compress.Asked() {

@@ -85,7 +85,7 @@ type Pages struct {
 }
 
 // Seqs describes the sequences of a step. The rows of sequence i are Rows[i] up to Rows[i+1]; their positions count
-// up from From[i], the tokens already in the cache. Blocks[i] lists its blocks in order of position. The matrices have
+// up from From[i], the tokens already in the cache. A sequence may have no rows. Blocks[i] lists its blocks in order of position. The matrices have
 // their largest extent; Count says how many sequences this step has.
 type Seqs struct {
 	Count  int

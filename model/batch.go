@@ -28,6 +28,8 @@ type Batch struct {
 	starts  column // per sequence: its first row; one more at the end
 	blocks  kernels.Mat
 	tables  []int32 // blocks on the host: (sequences, limits.Blocks)
+
+	programs []program // by rows, ascending; none where the stream does not record
 }
 
 // column is an I32 matrix of one column: its values on the host, and where they go.
@@ -50,8 +52,9 @@ func (c *column) upload(s kernels.Stream) {
 	}
 }
 
-// NewBatch allocates step inputs and scratch for steps within l. After it a step allocates nothing. kv gives
-// each layer's cache; it may be nil where nothing runs, to measure.
+// NewBatch allocates step inputs and scratch for steps within l, and has a stream that can record the steps that only
+// generate. After it a step allocates nothing. kv gives each layer's cache; it may be nil where nothing runs, to measure.
+// Close gives back what was recorded; memory belongs to the arena.
 func (d *Decoder) NewBatch(a kernels.Arena, s kernels.Stream, kv func(layer int) kernels.Pages, l Limits) (*Batch, error) {
 	if l.Rows < 1 || l.Seqs < 1 || l.Samples < 0 || l.Blocks < 1 || l.BlockTokens < 1 || l.Samples > l.Rows || l.Seqs > l.Rows {
 		panic(fmt.Sprintf("BUG: limits %+v", l))
@@ -68,7 +71,10 @@ func (d *Decoder) NewBatch(a kernels.Arena, s kernels.Stream, kv func(layer int)
 	b.pass = layers.NewPass(s, scratch)
 	b.pass.Tables = make([]kernels.Mat, len(d.ropes))
 	b.pass.KV = kv
-	return b, nil
+	if kv == nil {
+		return b, nil
+	}
+	return b, d.record(b)
 }
 
 // newInputs allocates the step inputs of a batch, which has no pass yet.
@@ -152,10 +158,13 @@ func (b *Batch) upload() {
 	for _, c := range []*column{&b.ids, &b.pos, &b.slots, &b.samples, &b.from, &b.starts} {
 		c.upload(s)
 	}
-	n := len(b.from.host)
-	if n > 0 {
+	if n := len(b.tables) / b.limits.Blocks; n > 0 {
 		s.Upload(b.blocks.Slice(0, n), kernels.Int32Bytes(b.tables))
 	}
+}
+
+// describe tells the pass where the inputs of the step are, and how many.
+func (b *Batch) describe() {
 	b.pass.Slots = b.slots.rows()
-	b.pass.Seqs = kernels.Seqs{Count: n, Rows: b.starts.mat, From: b.from.mat, Blocks: b.blocks}
+	b.pass.Seqs = kernels.Seqs{Count: len(b.from.host), Rows: b.starts.mat, From: b.from.mat, Blocks: b.blocks}
 }

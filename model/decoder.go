@@ -175,7 +175,15 @@ func Measure(src Source, l Limits) (Footprint, error) {
 // Forward runs the model over a batch and returns the logits (samples, vocab) of the rows that asked for them, in the
 // order they were added. They are valid until the next Forward of the batch. Without samples there are no logits.
 func (d *Decoder) Forward(b *Batch) (kernels.Mat, error) {
+	if p := b.program(); p != nil {
+		rows := b.Rows()
+		b.pad(p.rows)
+		b.upload()
+		p.run.Run()
+		return p.logits.Slice(0, rows), b.pass.Sync()
+	}
 	b.upload()
+	b.describe()
 	logits := d.forward(b)
 	return logits, b.pass.Sync()
 }
@@ -185,6 +193,7 @@ func (d *Decoder) Forward(b *Batch) (kernels.Mat, error) {
 // until use returns. An error of use ends it.
 func (d *Decoder) ForwardAll(b *Batch, use func(first int, logits kernels.Mat) error) error {
 	b.upload()
+	b.describe()
 	p := b.pass
 	p.Release(0)
 	n := b.Rows()

@@ -174,6 +174,7 @@ func (w *Walker) begin(ids []int32, scratch int64) (kernels.Mat, error) {
 	}
 	b.Add(ids, 0, blocks, nil)
 	b.upload()
+	b.describe()
 	b.pass.Release(0)
 	return w.x.Slice(0, len(ids)), nil
 }

@@ -181,6 +181,9 @@ func attentions() (cases []attention, before [][]int) {
 			add(attention{3, 1, 32, 80, block, 20, t, []int{70, 55}}, 2, 54)
 		}
 	}
+	// Sequences without rows, as steps of a fixed size are filled up with.
+	add(attention{4, 2, 32, 32, 16, 0, kernels.F16, []int{30, 30, 17}}, 29, 30, 17)
+	add(attention{4, 2, 64, 64, 16, 0, kernels.F16, []int{90, 12}}, 0, 12)
 	for _, window := range []int{1, 2, 5, 16, 17, 33, 100} {
 		add(attention{4, 2, 32, 32, 16, window, kernels.F16, []int{70, 90, 120, 61}}, 0, 40, 119, 60)
 	}

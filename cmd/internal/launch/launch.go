@@ -155,6 +155,9 @@ func (i *Instance) Run(ctx context.Context) error { return i.Engine.Run(ctx) }
 // Close frees the device's memory and stops its threads. The engine must not be running.
 func (i *Instance) Close() error {
 	var errs []error
+	if i.Batch != nil {
+		errs = append(errs, i.Batch.Close())
+	}
 	for _, a := range i.arenas {
 		errs = append(errs, a.Close())
 	}

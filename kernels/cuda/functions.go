@@ -1,0 +1,19 @@
+package cuda
+
+// function is a kernel on a device.
+type function struct {
+	handle cuFunction
+	name   string
+}
+
+// functions are the kernels of a device, each under the name that its source gives it.
+type functions struct{}
+
+// table lists the kernels that are looked up when a device is opened.
+func (f *functions) table() []kernelName { return nil }
+
+// kernelName says where the kernel of a name belongs.
+type kernelName struct {
+	at   *function
+	name string
+}

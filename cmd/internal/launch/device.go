@@ -3,6 +3,7 @@ package launch
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 
@@ -14,6 +15,9 @@ import (
 
 // DeviceAuto is the choice of whoever makes none: the first GPU that can be used, or else the processor.
 const DeviceAuto = "auto"
+
+// libraryVariable names the environment variable with the path of the driver's library, where it is in no usual place.
+const libraryVariable = "ECKART_LIBCUDA"
 
 // A DeviceChoice says what runs the model. Its zero value stands for DeviceAuto.
 type DeviceChoice struct {
@@ -53,10 +57,10 @@ func openDevice(o Options) (kernels.Device, error) {
 	if o.Threads == 0 {
 		o.Threads = cpu.DefaultThreads()
 	}
-	c := o.Device
+	c, library := o.Device, os.Getenv(libraryVariable)
 	if c.kind == "" {
 		c.kind = "cpu"
-		if all, err := cuda.List(cuda.Options{}); err == nil {
+		if all, err := cuda.List(cuda.Options{Library: library}); err == nil {
 			for _, gpu := range all {
 				if gpu.Usable() {
 					c = DeviceChoice{kind: "cuda", ordinal: gpu.Ordinal}
@@ -68,7 +72,7 @@ func openDevice(o Options) (kernels.Device, error) {
 	if c.kind == "cpu" {
 		return cpu.Open(cpu.Options{Threads: o.Threads, Activations: o.Activations})
 	}
-	d, err := cuda.Open(cuda.Options{Ordinal: c.ordinal})
+	d, err := cuda.Open(cuda.Options{Ordinal: c.ordinal, Library: library})
 	if err != nil {
 		return nil, fmt.Errorf("--device %s: %w (--device cpu runs on the processor)", c, err)
 	}

@@ -22,6 +22,28 @@ const (
 	tiledStages = 4
 )
 
+// matMulFunctions are the kernels of matmul.cu.
+type matMulFunctions struct {
+	skinny                                                  [len(skinnyVariants)]function
+	oddSkinny, tiled128, tiled64, oddTiled, round, f32, f16 function
+}
+
+func (f *matMulFunctions) table() []kernelName {
+	return []kernelName{
+		{&f.skinny[0], "matmul_8"},
+		{&f.skinny[1], "matmul_16"},
+		{&f.skinny[2], "matmul_32"},
+		{&f.skinny[3], "matmul_64"},
+		{&f.oddSkinny, "matmul_odd_16"},
+		{&f.tiled128, "matmul_tiled_128"},
+		{&f.tiled64, "matmul_tiled_64"},
+		{&f.oddTiled, "matmul_odd_tiled"},
+		{&f.round, "round_rows"},
+		{&f.f32, "matmul_f32"},
+		{&f.f16, "matmul_f16"},
+	}
+}
+
 // skinnyVariant is a kernel for few tokens.
 type skinnyVariant struct {
 	tokens  int // it has room for
@@ -59,9 +81,9 @@ func (s *stream) MatMul(y, x, w kernels.Mat, m kernels.Mode) {
 
 func (s *stream) matMulPlain(y, x, w kernels.Mat, m kernels.Mode) {
 	const tokens = 4
-	f := s.f.matMulF32
+	f := s.f.matMul.f32
 	if w.Type == kernels.F16 {
-		f = s.f.matMulF16
+		f = s.f.matMul.f16
 	}
 	launch(s, f, dim{blocks(x.Rows, tokens), blocks(w.Rows, warps), 1}, blockThreads, 0, &struct {
 		y, x, w mat
@@ -128,18 +150,18 @@ func planSkinny(tokens, out, in, multiprocessors, shared int, odd bool) skinnyPl
 }
 
 type skinnyArgs struct {
-	y, x, w                               mat
-	partials, tickets                     uint64
-	add, steps, logSlices, splits, pitch  uint32
+	y, x, w                              mat
+	partials, tickets                    uint64
+	add, steps, logSlices, splits, pitch uint32
 }
 
 // matMulSkinny multiplies the first rows of x and returns how many.
 func (s *stream) matMulSkinny(y, x, w kernels.Mat, m kernels.Mode) int {
 	odd := !aligned(w)
 	p := planSkinny(x.Rows, w.Rows, w.Cols, s.device.info.Multiprocessors, s.device.info.sharedPerBlock, odd)
-	f := [...]function{s.f.matMul8, s.f.matMul16, s.f.matMul32, s.f.matMul64}[p.variant]
+	f := s.f.matMul.skinny[p.variant]
 	if odd {
-		f = s.f.matMulOdd16
+		f = s.f.matMul.oddSkinny
 	}
 	a := skinnyArgs{
 		x: argument(x.Slice(0, p.tokens)), partials: s.work.addr, tickets: s.tickets.addr, add: flag(m),
@@ -169,14 +191,14 @@ func (s *stream) matMulTiled(y, x, w kernels.Mat, m kernels.Mode) {
 	for first := 0; first < x.Rows; first += most {
 		n := min(most, x.Rows-first)
 		rounded := mat{addr: s.work.addr, rows: uint32(n), cols: uint32(cols), stride: uint32(cols)}
-		launch(s, s.f.roundRows, dim{n, blocks(cols, 8*blockThreads), 1}, blockThreads, 0, &struct{ y, x mat }{rounded, argument(x.Slice(first, n))})
+		launch(s, s.f.matMul.round, dim{n, blocks(cols, 8*blockThreads), 1}, blockThreads, 0, &struct{ y, x mat }{rounded, argument(x.Slice(first, n))})
 		// Large tiles where they give every multiprocessor something to do. Both sum in the same order.
-		f, edge := s.f.matMulTiled64, 64
+		f, edge := s.f.matMul.tiled64, 64
 		switch {
 		case !aligned(w):
-			f = s.f.matMulOddTiled
+			f = s.f.matMul.oddTiled
 		case blocks(n, 128)*blocks(w.Rows, 128) >= s.device.info.Multiprocessors:
-			f, edge = s.f.matMulTiled128, 128
+			f, edge = s.f.matMul.tiled128, 128
 		}
 		launch(s, f, dim{blocks(n, edge), blocks(w.Rows, edge), 1}, blockThreads, tiledStages*2*edge*stepCols*2, &struct {
 			y, x, w mat

@@ -7,6 +7,26 @@ import "eckart/kernels"
 // blockThreads is the number of threads of a block in the kernels of rows and of products.
 const blockThreads = 256
 
+// rowsFunctions are the kernels of rows.cu.
+type rowsFunctions struct {
+	embedF32, embedF16, embedBF16, scatter, bias, rmsNorm, rmsNormShort, angles, rotate, swiGLU function
+}
+
+func (f *rowsFunctions) table() []kernelName {
+	return []kernelName{
+		{&f.embedF32, "embed_f32"},
+		{&f.embedF16, "embed_f16"},
+		{&f.embedBF16, "embed_bf16"},
+		{&f.scatter, "scatter"},
+		{&f.bias, "bias"},
+		{&f.rmsNorm, "rms_norm"},
+		{&f.rmsNormShort, "rms_norm_short"},
+		{&f.angles, "angles"},
+		{&f.rotate, "rotate"},
+		{&f.swiGLU, "swiglu"},
+	}
+}
+
 // argument returns a matrix as kernels take it.
 func argument(m kernels.Mat) mat {
 	return mat{addr: m.Addr, rows: uint32(m.Rows), cols: uint32(m.Cols), stride: uint32(m.Stride)}
@@ -33,19 +53,19 @@ func (s *stream) Embed(y, table, ids kernels.Mat) { s.lookUp(y, table, ids) }
 func (s *stream) Gather(y, x, rows kernels.Mat) { s.lookUp(y, x, rows) }
 
 func (s *stream) lookUp(y, from, ids kernels.Mat) {
-	f := s.f.embedF32
+	f := s.f.rows.embedF32
 	switch from.Type {
 	case kernels.F16:
-		f = s.f.embedF16
+		f = s.f.rows.embedF16
 	case kernels.BF16:
-		f = s.f.embedBF16
+		f = s.f.rows.embedBF16
 	}
 	launch(s, f, quads(y.Rows, y.Cols), blockThreads, 0, &struct{ y, from, ids mat }{argument(y), argument(from), argument(ids)})
 }
 
 // Scatter implements kernels.Stream.
 func (s *stream) Scatter(y, x, cols kernels.Mat, m kernels.Mode) {
-	launch(s, s.f.scatter, dim{x.Rows, blocks(x.Cols, blockThreads), 1}, blockThreads, 0, &struct {
+	launch(s, s.f.rows.scatter, dim{x.Rows, blocks(x.Cols, blockThreads), 1}, blockThreads, 0, &struct {
 		y, x, cols mat
 		add        uint32
 	}{argument(y), argument(x), argument(cols), flag(m)})
@@ -53,7 +73,7 @@ func (s *stream) Scatter(y, x, cols kernels.Mat, m kernels.Mode) {
 
 // Bias implements kernels.Stream.
 func (s *stream) Bias(y, b kernels.Mat) {
-	launch(s, s.f.bias, quads(y.Rows, y.Cols), blockThreads, 0, &struct{ y, b mat }{argument(y), argument(b)})
+	launch(s, s.f.rows.bias, quads(y.Rows, y.Cols), blockThreads, 0, &struct{ y, b mat }{argument(y), argument(b)})
 }
 
 // shortRun is the longest run of RMSNorm that a warp keeps in its registers.
@@ -65,9 +85,9 @@ func (s *stream) RMSNorm(y, x, gain kernels.Mat, eps float32) {
 		return
 	}
 	runs := x.Rows * (x.Cols / gain.Cols)
-	f, grid := s.f.rmsNorm, dim{runs, 1, 1}
+	f, grid := s.f.rows.rmsNorm, dim{runs, 1, 1}
 	if gain.Cols <= shortRun {
-		f, grid = s.f.rmsNormShort, dim{blocks(runs, blockThreads/32), 1, 1}
+		f, grid = s.f.rows.rmsNormShort, dim{blocks(runs, blockThreads/32), 1, 1}
 	}
 	launch(s, f, grid, blockThreads, blockThreads/32*4, &struct {
 		y, x, gain mat
@@ -77,7 +97,7 @@ func (s *stream) RMSNorm(y, x, gain kernels.Mat, eps float32) {
 
 // Angles implements kernels.Stream.
 func (s *stream) Angles(y, pos, freqs kernels.Mat, scale float32) {
-	launch(s, s.f.angles, dim{y.Rows, blocks(freqs.Cols, blockThreads), 1}, blockThreads, 0, &struct {
+	launch(s, s.f.rows.angles, dim{y.Rows, blocks(freqs.Cols, blockThreads), 1}, blockThreads, 0, &struct {
 		y, pos, freqs mat
 		scale         float32
 	}{argument(y), argument(pos), argument(freqs), scale})
@@ -86,7 +106,7 @@ func (s *stream) Angles(y, pos, freqs kernels.Mat, scale float32) {
 // Rotate implements kernels.Stream.
 func (s *stream) Rotate(x, angles kernels.Mat, heads int) {
 	turned := blocks(angles.Cols/2, 4) // quads of a head
-	launch(s, s.f.rotate, dim{x.Rows, blocks(heads*turned, blockThreads), 1}, blockThreads, 0, &struct {
+	launch(s, s.f.rows.rotate, dim{x.Rows, blocks(heads*turned, blockThreads), 1}, blockThreads, 0, &struct {
 		x, angles mat
 		heads     uint32
 	}{argument(x), argument(angles), uint32(heads)})
@@ -94,5 +114,5 @@ func (s *stream) Rotate(x, angles kernels.Mat, heads int) {
 
 // SwiGLU implements kernels.Stream.
 func (s *stream) SwiGLU(y, gate, up kernels.Mat) {
-	launch(s, s.f.swiGLU, quads(y.Rows, y.Cols), blockThreads, 0, &struct{ y, gate, up mat }{argument(y), argument(gate), argument(up)})
+	launch(s, s.f.rows.swiGLU, quads(y.Rows, y.Cols), blockThreads, 0, &struct{ y, gate, up mat }{argument(y), argument(gate), argument(up)})
 }

@@ -2,6 +2,14 @@
 #pragma once
 #include "tk.h"
 
+// KERNEL_PAIR is KERNEL, for two blocks at a time on a multiprocessor: it bounds the registers of a thread.
+#ifdef __CUDA_ARCH__
+#define KERNEL_PAIR(name, Args, threads) \
+    extern "C" __attribute__((global)) __attribute__((launch_bounds(threads, 2))) void name(const Args a)
+#else
+#define KERNEL_PAIR(name, Args, threads) KERNEL(name, Args, threads)
+#endif
+
 // A Mat is row-major; stride counts elements between the starts of two rows.
 template <class T> struct Mat {
     T* p;

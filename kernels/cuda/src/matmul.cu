@@ -158,18 +158,22 @@ DEV void put(float* y, float v, u32 add) {
     st(y, v);
 }
 
-// combine adds up what the blocks of a tile have left in memory, in the order of the tree.
+// combine adds up what the blocks of a tile have left in memory, in the order of the tree, four of them at a time.
 DEV float combine(const float* p, u32 splits, u32 apart) {
-    float v[mostSplits];
+    float four[mostSplits / 4];
 #pragma unroll
-    for (u32 s = 0; s < mostSplits; s++) v[s] = s < splits ? ld(p + (u64)s * apart) : 0;
+    for (u32 k = 0; k < mostSplits / 4; k++) {
+        four[k] = 0;
+        if (k * 4 >= splits) continue;
+        float v[4];
 #pragma unroll
-    for (u32 d = 1; d < mostSplits; d *= 2)
-        if (d < splits) {
-#pragma unroll
-            for (u32 s = 0; s + d < mostSplits; s += 2 * d) v[s] += v[s + d];
-        }
-    return v[0];
+        for (u32 s = 0; s < 4; s++) v[s] = k * 4 + s < splits ? ld(p + (u64)(k * 4 + s) * apart) : 0;
+        four[k] = v[0] + v[1];
+        if (splits > 2) four[k] += v[2] + v[3];
+    }
+    if (splits > 4) four[0] += four[1];
+    if (splits > 8) four[0] += four[2] + four[3];
+    return four[0];
 }
 
 // skinny multiplies up to 8·tiles tokens. Memory is what limits it: out·in·2 bytes of weights, against tokens·(in + out)·4 of activations.
@@ -395,17 +399,17 @@ template <class T> DEV void plain(const Args<T>& a) {
 } // namespace matmul
 
 // By the tokens they have room for. The more there are, the fewer slices may wait in a warp's tree: splits has to make up for it.
-KERNEL(matmul_8, matmul::SkinnyArgs, 256) { matmul::skinny<1, 4, true>(a); }
-KERNEL(matmul_16, matmul::SkinnyArgs, 256) { matmul::skinny<2, 2, true>(a); }
-KERNEL(matmul_32, matmul::SkinnyArgs, 256) { matmul::skinny<4, 1, true>(a); }
-KERNEL(matmul_64, matmul::SkinnyArgs, 256) { matmul::skinny<8, 0, true>(a); }
+KERNEL_PAIR(matmul_8, matmul::SkinnyArgs, 256) { matmul::skinny<1, 4, true>(a); }
+KERNEL_PAIR(matmul_16, matmul::SkinnyArgs, 256) { matmul::skinny<2, 2, true>(a); }
+KERNEL_PAIR(matmul_32, matmul::SkinnyArgs, 256) { matmul::skinny<4, 1, true>(a); }
+KERNEL_PAIR(matmul_64, matmul::SkinnyArgs, 256) { matmul::skinny<8, 0, true>(a); }
 
 // For rows that do not start at multiples of 16 bytes: weights come one by one.
-KERNEL(matmul_odd_16, matmul::SkinnyArgs, 256) { matmul::skinny<2, 2, false>(a); }
+KERNEL_PAIR(matmul_odd_16, matmul::SkinnyArgs, 256) { matmul::skinny<2, 2, false>(a); }
 
-KERNEL(matmul_tiled_128, matmul::TiledArgs, 256) { matmul::tiled<128, 128, true>(a); }
-KERNEL(matmul_tiled_64, matmul::TiledArgs, 256) { matmul::tiled<64, 64, true>(a); }
-KERNEL(matmul_odd_tiled, matmul::TiledArgs, 256) { matmul::tiled<64, 64, false>(a); }
+KERNEL_PAIR(matmul_tiled_128, matmul::TiledArgs, 256) { matmul::tiled<128, 128, true>(a); }
+KERNEL_PAIR(matmul_tiled_64, matmul::TiledArgs, 256) { matmul::tiled<64, 64, true>(a); }
+KERNEL_PAIR(matmul_odd_tiled, matmul::TiledArgs, 256) { matmul::tiled<64, 64, false>(a); }
 
 // y = x, rounded to bf16, with zeros behind x's columns: what tiled reads. Moves rows·cols·6 bytes.
 KERNEL(round_rows, matmul::RoundArgs, 256) {

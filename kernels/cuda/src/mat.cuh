@@ -38,6 +38,18 @@ DEV float load(const float* p) { return ld(p); }
 DEV float load(const bf16* p) { return bf16_lo(ld(&p->bits)); }
 DEV float load(const f16* p) { return f16_lo(ld(&p->bits)); }
 
+// ld_wide reads 16 bytes in one instruction. Of an ld the compiler makes smaller ones where it can share them with the way that reads
+// elements one by one.
+#ifdef __CUDA_ARCH__
+DEV u4 ld_wide(const void* p) {
+    u4 v;
+    asm volatile("ld.global.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p) : "memory");
+    return v;
+}
+#else
+DEV u4 ld_wide(const void* p) { return ld((const u4*)p); }
+#endif
+
 // Quad is four neighbours of a row in F32, the work of a thread.
 struct Quad {
     float v[4];
@@ -46,7 +58,7 @@ struct Quad {
 // load_quad reads up to four of n elements, zeros for the rest; wide says that they may be read at once.
 DEV Quad load_quad(const float* p, u32 n, bool wide) {
     if (wide && n >= 4) {
-        u4 q = ld((const u4*)p);
+        u4 q = ld_wide(p);
         return {{bits_float(q.x), bits_float(q.y), bits_float(q.z), bits_float(q.w)}};
     }
     Quad q;

@@ -48,6 +48,12 @@ template <bool whole> DEV u4 eight(const bf16* p, u32 n) {
     }
 }
 
+// The bits of eight floats, rounded to bf16.
+DEV u4 rounded(const u4& a, const u4& b) {
+    return u4{pack_bf16(bits_float(a.x), bits_float(a.y)), pack_bf16(bits_float(a.z), bits_float(a.w)),
+              pack_bf16(bits_float(b.x), bits_float(b.y)), pack_bf16(bits_float(b.z), bits_float(b.w))};
+}
+
 // Eight activations rounded to bf16, or the n that there are before zeros.
 DEV u4 eight_rounded(const float* p, u32 n, bool wide) {
     Quad a = load_quad(p, n, wide), b = load_quad(p + 4, n > 4 ? n - 4 : 0, wide);
@@ -88,23 +94,37 @@ template <bool whole> DEV void fetch(Batch& b, const SkinnyArgs& a, Place p, u32
 }
 
 // stage writes the activations of steps start to end into shared memory, rounded: a token after the other, or, where there are as many as
-// warps, a token a warp. A thread has four pieces of 8 columns on their way at a time.
+// warps, a token a warp. A thread has four pieces of 8 columns on their way at a time; behind the last piece it reads that again.
 DEV void stage(u8* x, const SkinnyArgs& a, u32 start, u32 end) {
     const u32 together = 4;
-    bool alone = a.x.rows >= warps, wide_x = wide(a.x);
-    u32 pieces = (end - start) * 4, team = alone ? 32 : threads, in = a.x.cols;
-    for (u32 t = alone ? warp() : 0; t < a.x.rows; t += alone ? warps : 1)
-        for (u32 i = alone ? lane() : tid(); i < pieces; i += team * together) {
-            u4 v[together];
+    u32 pieces = (end - start) * 4, in = a.x.cols, first = start * stepCols;
+    if (pieces == 0) return;
+    bool alone = a.x.rows >= warps, wide_x = wide(a.x), whole = wide_x && in % 8 == 0 && end * stepCols <= in;
+    u32 team = alone ? 32 : threads;
+    for (u32 t = alone ? warp() : 0; t < a.x.rows; t += alone ? warps : 1) {
+        const float* from = row(a.x, t) + first;
+        u8* to = x + t * a.pitch;
+        u32 i = alone ? lane() : tid();
+        if (whole) {
+            for (; i < pieces; i += team * together) {
+                u4 v[together][2];
 #pragma unroll
-            for (u32 k = 0; k < together; k++) {
-                u32 col = start * stepCols + (i + k * team) * 8;
-                v[k] = eight_rounded(row(a.x, t) + col, i + k * team < pieces && col < in ? in - col : 0, wide_x);
+                for (u32 k = 0; k < together; k++) {
+                    const float* p = from + min(i + k * team, pieces - 1) * 8;
+                    v[k][0] = ld_wide(p);
+                    v[k][1] = ld_wide(p + 4);
+                }
+#pragma unroll
+                for (u32 k = 0; k < together; k++)
+                    if (i + k * team < pieces) sst((u4*)(to + (i + k * team) * 16), rounded(v[k][0], v[k][1]));
             }
-#pragma unroll
-            for (u32 k = 0; k < together; k++)
-                if (i + k * team < pieces) sst((u4*)(x + t * a.pitch + (i + k * team) * 16), v[k]);
+            continue;
         }
+        for (; i < pieces; i += team) {
+            u32 col = first + i * 8;
+            sst((u4*)(to + i * 16), eight_rounded(from + i * 8, col < in ? in - col : 0, wide_x));
+        }
+    }
 }
 
 // multiply sets c to the products of a slice with up to 8·tiles tokens; x is the slice in shared memory. The 32 columns of a step are

@@ -7,10 +7,14 @@ type function struct {
 }
 
 // functions are the kernels of a device, each under the name that its source gives it.
-type functions struct{}
+type functions struct {
+	attention attentionFunctions
+}
 
 // table lists the kernels that are looked up when a device is opened.
-func (f *functions) table() []kernelName { return nil }
+func (f *functions) table() []kernelName {
+	return f.attention.table()
+}
 
 // kernelName says where the kernel of a name belongs.
 type kernelName struct {

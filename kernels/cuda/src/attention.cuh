@@ -44,6 +44,7 @@ struct AttendArgs {
     u32 key_heads, group; // query heads of a key head
     u32 key_dim, value_dim, block_tokens;
     u32 window;
+    u32 decode_rows;   // rows of a sequence, up to which it is decoding; more are a prompt
     u32 slots, chunks; // of partials
     float scale;       // on q·k, times log2 e: weights are powers of two
 };
@@ -58,9 +59,6 @@ DEV Sequence sequence(const AttendArgs& a, u32 i) {
     u32 row = (u32)ld(a.rows + (u64)i * a.rows_stride), end = (u32)ld(a.rows + (u64)(i + 1) * a.rows_stride);
     return {row, end - row, (u32)ld(a.from + (u64)i * a.from_stride), a.blocks + (u64)i * a.blocks_stride};
 }
-
-// decode_rows is how many rows of a sequence are decoding; more are a prompt.
-const u32 decode_rows = 16;
 
 // lowest returns the first key that a row sees whose last one is high-1.
 DEV u32 lowest(u32 high, u32 window) { return window && high > window ? high - window : 0; }

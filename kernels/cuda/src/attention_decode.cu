@@ -403,14 +403,14 @@ template <class T, u32 K, u32 V> DEV void attend_pass(const AttendArgs& a, const
 // decode attends for a sequence and a key head. K and V are the most tiles of keys and of values that it has room for.
 template <class T, u32 K, u32 V> DEV void decode(const AttendArgs& a) {
     const Sequence s = sequence(a, bz());
-    if (s.rows == 0 || s.rows > decode_rows) return;
+    if (s.rows == 0 || s.rows > a.decode_rows) return;
     // Partial results have slots for so many rows; the sequences before this one come first.
     bool split = gx() > 1;
     u32 slot = 0;
     if (split) {
         for (u32 i = lane(); i < bz(); i += 32) {
             u32 rows = sequence(a, i).rows;
-            slot += rows <= decode_rows ? rows : 0;
+            slot += rows <= a.decode_rows ? rows : 0;
         }
 #pragma unroll
         for (u32 d = 1; d < 32; d *= 2) slot += shfl_xor(slot, d);
@@ -429,7 +429,7 @@ template <class T, u32 K, u32 V> DEV void decode(const AttendArgs& a) {
         p.high = high + p.rows - 1;
         p.begin = p.low / p.chunk;
         p.end = (p.high - 1) / p.chunk + 1;
-        const bool whole = !split || p.end - p.begin == 1;
+        const bool whole = !split || p.end - p.begin == 1 || p.end - p.begin > a.chunks;
         u32 pass = 0;
         for (p.first = 0; p.first < p.rows * a.group; p.first += columns, pass++) {
             if (whole ? pass % gx() != bx() : bx() >= p.end - p.begin) continue;

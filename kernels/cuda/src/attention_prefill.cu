@@ -36,7 +36,7 @@ DEV Block find_block(const AttendArgs& a) {
         u32 n = 0;
         if (base + lane() < a.count) {
             u32 rows = sequence(a, a.count - 1 - base - lane()).rows;
-            if (rows > decode_rows) n = (rows * a.group + prefill_rows - 1) / prefill_rows;
+            if (rows > a.decode_rows) n = (rows * a.group + prefill_rows - 1) / prefill_rows;
         }
         u32 upto = n;
 #pragma unroll

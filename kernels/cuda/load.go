@@ -8,42 +8,34 @@ import (
 // images returns the PTX for a compute capability.
 func images(major int) [][]byte { return [][]byte{nil} }
 
-// loadKernels compiles the PTX for the device and looks the kernels up.
+// loadKernels compiles the PTX for the device and looks the kernels up, in the device's context.
 func (d *Device) loadKernels() error {
 	for _, image := range images(d.info.Major) {
-		err := d.do("compile kernels", func() error {
-			m, log, err := d.driver.loadModule(image)
-			if err != nil {
-				return refused(err, log, d.info.Driver)
-			}
-			d.modules = append(d.modules, m)
-			return nil
-		})
+		m, log, err := d.driver.loadModule(image)
 		if err != nil {
-			return err
+			return refused(err, log, d.info.Driver)
 		}
+		d.modules = append(d.modules, m)
 	}
-	return d.do("look kernels up", func() error {
-		var missing []string
-		for _, k := range d.functions.table() {
-			f, err := d.find(k.name)
-			if code(err) == errNotFound {
-				missing = append(missing, k.name)
-				continue
-			}
-			if err != nil {
-				return fmt.Errorf("look kernel %s up: %w", k.name, err)
-			}
-			if err := d.driver.prepare(f, d.info.sharedPerBlock); err != nil {
-				return fmt.Errorf("load kernel %s: %w", k.name, err)
-			}
-			*k.at = function{f, k.name}
+	var missing []string
+	for _, k := range d.functions.table() {
+		f, err := d.find(k.name)
+		if code(err) == errNotFound {
+			missing = append(missing, k.name)
+			continue
 		}
-		if len(missing) > 0 {
-			return fmt.Errorf("the PTX lacks kernels %s", strings.Join(missing, ", "))
+		if err != nil {
+			return fmt.Errorf("look kernel %s up: %w", k.name, err)
 		}
-		return nil
-	})
+		if err := d.driver.prepare(f, d.info.sharedPerBlock); err != nil {
+			return fmt.Errorf("load kernel %s: %w", k.name, err)
+		}
+		*k.at = function{f, k.name}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("the PTX lacks kernels %s", strings.Join(missing, ", "))
+	}
+	return nil
 }
 
 // find looks a kernel up in every module.

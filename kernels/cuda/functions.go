@@ -10,12 +10,16 @@ type function struct {
 
 // functions are the kernels of a device, each under the name that its source gives it.
 type functions struct {
-	rows   rowsFunctions
-	matMul matMulFunctions
+	rows      rowsFunctions
+	matMul    matMulFunctions
+	attention attentionFunctions
+	grouped   groupedFunctions
 }
 
 // table lists the kernels that are looked up when a device is opened.
-func (f *functions) table() []kernelName { return slices.Concat(f.rows.table(), f.matMul.table()) }
+func (f *functions) table() []kernelName {
+	return slices.Concat(f.rows.table(), f.matMul.table(), f.attention.table(), f.grouped.table())
+}
 
 // kernelName says where the kernel of a name belongs.
 type kernelName struct {

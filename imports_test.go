@@ -24,6 +24,7 @@ var allowed = map[string][]string{
 	"internal/linalg":       nil,
 	"kernels":               nil,
 	"kernels/cpu":           {"kernels"},
+	"kernels/cuda":          {"kernels"},
 	"kernels/kerneltest":    {"kernels"},
 	"kvcache":               {"kernels"},
 	"layers":                {"internal/grid", "internal/linalg", "kernels"},
@@ -50,6 +51,7 @@ var allowed = map[string][]string{
 var dependencies = map[string][]string{
 	"github.com/alecthomas/kong":          {"cmd/..."},
 	"github.com/dlclark/regexp2":          {"model/tokenizer"},
+	"github.com/ebitengine/purego":        {"kernels/cuda"},
 	"github.com/nlpodyssey/safetensors":   {"model/checkpoint"},
 	"github.com/prometheus/client_golang": {"api/openai"},
 	"golang.org/x/sys":                    {"internal/grid", "internal/linalg", "kernels/cpu"},

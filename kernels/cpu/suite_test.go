@@ -29,14 +29,14 @@ func TestSuite(t *testing.T) {
 	for _, isa := range cpu.ISAs() {
 		t.Run(isa.String(), func(t *testing.T) {
 			two := open(t, isa, cpu.ActivationsAuto, 2)
-			kerneltest.Run(t, two, true)
+			kerneltest.Run(t, two, kerneltest.Options{Rounds: true})
 			for _, threads := range []int{1, 3} {
 				t.Run(fmt.Sprintf("threads=%d", threads), func(t *testing.T) {
 					kerneltest.Same(t, two, open(t, isa, cpu.ActivationsAuto, threads))
 				})
 			}
 			t.Run("activations=f32", func(t *testing.T) {
-				kerneltest.RunGrouped(t, open(t, isa, cpu.ActivationsF32, 2), false)
+				kerneltest.RunGrouped(t, open(t, isa, cpu.ActivationsF32, 2), kerneltest.Options{})
 			})
 		})
 	}

@@ -3,6 +3,7 @@ package kerneltest
 import (
 	"encoding/binary"
 	"fmt"
+	"io"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -14,14 +15,15 @@ import (
 // meets what the case before it has left there.
 type bench struct {
 	*testing.T
-	kernels.Stream
+	kernels.Stream // checked
 
-	arena kernels.Arena
-	mem   kernels.Mat // (words, 1) F32
-	used  int         // words
-	rand  *rand.Rand
+	stream kernels.Stream // as the device made it
+	arena  kernels.Arena
+	mem    kernels.Mat // (words, 1) F32
+	used   int         // words
+	rand   *rand.Rand
 
-	rounds bool // GroupedMatMul rounds activations
+	options Options
 }
 
 // benchWords is room for the largest case.
@@ -41,13 +43,18 @@ func newBench(t *testing.T, dev kernels.Device) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &bench{T: t, Stream: Checked(s), arena: a, mem: mem, rand: rand.New(rand.NewPCG(1, 2))}
+	return &bench{T: t, Stream: Checked(s), stream: s, arena: a, mem: mem, rand: rand.New(rand.NewPCG(1, 2))}
 }
 
 func (b *bench) close() {
 	b.sync()
 	if err := b.arena.Close(); err != nil {
 		b.Error(err)
+	}
+	if c, ok := b.stream.(io.Closer); ok {
+		if err := c.Close(); err != nil {
+			b.Error(err)
+		}
 	}
 }
 

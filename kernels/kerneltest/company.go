@@ -9,7 +9,44 @@ import (
 	"eckart/kernels"
 )
 
-// A row's result must have the same bits whoever is with it: in a call of one row, of many, and of any piece of them.
+// A row's result must have the same bits whoever is with it: in a call of one row, of many, and of any piece of them, as
+// far as the calls are of one class (Options.Class).
+
+// A company holds the rows of one result as each class of calls gave them first.
+type company struct {
+	class func(rows int) int
+	cols  int
+	rows  map[[2]int][]float32 // by class and row
+}
+
+func (b *bench) company(verb string, cols int) company {
+	class := func(int) int { return 0 }
+	if b.options.Class != nil {
+		class = func(rows int) int { return b.options.Class(verb, rows) }
+	}
+	return company{class, cols, map[[2]int][]float32{}}
+}
+
+// compare holds rows that came from calls of pieces against what calls of the same class gave before.
+func (c company) compare(t *testing.T, name string, pieces []int, got []float32) {
+	t.Helper()
+	inPieces(pieces, func(first, n int) {
+		for row := first; row < first+n; row++ {
+			c.row(t, name, n, row, got[row*c.cols:][:c.cols])
+		}
+	})
+}
+
+// row holds one row that came from a call of n.
+func (c company) row(t *testing.T, name string, n, row int, got []float32) {
+	t.Helper()
+	key := [2]int{c.class(n), row}
+	if want, ok := c.rows[key]; ok {
+		sameBits(t, fmt.Sprintf("%s: row %d", name, row), got, want)
+		return
+	}
+	c.rows[key] = slices.Clone(got)
+}
 
 // cuts are ways to cut rows into calls: all at once, one by one, and pieces of several sizes.
 func cuts(rows int) [][]int {
@@ -116,15 +153,20 @@ func testMatMulInCompany(b *bench) {
 		for _, p := range []product{{67, 1, 31}, {67, 21, 100}, {67, 40, 256}, {29, 130, 33}, {67, 5, 7}} {
 			x, w := b.normal(p.tokens*p.in), b.normal(p.out*p.in)
 			want := multiply(b, packed, t, p, x, w, []int{p.tokens})
+			all := b.company("MatMul", p.out)
+			all.compare(b.T, fmt.Sprintf("%s, %+v", t, p), []int{p.tokens}, want)
 			for _, f := range frames {
 				for _, pieces := range cuts(p.tokens) {
-					sameBits(b.T, fmt.Sprintf("%s, %+v, %s, in pieces of %s rows", t, p, f, showCut(pieces)), multiply(b, f, t, p, x, w, pieces), want)
+					all.compare(b.T, fmt.Sprintf("%s, %+v, %s, in pieces of %s rows", t, p, f, showCut(pieces)), pieces, multiply(b, f, t, p, x, w, pieces))
 				}
 			}
 			// In another order, and by fewer weight rows.
 			reversed := slices.Concat(turn(x, p.in)...)
 			got := slices.Concat(turn(multiply(b, packed, t, p, reversed, w, []int{p.tokens}), p.out)...)
 			sameBits(b.T, fmt.Sprintf("%s, %+v, rows in reverse order", t, p), got, want)
+			if b.options.ByShape {
+				continue
+			}
 			for _, o := range []int{0, p.out / 2, p.out - 1} {
 				one := product{p.tokens, 1, p.in}
 				column := make([]float32, p.tokens)
@@ -174,10 +216,13 @@ func testAttendInCompany(b *bench) {
 		}
 		c.store(packed, whole...)
 		together := c.attend(packed, whole...)
-		at := 0
+		width, at := a.heads*a.valueDim, 0
+		all := make([]company, len(a.lengths)) // of each sequence
 		for seq, n := range a.lengths {
-			want := together[at : at+n*a.heads*a.valueDim]
+			want := together[at : at+n*width]
 			at += len(want)
+			all[seq] = b.company("Attend", width)
+			all[seq].compare(b.T, fmt.Sprintf("%+v: sequence %d", a, seq), []int{n}, want)
 			for i, pieces := range cuts(n) {
 				if len(pieces) > 300 || testing.Short() && i%2 == 0 {
 					continue
@@ -189,12 +234,11 @@ func testAttendInCompany(b *bench) {
 					c.store(frames[i%2], p)
 					got = append(got, c.attend(frames[i%2], p)...)
 				})
-				sameBits(b.T, fmt.Sprintf("%+v: sequence %d alone, in chunks of %s tokens", a, seq, showCut(pieces)), got, want)
+				all[seq].compare(b.T, fmt.Sprintf("%+v: sequence %d alone, in chunks of %s tokens", a, seq, showCut(pieces)), pieces, got)
 			}
 		}
 		// All sequences, side by side, in steps of a few tokens each, last sequence first.
 		c.forget()
-		got := make([][]float32, len(a.lengths))
 		for from := 0; from < slices.Max(a.lengths); {
 			var step []part
 			for seq := len(a.lengths) - 1; seq >= 0; seq-- {
@@ -212,12 +256,12 @@ func testAttendInCompany(b *bench) {
 			c.store(windowed, step...)
 			y := c.attend(windowed, step...)
 			for i, p := range step {
-				width := n * a.heads * a.valueDim
-				got[p.seq] = append(got[p.seq], y[i*width:(i+1)*width]...)
+				for j := range n {
+					all[p.seq].row(b.T, fmt.Sprintf("%+v: sequences side by side, sequence %d", a, p.seq), n, from+j, y[(i*n+j)*width:][:width])
+				}
 			}
 			from += n
 		}
-		sameBits(b.T, fmt.Sprintf("%+v: sequences side by side", a), slices.Concat(got...), together)
 	}
 }
 

@@ -150,7 +150,7 @@ func (b *bench) groupedReference(m *matrix, x, old []float32) []float64 {
 		for i, from := range m.from {
 			in[t+i] = x[t+int(from)]
 		}
-		if b.rounds {
+		if b.options.Rounds {
 			for c := 0; c < m.Cols; c += kernels.GroupedBlock {
 				roundBlock(in[t+c : t+min(c+kernels.GroupedBlock, m.Cols)])
 			}
@@ -356,14 +356,19 @@ func testGroupedInCompany(b *bench) {
 	for _, g := range companyGroupeds() {
 		m, x := b.quantized(g), b.normal(g.tokens*g.in)
 		want := multiplyGrouped(b, packed, m, x, []int{g.tokens})
+		all := b.company("GroupedMatMul", g.out)
+		all.compare(b.T, fmt.Sprintf("%+v", g), []int{g.tokens}, want)
 		for _, f := range frames {
 			for _, pieces := range cuts(g.tokens) {
-				sameBits(b.T, fmt.Sprintf("%+v, %s, in pieces of %s rows", g, f, showCut(pieces)), multiplyGrouped(b, f, m, x, pieces), want)
+				all.compare(b.T, fmt.Sprintf("%+v, %s, in pieces of %s rows", g, f, showCut(pieces)), pieces, multiplyGrouped(b, f, m, x, pieces))
 			}
 		}
 		reversed := slices.Concat(turn(x, g.in)...)
 		got := slices.Concat(turn(multiplyGrouped(b, packed, m, reversed, []int{g.tokens}), g.out)...)
 		sameBits(b.T, fmt.Sprintf("%+v, rows in reverse order", g), got, want)
+		if b.options.ByShape {
+			continue
+		}
 		for _, o := range []int{0, g.out / 2, g.out - 1} {
 			column := make([]float32, g.tokens)
 			for i := range column {

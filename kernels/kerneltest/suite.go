@@ -11,11 +11,26 @@ import (
 	"eckart/kernels"
 )
 
-// Run holds dev to every verb. rounds says that its GroupedMatMul rounds activations: they are then rounded before they
-// are multiplied in float64, so that the bound stays as narrow. Under -short the real sizes and two thirds of the cases
-// of Attend are left out.
-func Run(t *testing.T, dev kernels.Device, rounds bool) {
-	run(t, dev, rounds, []verb{
+// Options say what a device does otherwise than in F32 throughout, and what it leaves open. The zero value is the strictest.
+type Options struct {
+	// Rounds says that GroupedMatMul rounds activations: they are then rounded before they are multiplied in float64, so
+	// that the bound stays as narrow.
+	Rounds bool
+	// Activations is the type that MatMul rounds activations to before it multiplies them by BF16 weights; they are then
+	// rounded before they are multiplied in float64.
+	Activations kernels.DType
+	// Class puts calls of a verb into classes by their rows: those in the call for MatMul and GroupedMatMul, those of a
+	// sequence in the call for Attend. A device has kernels for few rows and others for many, and a row has the same bits
+	// in any call of one class. Without Class all calls are of one.
+	Class func(verb string, rows int) int
+	// ByShape says that the order of sums in products depends on both extents of the weights, as kernels.Stream allows: a
+	// row of weights alone then need not give the bits it gives among others.
+	ByShape bool
+}
+
+// Run holds dev to every verb. Under -short the real sizes and two thirds of the cases of Attend are left out.
+func Run(t *testing.T, dev kernels.Device, o Options) {
+	run(t, dev, o, []verb{
 		{"Upload", testUpload},
 		{"Embed", testEmbed},
 		{"Gather", testGather},
@@ -35,12 +50,12 @@ func Run(t *testing.T, dev kernels.Device, rounds bool) {
 		{"Company/Attend", testAttendInCompany},
 		{"Company/Unseen", testAttendUnseen},
 	})
-	RunGrouped(t, dev, rounds)
+	RunGrouped(t, dev, o)
 }
 
 // RunGrouped holds dev to the verbs of grouped matrices, as Run does.
-func RunGrouped(t *testing.T, dev kernels.Device, rounds bool) {
-	run(t, dev, rounds, []verb{
+func RunGrouped(t *testing.T, dev kernels.Device, o Options) {
+	run(t, dev, o, []verb{
 		{"Pack", testPack},
 		{"GroupedMatMul", testGroupedMatMul},
 		{"GroupedExtremes", testGroupedExtremes},
@@ -56,11 +71,11 @@ type verb struct {
 	test func(*bench)
 }
 
-func run(t *testing.T, dev kernels.Device, rounds bool, verbs []verb) {
+func run(t *testing.T, dev kernels.Device, o Options, verbs []verb) {
 	for _, v := range verbs {
 		t.Run(v.name, func(t *testing.T) {
 			b := newBench(t, dev)
-			b.rounds = rounds
+			b.options = o
 			defer b.close()
 			v.test(b)
 		})

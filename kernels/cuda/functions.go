@@ -12,10 +12,12 @@ type function struct {
 }
 
 // functions are the kernels of a device, each under the name that its source gives it.
-type functions struct{}
+type functions struct {
+	grouped groupedFunctions
+}
 
 // table lists the kernels that are looked up when a device is opened.
-func (f *functions) table() []kernelName { return nil }
+func (f *functions) table() []kernelName { return f.grouped.table() }
 
 // kernelName says where the kernel of a name belongs.
 type kernelName struct {

@@ -242,9 +242,13 @@ struct GroupedMatMulArgs {
     u32 unused;
 };
 
-// copy copies bytes, a multiple of 16, from global to shared memory; the lanes of a warp share them.
-DEV void copy(u8* to, const u8* from, u32 bytes) {
-    for (u32 i = lane() * 16; i < bytes; i += 32 * 16) cp16(to + i, from + i);
+// copy starts the copy of bytes, a multiple of 16 and at most MOST, from global to shared memory; the lanes of a warp share
+// them.
+template <u32 MOST> DEV void copy(u8* to, const u8* from, u32 bytes) {
+    const u32 at = lane() * 16;
+#pragma unroll
+    for (u32 i = 0; i < MOST; i += 32 * 16)
+        if (at + i < bytes) cp16(to + at + i, from + at + i);
 }
 
 // fragment reads the registers a of a block of codes from shared memory.
@@ -309,12 +313,16 @@ DEV Tokens tokens_of(const u8* record) {
     return Tokens{{b.x, b.y}, {bits_float(v.x), bits_float(v.y)}, {(i32)v.z, (i32)v.w}};
 }
 
-// multiply adds the products of a block to the sums of a lane: rows g and g+8 of a panel by two tokens.
-DEV void multiply(float sums[4], const u32 codes[4], const Factors& f, const Tokens& t) {
+// multiply adds the products of a block to the sums of a lane: rows g and g+8 of a panel by the first COUNT of its two
+// tokens.
+template <u32 COUNT> DEV void multiply(float sums[4], const u32 codes[4], const Factors& f, const Tokens& t) {
     const i32 one = 0x4b400000; // the bits of 1.5·2^23
-    i32 c[4] = {one - f.z[0] * t.sum[0], one - f.z[0] * t.sum[1], one - f.z[1] * t.sum[0], one - f.z[1] * t.sum[1]};
+    i32 c[4] = {one, one, one, one};
+    for (u32 i = 0; i < 4; i++)
+        if (i % 2 < COUNT) c[i] -= f.z[i / 2] * t.sum[i % 2];
     mma_s8(c, codes, t.b);
     for (u32 i = 0; i < 4; i++) {
+        if (i % 2 >= COUNT) continue;
         const float dot = bits_float((u32)c[i]) - 12582912.0f;
         sums[i] = fma(dot, f.s[i / 2] * t.s[i % 2], sums[i]);
     }
@@ -336,14 +344,14 @@ template <int BITS, class S> DEV void copy_panel(u8* stage, const Grouped& w, u3
     const u32 first = group_of(w, b), groups = group_of(w, b + n - 1) - first + 1;
     const u64 group = (u64)panel * w.groups + first;
     const u32 bytes = PANEL * scale_bytes(w);
-    copy(stage + i * S::codes, w.codes + ((u64)panel * w.blocks + b) * block_bytes<BITS>(), n * block_bytes<BITS>());
-    copy(stage + S::scales_at + i * S::scales, w.scales + group * bytes, groups * bytes);
-    if (w.zeros) copy(stage + S::zeros_at + i * S::zeros, w.zeros + group * PANEL, groups * PANEL);
+    copy<S::codes>(stage + i * S::codes, w.codes + ((u64)panel * w.blocks + b) * block_bytes<BITS>(), n * block_bytes<BITS>());
+    copy<S::scales>(stage + S::scales_at + i * S::scales, w.scales + group * bytes, groups * bytes);
+    if (w.zeros) copy<S::zeros>(stage + S::zeros_at + i * S::zeros, w.zeros + group * PANEL, groups * PANEL);
 }
 
 // copy_tile does the same for a tile.
 template <class S> DEV void copy_tile(u8* stage, const GroupedMatMulArgs& a, u32 tile, u32 i, u32 b, u32 n) {
-    copy(stage + S::records_at + i * S::records, a.records + ((u64)tile * a.w.blocks + b) * RECORD, n * RECORD);
+    copy<S::records>(stage + S::records_at + i * S::records, a.records + ((u64)tile * a.w.blocks + b) * RECORD, n * RECORD);
 }
 
 DEV void put(const GroupedMatMulArgs& a, u32 token, u32 row, float v) {
@@ -384,6 +392,7 @@ template <int BITS, u32 PANELS, u32 TILES, u32 BLOCKS, u32 DEPTH, bool ONE> DEV 
         }
         cp_commit();
     };
+#pragma unroll 1
     for (u32 i = 0; i < DEPTH - 1; i++) fetch();
 
     // The rounded token of ONE: for each block of the slice 32 bytes, scale and sum.
@@ -444,7 +453,7 @@ template <int BITS, u32 PANELS, u32 TILES, u32 BLOCKS, u32 DEPTH, bool ONE> DEV 
                     x = tokens_of(stage + S::records_at + t * S::records + j * RECORD);
                 }
 #pragma unroll
-                for (u32 p = 0; p < PANELS; p++) multiply(sums[p][t], codes[p], f[p], x);
+                for (u32 p = 0; p < PANELS; p++) multiply<ONE ? 1 : 2>(sums[p][t], codes[p], f[p], x);
             }
         }
     }
@@ -501,6 +510,7 @@ template <int BITS> DEV void tiled(const GroupedMatMulArgs& a) {
         }
         cp_commit();
     };
+#pragma unroll 1
     for (u32 i = 0; i < DEPTH - 1; i++) fetch();
 
     float total[PANELS][TILES][4] = {};
@@ -531,7 +541,7 @@ template <int BITS> DEV void tiled(const GroupedMatMulArgs& a) {
                 for (u32 t = 0; t < TILES; t++) {
                     const Tokens x = tokens_of(stage + S::records_at + (t0 + t) * S::records + j * RECORD);
 #pragma unroll
-                    for (u32 p = 0; p < PANELS; p++) multiply(sums[p][t], codes[p], f[p], x);
+                    for (u32 p = 0; p < PANELS; p++) multiply<2>(sums[p][t], codes[p], f[p], x);
                 }
             }
         }

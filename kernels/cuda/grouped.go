@@ -120,7 +120,7 @@ type groupedShape struct{ panels, tiles, blocks, depth int }
 
 // The shapes of src/grouped.cu.
 var (
-	groupedOne    = [9]groupedShape{8: {1, 0, 2, 4}, 4: {1, 0, 4, 4}, 3: {1, 0, 4, 4}, 2: {1, 0, 8, 4}}
+	groupedOne    = [9]groupedShape{8: {1, 0, 2, 5}, 4: {1, 0, 4, 5}, 3: {1, 0, 4, 5}, 2: {1, 0, 8, 5}}
 	groupedUpTo8  = groupedShape{1, 1, 2, 3}
 	groupedUpTo16 = groupedShape{2, 2, 2, 3}
 	groupedBy32   = groupedShape{2, 4, 2, 2}
@@ -174,9 +174,10 @@ func (s *stream) GroupedMatMul(y, x kernels.Mat, w kernels.Grouped, mode kernels
 	slices, sliceBlocks := groupedSlices(blocks)
 	args.slices, args.sliceBlocks = uint32(slices), uint32(sliceBlocks)
 
-	if own := groupedWarps * sliceBlocks * groupedBrief; x.Rows == 1 && groupedWarps*groupedOne[w.Bits].ring(w.Bits)+own <= groupedShared {
+	one, brief := groupedOne[w.Bits], sliceBlocks*groupedBrief
+	if x.Rows == 1 && groupedWarps*(one.ring(w.Bits)+brief) <= groupedShared {
 		args.y, args.x, args.tokens = y.Addr, x.Addr, 1
-		s.groupedSkinny(f.one[w.Bits], groupedOne[w.Bits], own, &args)
+		s.groupedSkinny(f.one[w.Bits], one, brief, &args)
 		return
 	}
 	const most = 8192 // tokens of a launch, which counts them in blocks
@@ -208,12 +209,16 @@ func (s *stream) GroupedMatMul(y, x kernels.Mat, w kernels.Grouped, mode kernels
 	}
 }
 
-// groupedSkinny launches a kernel of few tokens, whose warps have rings of their own and share more bytes.
-func (s *stream) groupedSkinny(f function, g groupedShape, more int, args *groupedMatMulArgs) {
-	bits := int(args.w.bits)
-	rows := groupedWarps / int(args.slices) * g.panels * kernels.GroupedPanel // of a block of threads
-	grid := dim{ceil(int(args.w.rows), rows), ceil(int(args.tokens), max(1, g.tiles)*groupedTile), 1}
-	launch(s, f, grid, groupedWarps*32, groupedWarps*g.ring(bits)+more, args)
+// groupedSkinny launches a kernel of few tokens: warps have rings of their own and brief more bytes each. Where the panels are
+// too few for all multiprocessors, blocks of threads are smaller.
+func (s *stream) groupedSkinny(f function, g groupedShape, brief int, args *groupedMatMulArgs) {
+	panels := ceil(ceil(int(args.w.rows), kernels.GroupedPanel), g.panels)
+	warps := groupedWarps
+	for warps > int(args.slices) && ceil(panels*int(args.slices), warps) < 2*s.device.info.Multiprocessors {
+		warps /= 2
+	}
+	grid := dim{ceil(panels*int(args.slices), warps), ceil(int(args.tokens), max(1, g.tiles)*groupedTile), 1}
+	launch(s, f, grid, warps*32, warps*(g.ring(int(args.w.bits))+brief), args)
 }
 
 // ceil returns n/d, rounded up.

@@ -32,7 +32,7 @@
 
 static constexpr u32 BLOCK = 32, PANEL = 16, TILE = 8;
 static constexpr u32 RECORD = TILE * BLOCK + 64;    // bytes of a record
-static constexpr u32 WARPS = 8, THREADS = WARPS * 32; // of a block of every product kernel
+static constexpr u32 WARPS = 8;                     // most of a block of threads of product kernels
 static constexpr u32 F32 = 0, F16 = 1;              // kernels.DType
 
 struct Grouped {
@@ -359,7 +359,7 @@ DEV void put(const GroupedMatMulArgs& a, u32 token, u32 row, float v) {
     st(y, a.add ? ld(y) + v : v);
 }
 
-// skinny multiplies up to TILES·8 tokens, from by()·TILES·8 on, with few rows: a block of threads takes 8/slices times
+// skinny multiplies up to TILES·8 tokens, from by()·TILES·8 on, with few rows: a block of threads takes warps/slices times
 // PANELS panels, and a warp one slice of PANELS panels for all those tokens. Each warp runs by itself: it copies its part of
 // the weights (read once) and of the records (from the second-level cache) to a ring of DEPTH stages of its own, DEPTH-1
 // ahead, so that with 8 warps some 20 to 30 KB of a block are on their way at any time. Then the slices' sums are added
@@ -373,7 +373,7 @@ DEV void put(const GroupedMatMulArgs& a, u32 token, u32 row, float v) {
 template <int BITS, u32 PANELS, u32 TILES, u32 BLOCKS, u32 DEPTH, bool ONE> DEV void skinny(const GroupedMatMulArgs& a) {
     typedef Stage<BITS, PANELS, ONE ? 0 : TILES, BLOCKS> S;
     const Grouped& w = a.w;
-    const u32 slice = warp() % a.slices, part = warp() / a.slices, parts = WARPS / a.slices;
+    const u32 slice = warp() % a.slices, part = warp() / a.slices, warps = nthreads() / 32, parts = warps / a.slices;
     const u32 panels = panels_of(w), panel = (bx() * parts + part) * PANELS;
     const u32 first = slice * a.slice_blocks;
     const u32 end = panel < panels ? min(first + a.slice_blocks, w.blocks) : first;
@@ -397,7 +397,7 @@ template <int BITS, u32 PANELS, u32 TILES, u32 BLOCKS, u32 DEPTH, bool ONE> DEV 
 
     // The rounded token of ONE: for each block of the slice 32 bytes, scale and sum.
     constexpr u32 brief = BLOCK + 8;
-    u8* own = smem() + WARPS * (DEPTH * S::bytes) + warp() * (a.slice_blocks * brief);
+    u8* own = smem() + warps * (DEPTH * S::bytes) + warp() * (a.slice_blocks * brief);
     if constexpr (ONE) {
         const Row row{a.x, a.order, w.cols};
         for (u32 b = first; b < end; b += 4) {
@@ -473,7 +473,7 @@ template <int BITS, u32 PANELS, u32 TILES, u32 BLOCKS, u32 DEPTH, bool ONE> DEV 
             }
     block_sync();
     const u32 count = min(all, a.tokens - tile * TILE);
-    for (u32 i = tid(); i < parts * count * rows; i += THREADS) {
+    for (u32 i = tid(); i < parts * count * rows; i += nthreads()) {
         const u32 r = i % rows, token = i / rows % count, q = i / rows / count;
         const u32 row = (bx() * parts + q) * rows + r;
         if (row >= w.rows) continue;
@@ -514,7 +514,8 @@ template <int BITS> DEV void tiled(const GroupedMatMulArgs& a) {
     for (u32 i = 0; i < DEPTH - 1; i++) fetch();
 
     float total[PANELS][TILES][4] = {};
-    u32 from = 0;
+    Factors f[PANELS] = {};
+    u32 from = 0, group = ~0u;
     for (u32 first = 0; first < w.blocks; first += a.slice_blocks) {
         const u32 end = min(first + a.slice_blocks, w.blocks);
         float sums[PANELS][TILES][4] = {};
@@ -528,15 +529,16 @@ template <int BITS> DEV void tiled(const GroupedMatMulArgs& a) {
 #pragma unroll
             for (u32 j = 0; j < BLOCKS; j++) {
                 if (b + j >= end) break;
-                const u32 g = group_of(w, b + j) - lowest;
+                const u32 g = group_of(w, b + j);
                 u32 codes[PANELS][4];
-                Factors f[PANELS];
 #pragma unroll
                 for (u32 p = 0; p < PANELS; p++) {
-                    f[p] = factors<BITS>(w, stage + S::scales_at + (p0 + p) * S::scales + g * PANEL * scale_bytes(w),
-                                         stage + S::zeros_at + (p0 + p) * S::zeros + g * PANEL);
+                    if (g != group)
+                        f[p] = factors<BITS>(w, stage + S::scales_at + (p0 + p) * S::scales + (g - lowest) * PANEL * scale_bytes(w),
+                                             stage + S::zeros_at + (p0 + p) * S::zeros + (g - lowest) * PANEL);
                     fragment<BITS>(codes[p], stage + (p0 + p) * S::codes + j * block_bytes<BITS>());
                 }
+                group = g;
 #pragma unroll
                 for (u32 t = 0; t < TILES; t++) {
                     const Tokens x = tokens_of(stage + S::records_at + (t0 + t) * S::records + j * RECORD);
@@ -567,7 +569,7 @@ template <int BITS> DEV void tiled(const GroupedMatMulArgs& a) {
 // Parameters of skinny as grouped.go has them: panels and tiles of a warp, blocks of a stage, stages of a ring. The stages of
 // grouped_one hold about 1 KB of codes at any width.
 #define GROUPED_PRODUCTS(BITS, BLOCKS)                                                                            \
-    KERNEL(grouped_one_w##BITS, GroupedMatMulArgs, 256) { skinny<BITS, 1, 1, BLOCKS, 4, true>(a); }   \
+    KERNEL(grouped_one_w##BITS, GroupedMatMulArgs, 256) { skinny<BITS, 1, 1, BLOCKS, 5, true>(a); }   \
     KERNEL(grouped_8_w##BITS, GroupedMatMulArgs, 256) { skinny<BITS, 1, 1, 2, 3, false>(a); }         \
     KERNEL(grouped_16_w##BITS, GroupedMatMulArgs, 256) { skinny<BITS, 2, 2, 2, 3, false>(a); }        \
     KERNEL(grouped_32_w##BITS, GroupedMatMulArgs, 256) { skinny<BITS, 2, 4, 2, 2, false>(a); }        \

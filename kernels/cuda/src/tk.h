@@ -273,7 +273,7 @@ DEV void st_release(u32* p, u32 v) { asm volatile("st.release.gpu.global.u32 [%0
 
 // ---------------------------------------------------------------------------------------------------- in the shim
 
-#include "../shim/simt.h"
+#include "../shim/engine/simt.h"
 
 #endif
 

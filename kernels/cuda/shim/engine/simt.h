@@ -1,5 +1,5 @@
 // simt.h is the CPU's meaning of the primitives of tk.h: a thread of a block is a fiber, every access to memory is
-// checked, and the lanes of a warp meet in collectives. Included by tk.h alone; engine.cpp holds what is not inline.
+// checked, and the lanes of a warp meet in collectives. Included by tk.h alone; the rest of this folder holds what is not inline.
 #pragma once
 
 #include <cstring>
@@ -19,20 +19,20 @@ struct Kernel {
     u32 args;    // bytes of the argument block
     u32 threads; // of a block at most
     void (*run)(const void* args);
+    struct Counts* counts;
     Kernel* next;
 
     Kernel(const char* name, u32 args, u32 threads, void (*run)(const void*));
 };
 
-// Lane is what the running thread needs at hand; the engine swaps it when it switches fibers.
+// Lane is what the running thread needs at hand; the engine changes it when it switches fibers.
 struct Lane {
-    u64 stamp;                        // of this thread's accesses at this time: see Shadow
-    u32 tid, nthreads;                // within the block
-    u32 bx, by, bz, gx, gy, gz;       // block and grid
-    u64 shared, shared_bytes;         // address and size of the block's shared memory as the kernel sees it
-    u8* backing;                      // where its bytes are
-    struct Shadow* shadow;            // one per word of 4 bytes
-    u64 read, written;                // bytes of global memory, for the counts
+    u64 stamp;                  // of this thread's accesses at this time: see Shadow
+    u32 tid, nthreads;          // within the block
+    u32 bx, by, bz, gx, gy, gz; // block and grid
+    u64 shared, shared_bytes;   // address and size of the block's shared memory as the kernel sees it
+    u8* backing;                // where its bytes are
+    u64 read, written;          // bytes of global memory, for the counts
 };
 extern thread_local Lane now;
 
@@ -45,17 +45,10 @@ struct Heap {
 extern Heap heap;
 constexpr u32 granule_bits = 16;
 
-// Shadow says who touched a word of shared memory, and when. A stamp holds, from the top: the number of barriers that
-// the block has passed (never reset, so that what an earlier block left counts as uninitialised), the number of
-// warp_syncs that the warp has passed, the thread, and two marks.
-struct Shadow {
-    u64 write, read;
-};
-
 u8* global_slow(const void* p, u32 bytes, bool store, Site at);
 void shared_fault(const void* p, u32 bytes, bool store, Site at);
-void shared_read(u64 offset, u32 bytes, Site at);
-void shared_write(u64 offset, u32 bytes, Site at);
+void shared_read(u64 offset, u32 bytes, u32 line);
+void shared_write(u64 offset, u32 bytes, u32 line);
 
 // global returns where the bytes of a global address lie, or does not return.
 inline u8* global(const void* p, u32 bytes, bool store, Site at) {
@@ -68,11 +61,11 @@ inline u8* global(const void* p, u32 bytes, bool store, Site at) {
 // shared returns where the bytes of a shared address lie, or does not return.
 inline u8* shared(const void* p, u32 bytes, bool store, Site at) {
     u64 offset = (u64)p - now.shared;
-    if (offset + bytes > now.shared_bytes || offset > now.shared_bytes || (offset & (bytes - 1))) shared_fault(p, bytes, store, at);
+    if (offset >= now.shared_bytes || offset + bytes > now.shared_bytes || (offset & (bytes - 1))) shared_fault(p, bytes, store, at);
     if (store)
-        shared_write(offset, bytes, at);
+        shared_write(offset, bytes, at.line());
     else
-        shared_read(offset, bytes, at);
+        shared_read(offset, bytes, at.line());
     return now.backing + offset;
 }
 

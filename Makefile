@@ -125,6 +125,10 @@ golden: .venv/golden/ready ## write the golden checkpoints again, with the refer
 interop: ## run the official openai Python client against the server
 	PYTHON=$(PYTHON) bash interop/run.sh
 
+.PHONY: gorgonia
+gorgonia: ## compile and test interop/gorgoniacu, with the headers of CUDA from PyPI, on a GPU or on the shim
+	PYTHON=$(PYTHON) bash interop/gorgoniacu/run.sh
+
 .PHONY: clean
 clean: ## remove what the other targets made
 	rm -rf bin .venv interop/.venv bench/out

@@ -29,6 +29,8 @@ type Options struct {
 	Timeout time.Duration
 	// Workspace is the memory in bytes that a stream keeps for partial results; 0 stands for DefaultWorkspace.
 	Workspace int64
+	// Trace is shown every launch before it is enqueued; nil for none. It must not use the stream.
+	Trace func(Launch)
 	// Blocking waits after every launch, so that a fault names the kernel at fault. It is slow.
 	Blocking bool
 }

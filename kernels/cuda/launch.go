@@ -45,6 +45,9 @@ func (s *stream) launch(f function, grid dim, threads, shared int, bytes uintptr
 	if f.handle == 0 || grid.x < 0 || grid.x > 1<<31-1 || grid.y < 0 || grid.y > 65535 || grid.z < 0 || grid.z > 65535 || threads < 1 || threads > 1024 {
 		panic(fmt.Sprintf("BUG: launch of kernel %q on %+v blocks of %d threads", f.name, grid, threads))
 	}
+	if s.device.options.Trace != nil {
+		s.trace(f, grid, threads, shared, bytes)
+	}
 	defer s.device.leave()
 	if err := s.device.enter(); err != nil {
 		s.fail(err)

@@ -8,6 +8,15 @@ import (
 // images returns the PTX for a compute capability.
 func images(major int) [][]byte { return [][]byte{nil} }
 
+// PTX returns the text of the kernels that the device runs, for programs that load them on their own.
+func (d *Device) PTX() []string {
+	var all []string
+	for _, image := range images(d.info.Major) {
+		all = append(all, string(image))
+	}
+	return all
+}
+
 // loadKernels compiles the PTX for the device and looks the kernels up, in the device's context.
 func (d *Device) loadKernels() error {
 	for _, image := range images(d.info.Major) {

@@ -64,6 +64,14 @@ var _ kernels.Device = (*Device)(nil)
 // Open returns a GPU that is ready to run, its kernels compiled. The error wraps ErrNoDevice if there is no driver or no
 // GPU that can be used. Close gives everything back.
 func Open(o Options) (*Device, error) {
+	driver, err := openDriver(o.Library)
+	if err != nil {
+		return nil, err
+	}
+	return open(o, driver)
+}
+
+func open(o Options, driver *driver) (*Device, error) {
 	if o.Timeout < 0 || o.Workspace < 0 {
 		return nil, fmt.Errorf("open cuda device: timeout is %v, workspace %d bytes", o.Timeout, o.Workspace)
 	}
@@ -72,10 +80,6 @@ func Open(o Options) (*Device, error) {
 	}
 	if o.Workspace == 0 {
 		o.Workspace = DefaultWorkspace
-	}
-	driver, err := openDriver(o.Library)
-	if err != nil {
-		return nil, err
 	}
 	count, err := driver.deviceCount()
 	if err != nil {
@@ -88,9 +92,9 @@ func Open(o Options) (*Device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: describe cuda:%d: %w", ErrNoDevice, o.Ordinal, err)
 	}
-	if info.Major < oldestMajor {
-		return nil, fmt.Errorf("%w: %s has compute capability %d.%d, and %d.0 or later is needed",
-			ErrNoDevice, info.Product, info.Major, info.Minor, oldestMajor)
+	if !info.Usable() {
+		return nil, fmt.Errorf("%w: cuda:%d: %s has compute capability %d.%d, and %d.0 or later is needed",
+			ErrNoDevice, o.Ordinal, info.Product, info.Major, info.Minor, oldestMajor)
 	}
 	d := &Device{options: o, driver: driver, info: info, arenas: map[*arena]struct{}{}, streams: map[*stream]struct{}{}}
 	d.id = devices.Add(1)

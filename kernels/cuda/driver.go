@@ -175,14 +175,19 @@ func openDriver(path string) (*driver, error) {
 	if err != nil {
 		return nil, err
 	}
+	return newDriver(func(name string) uintptr { return lookup(handle, name) })
+}
+
+// newDriver initializes the driver whose symbols find knows, with 0 for those there are not.
+func newDriver(find func(name string) uintptr) (*driver, error) {
 	d := &driver{}
-	if err := d.resolve(func(name string) uintptr { return lookup(handle, name) }); err != nil {
+	if err := d.resolve(find); err != nil {
 		return nil, err
 	}
 	if r := d.init.call(0); r == errNoDevice {
 		return nil, fmt.Errorf("%w: the NVIDIA driver (CUDA %s) sees no GPU", ErrNoDevice, version(d.version))
 	} else if r != success {
-		return nil, fmt.Errorf("%w: start NVIDIA driver: %w", ErrNoDevice, d.failure(&d.init, r))
+		return nil, fmt.Errorf("%w: start the NVIDIA driver (CUDA %s): %w", ErrNoDevice, version(d.version), d.failure(&d.init, r))
 	}
 	return d, nil
 }
@@ -198,12 +203,10 @@ func (d *driver) resolve(find func(name string) uintptr) error {
 	d.funcLoad = entry{find("cuFuncLoad"), "cuFuncLoad"}
 	if d.driverGetVersion.addr != 0 {
 		var v int32
-		if r := d.driverGetVersion.call(uintptr(unsafe.Pointer(&v))); r == success {
-			d.version = int(v)
-			if d.version < oldest {
-				return fmt.Errorf("%w: the NVIDIA driver is for CUDA %s, and %s or later is needed: update the driver",
-					ErrNoDevice, version(d.version), version(oldest))
-			}
+		d.driverGetVersion.call(uintptr(unsafe.Pointer(&v))) // has no way to go wrong
+		if d.version = int(v); d.version < oldest {
+			return fmt.Errorf("%w: the NVIDIA driver is for CUDA %s, and %s or later is needed: update the driver",
+				ErrNoDevice, version(d.version), version(oldest))
 		}
 	}
 	if len(missing) > 0 {

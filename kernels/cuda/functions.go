@@ -1,10 +1,5 @@
 package cuda
 
-import (
-	"fmt"
-	"strings"
-)
-
 // function is a kernel on a device.
 type function struct {
 	handle cuFunction
@@ -23,72 +18,4 @@ func (f *functions) table() []kernelName { return f.grouped.table() }
 type kernelName struct {
 	at   *function
 	name string
-}
-
-// images returns the PTX for a compute capability.
-func images(major int) [][]byte { return [][]byte{nil} }
-
-// loadKernels compiles the PTX for the device and looks the kernels up.
-func (d *Device) loadKernels() error {
-	for _, image := range images(d.info.Major) {
-		err := d.do("compile kernels", func() error {
-			m, log, err := d.driver.loadModule(image)
-			if err != nil {
-				return refused(err, log, d.info.Driver)
-			}
-			d.modules = append(d.modules, m)
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return d.do("look kernels up", func() error {
-		var missing []string
-		for _, k := range d.functions.table() {
-			f, err := d.find(k.name)
-			if code(err) == errNotFound {
-				missing = append(missing, k.name)
-				continue
-			}
-			if err != nil {
-				return fmt.Errorf("look kernel %s up: %w", k.name, err)
-			}
-			if err := d.driver.prepare(f, d.info.sharedPerBlock); err != nil {
-				return fmt.Errorf("load kernel %s: %w", k.name, err)
-			}
-			*k.at = function{f, k.name}
-		}
-		if len(missing) > 0 {
-			return fmt.Errorf("the PTX lacks kernels %s", strings.Join(missing, ", "))
-		}
-		return nil
-	})
-}
-
-// find looks a kernel up in every module.
-func (d *Device) find(name string) (f cuFunction, err error) {
-	for _, m := range d.modules {
-		if f, err = d.driver.function(m, name); code(err) != errNotFound {
-			break
-		}
-	}
-	return f, err
-}
-
-// refused says why the driver did not take PTX.
-func refused(err error, log string, driver int) error {
-	said := ""
-	if log != "" {
-		said = ": " + strings.Join(strings.Fields(log), " ")
-	}
-	switch code(err) {
-	case errUnsupportedPTX:
-		return fmt.Errorf("the driver (CUDA %s) is too old for the kernels, update it%s: %w", version(driver), said, err)
-	case errJITCompilerMissing:
-		return fmt.Errorf("the driver's compiler library (libnvidia-ptxjitcompiler.so.1) is missing, as in containers without the driver's compute parts: %w", err)
-	case errInvalidPTX, errInvalidImage, errNoBinaryForGPU:
-		return fmt.Errorf("the driver refuses the kernels%s: %w", said, err)
-	}
-	return fmt.Errorf("compile kernels%s: %w", said, err)
 }

@@ -51,6 +51,7 @@ func Run(t *testing.T, dev kernels.Device, o Options) {
 		{"Company/Unseen", testAttendUnseen},
 	})
 	RunGrouped(t, dev, o)
+	run(t, dev, o, []verb{{"Record", testRecord}})
 }
 
 // RunGrouped holds dev to the verbs of grouped matrices, as Run does.

@@ -1,11 +1,9 @@
 package cuda_test
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
 	"testing"
 
 	"eckart/kernels"
@@ -14,18 +12,10 @@ import (
 	"eckart/kernels/kerneltest"
 )
 
-// openShim returns the device that the kernels make when they are compiled for a CPU; the test is skipped without a C++
-// compiler, unless REQUIRE_SHIM is set.
-func openShimGrouped(t *testing.T, workspace int64) *cuda.Device {
+// openGrouped returns the device that the kernels make when they are compiled for a CPU.
+func openGrouped(t *testing.T, workspace int64) *cuda.Device {
 	t.Helper()
-	path, err := shim.Build()
-	if errors.Is(err, shim.ErrNoCompiler) && os.Getenv("REQUIRE_SHIM") == "" {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	d, err := cuda.Open(cuda.Options{Library: path, Workspace: workspace})
+	d, err := cuda.Open(cuda.Options{Library: shim.ForTest(t), Workspace: workspace})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +29,7 @@ func openShimGrouped(t *testing.T, workspace int64) *cuda.Device {
 
 // Grouped products have the same bits in every kernel, so there is one class of them.
 func TestGrouped(t *testing.T) {
-	kerneltest.RunGrouped(t, openShimGrouped(t, 0), kerneltest.Options{Rounds: true})
+	kerneltest.RunGrouped(t, openGrouped(t, 0), kerneltest.Options{Rounds: true})
 }
 
 // Rows that are summed in several slices have the same bits in every kernel, in whatever pieces the workspace makes of them.
@@ -68,7 +58,7 @@ func TestGroupedSlices(t *testing.T) {
 			}
 			var want []float32
 			for _, workspace := range []int64{1 << 20, 8 * 70 * 40 * 2} {
-				multiply := groupedProducts(t, openShimGrouped(t, workspace), w, codes, scales, zeros, x, tokens)
+				multiply := groupedProducts(t, openGrouped(t, workspace), w, codes, scales, zeros, x, tokens)
 				if want == nil {
 					want = multiply(tokens)
 				}

@@ -59,7 +59,7 @@ func TestGroupedSlices(t *testing.T) {
 			multiply := groupedProducts(t, wide, w, codes, scales, zeros, x)
 			want := multiply(1, 5, 13, 33, 18)
 			for name, got := range map[string][]float32{
-				"at once":                  multiply(tokens),
+				"at once":                 multiply(tokens),
 				"in a workspace of 64 KB": groupedProducts(t, narrow, w, codes, scales, zeros, x)(tokens),
 			} {
 				for i, v := range got {

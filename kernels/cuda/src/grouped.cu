@@ -238,15 +238,14 @@ struct GroupedMatMulArgs {
     const float* x;    // of grouped_one
     const i32* order;
     u32 tokens, y_stride, add;
-    u32 slices, slice_blocks; // slices: 1, 2, 4 or 8
-    u32 unused;
+    u32 slices, slice_blocks, filled; // slices: 1, 2, 4 or 8, so many of them with blocks
 };
 
 // copy starts the copy of bytes, a multiple of 16 and at most MOST, from global to shared memory; the lanes of a warp share
 // them.
 template <u32 MOST> DEV void copy(u8* to, const u8* from, u32 bytes) {
     const u32 at = lane() * 16;
-#pragma unroll
+#pragma GCC unroll 16
     for (u32 i = 0; i < MOST; i += 32 * 16)
         if (at + i < bytes) cp16(to + at + i, from + at + i);
 }
@@ -392,7 +391,7 @@ template <int BITS, u32 PANELS, u32 TILES, u32 BLOCKS, u32 DEPTH, bool ONE> DEV 
         }
         cp_commit();
     };
-#pragma unroll 1
+#pragma GCC unroll 1
     for (u32 i = 0; i < DEPTH - 1; i++) fetch();
 
     // The rounded token of ONE: for each block of the slice 32 bytes, scale and sum.
@@ -400,13 +399,21 @@ template <int BITS, u32 PANELS, u32 TILES, u32 BLOCKS, u32 DEPTH, bool ONE> DEV 
     u8* own = smem() + warps * (DEPTH * S::bytes) + warp() * (a.slice_blocks * brief);
     if constexpr (ONE) {
         const Row row{a.x, a.order, w.cols};
-        for (u32 b = first; b < end; b += 4) {
-            const u32 block = b + lane() / 8, quad = lane() % 8;
-            float v[4] = {0, 0, 0, 0}, scale;
-            if (block < end) load_quad(row, block * BLOCK + quad * 4, v);
-            i32 sum;
-            const u32 q = round_quad(v, &scale, &sum);
-            if (block < end) {
+        const u32 quad = lane() % 8;
+        for (u32 b = first; b < end; b += 16) {
+            float v[4][4]; // four blocks at a time, and four times that on their way
+#pragma GCC unroll 16
+            for (u32 i = 0; i < 4; i++) {
+                const u32 block = b + i * 4 + lane() / 8;
+                load_quad(row, block < end ? block * BLOCK + quad * 4 : w.cols, v[i]);
+            }
+#pragma GCC unroll 16
+            for (u32 i = 0; i < 4; i++) {
+                const u32 block = b + i * 4 + lane() / 8;
+                float scale;
+                i32 sum;
+                const u32 q = round_quad(v[i], &scale, &sum);
+                if (block >= end) continue;
                 u8* record = own + (block - first) * brief;
                 sst((u32*)record + quad % 4 * 2 + quad / 4, q);
                 if (quad == 0) sst((u32*)(record + BLOCK), float_bits(scale));
@@ -425,12 +432,12 @@ template <int BITS, u32 PANELS, u32 TILES, u32 BLOCKS, u32 DEPTH, bool ONE> DEV 
         const u8* stage = ring + from;
         from = from + S::bytes == DEPTH * S::bytes ? 0 : from + S::bytes;
         const u32 lowest = group_of(w, b);
-#pragma unroll
+#pragma GCC unroll 16
         for (u32 j = 0; j < BLOCKS; j++) {
             if (b + j >= end) break;
             const u32 g = group_of(w, b + j);
             u32 codes[PANELS][4];
-#pragma unroll
+#pragma GCC unroll 16
             for (u32 p = 0; p < PANELS; p++) {
                 if (g != group)
                     f[p] = factors<BITS>(w, stage + S::scales_at + p * S::scales + (g - lowest) * PANEL * scale_bytes(w),
@@ -438,7 +445,7 @@ template <int BITS, u32 PANELS, u32 TILES, u32 BLOCKS, u32 DEPTH, bool ONE> DEV 
                 fragment<BITS>(codes[p], stage + p * S::codes + j * block_bytes<BITS>());
             }
             group = g;
-#pragma unroll
+#pragma GCC unroll 16
             for (u32 t = 0; t < TILES; t++) {
                 Tokens x;
                 if constexpr (ONE) {
@@ -452,7 +459,7 @@ template <int BITS, u32 PANELS, u32 TILES, u32 BLOCKS, u32 DEPTH, bool ONE> DEV 
                 } else {
                     x = tokens_of(stage + S::records_at + t * S::records + j * RECORD);
                 }
-#pragma unroll
+#pragma GCC unroll 16
                 for (u32 p = 0; p < PANELS; p++) multiply<ONE ? 1 : 2>(sums[p][t], codes[p], f[p], x);
             }
         }
@@ -462,11 +469,11 @@ template <int BITS, u32 PANELS, u32 TILES, u32 BLOCKS, u32 DEPTH, bool ONE> DEV 
     constexpr u32 rows = PANELS * PANEL, apart = rows + 4, all = ONE ? 1 : TILES * TILE;
     block_sync();
     float* to_sum = (float*)smem() + warp() * (all * apart);
-#pragma unroll
+#pragma GCC unroll 16
     for (u32 t = 0; t < TILES; t++)
-#pragma unroll
+#pragma GCC unroll 16
         for (u32 p = 0; p < PANELS; p++)
-#pragma unroll
+#pragma GCC unroll 16
             for (u32 i = 0; i < 4; i++) {
                 const u32 token = t * TILE + lane() % 4 * 2 + i % 2;
                 if (token < all) sst(to_sum + token * apart + p * PANEL + lane() / 4 + i / 2 * 8, sums[p][t][i]);
@@ -479,7 +486,7 @@ template <int BITS, u32 PANELS, u32 TILES, u32 BLOCKS, u32 DEPTH, bool ONE> DEV 
         if (row >= w.rows) continue;
         const float* from = (const float*)smem() + q * a.slices * (all * apart) + token * apart + r;
         float sum = sld(from);
-        for (u32 s = 1; s < a.slices; s++) sum += sld(from + s * (all * apart));
+        for (u32 s = 1; s < a.filled; s++) sum += sld(from + s * (all * apart));
         put(a, tile * TILE + token, row, sum);
     }
 }
@@ -510,7 +517,7 @@ template <int BITS> DEV void tiled(const GroupedMatMulArgs& a) {
         }
         cp_commit();
     };
-#pragma unroll 1
+#pragma GCC unroll 1
     for (u32 i = 0; i < DEPTH - 1; i++) fetch();
 
     float total[PANELS][TILES][4] = {};
@@ -526,12 +533,12 @@ template <int BITS> DEV void tiled(const GroupedMatMulArgs& a) {
             const u8* stage = smem() + from;
             from = from + S::bytes == DEPTH * S::bytes ? 0 : from + S::bytes;
             const u32 lowest = group_of(w, b);
-#pragma unroll
+#pragma GCC unroll 16
             for (u32 j = 0; j < BLOCKS; j++) {
                 if (b + j >= end) break;
                 const u32 g = group_of(w, b + j);
                 u32 codes[PANELS][4];
-#pragma unroll
+#pragma GCC unroll 16
                 for (u32 p = 0; p < PANELS; p++) {
                     if (g != group)
                         f[p] = factors<BITS>(w, stage + S::scales_at + (p0 + p) * S::scales + (g - lowest) * PANEL * scale_bytes(w),
@@ -539,26 +546,26 @@ template <int BITS> DEV void tiled(const GroupedMatMulArgs& a) {
                     fragment<BITS>(codes[p], stage + (p0 + p) * S::codes + j * block_bytes<BITS>());
                 }
                 group = g;
-#pragma unroll
+#pragma GCC unroll 16
                 for (u32 t = 0; t < TILES; t++) {
                     const Tokens x = tokens_of(stage + S::records_at + (t0 + t) * S::records + j * RECORD);
-#pragma unroll
+#pragma GCC unroll 16
                     for (u32 p = 0; p < PANELS; p++) multiply<2>(sums[p][t], codes[p], f[p], x);
                 }
             }
         }
-#pragma unroll
+#pragma GCC unroll 16
         for (u32 p = 0; p < PANELS; p++)
-#pragma unroll
+#pragma GCC unroll 16
             for (u32 t = 0; t < TILES; t++)
-#pragma unroll
+#pragma GCC unroll 16
                 for (u32 i = 0; i < 4; i++) total[p][t][i] = first ? total[p][t][i] + sums[p][t][i] : sums[p][t][i];
     }
-#pragma unroll
+#pragma GCC unroll 16
     for (u32 t = 0; t < TILES; t++)
-#pragma unroll
+#pragma GCC unroll 16
         for (u32 p = 0; p < PANELS; p++)
-#pragma unroll
+#pragma GCC unroll 16
             for (u32 i = 0; i < 4; i++) {
                 const u32 token = (by() * WARPS + t0 + t) * TILE + lane() % 4 * 2 + i % 2;
                 const u32 row = (bx() * WARPS + p0 + p) * PANEL + lane() / 4 + i / 2 * 8;
@@ -566,16 +573,16 @@ template <int BITS> DEV void tiled(const GroupedMatMulArgs& a) {
             }
 }
 
-// Parameters of skinny as grouped.go has them: panels and tiles of a warp, blocks of a stage, stages of a ring. The stages of
-// grouped_one hold about 1 KB of codes at any width.
-#define GROUPED_PRODUCTS(BITS, BLOCKS)                                                                            \
+// The shapes of grouped.go: of grouped_one the blocks of a stage, which holds about 1 KB of codes at any width, and of the
+// others the stages of a ring, as many as fit into 99 KB for 8 warps.
+#define GROUPED_PRODUCTS(BITS, BLOCKS, DEPTH8, DEPTH16, DEPTH32)                                            \
     KERNEL(grouped_one_w##BITS, GroupedMatMulArgs, 256) { skinny<BITS, 1, 1, BLOCKS, 5, true>(a); }   \
-    KERNEL(grouped_8_w##BITS, GroupedMatMulArgs, 256) { skinny<BITS, 1, 1, 2, 3, false>(a); }         \
-    KERNEL(grouped_16_w##BITS, GroupedMatMulArgs, 256) { skinny<BITS, 2, 2, 2, 3, false>(a); }        \
-    KERNEL(grouped_32_w##BITS, GroupedMatMulArgs, 256) { skinny<BITS, 2, 4, 2, 2, false>(a); }        \
+    KERNEL(grouped_8_w##BITS, GroupedMatMulArgs, 256) { skinny<BITS, 2, 1, 2, DEPTH8, false>(a); }    \
+    KERNEL(grouped_16_w##BITS, GroupedMatMulArgs, 256) { skinny<BITS, 2, 2, 2, DEPTH16, false>(a); }  \
+    KERNEL(grouped_32_w##BITS, GroupedMatMulArgs, 256) { skinny<BITS, 2, 4, 2, DEPTH32, false>(a); }  \
     KERNEL(grouped_tiled_w##BITS, GroupedMatMulArgs, 256) { tiled<BITS>(a); }
 
-GROUPED_PRODUCTS(8, 2)
-GROUPED_PRODUCTS(4, 4)
-GROUPED_PRODUCTS(3, 4)
-GROUPED_PRODUCTS(2, 8)
+GROUPED_PRODUCTS(8, 2, 4, 3, 2)
+GROUPED_PRODUCTS(4, 4, 4, 4, 3)
+GROUPED_PRODUCTS(3, 4, 5, 4, 3)
+GROUPED_PRODUCTS(2, 8, 6, 4, 3)

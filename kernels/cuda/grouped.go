@@ -73,8 +73,8 @@ func (s *stream) Pack(w kernels.Grouped, row int, codes, scales, zeros []byte) {
 	for rows := len(codes) / w.Cols; rows > 0 && s.err == nil; {
 		n := min(rows, most)
 		args.codes, args.n = s.work.addr, uint32(n)
-		args.scales = aligned(args.codes + uint64(n*w.Cols))
-		args.zeros = aligned(args.scales + uint64(n*scaleBytes))
+		args.scales = alignUp(args.codes + uint64(n*w.Cols))
+		args.zeros = alignUp(args.scales + uint64(n*scaleBytes))
 		s.upload(args.codes, codes[:n*w.Cols], "upload of codes")
 		s.upload(args.scales, scales[:n*scaleBytes], "upload of scales")
 		if w.Zeros {
@@ -88,8 +88,8 @@ func (s *stream) Pack(w kernels.Grouped, row int, codes, scales, zeros []byte) {
 	}
 }
 
-// aligned returns the next address that a matrix may begin at.
-func aligned(addr uint64) uint64 { return (addr + kernels.Align - 1) / kernels.Align * kernels.Align }
+// alignUp returns the next address that a matrix may begin at.
+func alignUp(addr uint64) uint64 { return (addr + kernels.Align - 1) / kernels.Align * kernels.Align }
 
 type groupedEmbedArgs struct {
 	table              groupedMatrix

@@ -51,11 +51,10 @@ type skinnyVariant struct {
 	buffers int // for the sums of a block's warps
 }
 
-// The variants of skinny, and the one for rows that are not aligned.
-var (
-	skinnyVariants = [...]skinnyVariant{{8, 4, 2}, {16, 2, 2}, {32, 1, 1}, {64, 0, 1}}
-	oddVariant     = skinnyVariants[1]
-)
+// The variants of skinny, and which of them there is for rows that are not aligned.
+var skinnyVariants = [...]skinnyVariant{{8, 4, 2}, {16, 2, 2}, {32, 1, 1}, {64, 0, 1}}
+
+const oddVariant = 1
 
 // shared returns the bytes of shared memory beside the activations: the sums of each warp, padded, and the answer of a
 // ticket.
@@ -101,50 +100,58 @@ type skinnyPlan struct {
 	logSlices int
 	splits    int // blocks that share the columns of a tile
 	pitch     int // bytes of a token in shared memory
-	shared    int
-	blocks    int // that work on a split side by side
+	shared    int // bytes of a block
+	blocks    int // side by side in a split, each of which goes through tiles
 }
 
 // planSkinny cuts a product of tokens with (out, in) weights, for a GPU of so many multiprocessors and bytes of shared
-// memory. No cut changes a bit: sums run over slices in the order of one tree.
+// memory; odd says that the weights are not aligned. It takes the smallest variant that has room for the tokens, or the next
+// smaller one where they are too wide for its shared memory. No cut changes a bit: sums run over slices in the order of one tree.
 func planSkinny(tokens, out, in, multiprocessors, shared int, odd bool) skinnyPlan {
-	steps := blocks(in, stepCols)
+	variant := len(skinnyVariants) - 1
+	for variant > 0 && skinnyVariants[variant-1].tokens >= tokens {
+		variant--
+	}
+	if odd {
+		variant = oddVariant
+	}
 	p := skinnyPlan{logSlices: 3}
+	steps := blocks(in, stepCols)
 	for sliceSteps<<p.logSlices < steps {
 		p.logSlices++
 	}
-	tiles := blocks(out, tileRows)
-	most := min(mostSplits, 1<<p.logSlices/warps)
-	for p.variant = len(skinnyVariants) - 1; ; p.variant-- {
-		v := skinnyVariants[p.variant]
-		if odd && v != oddVariant || !odd && p.variant > 0 && skinnyVariants[p.variant-1].tokens >= tokens {
-			continue
+	for ; ; variant-- {
+		v := skinnyVariants[variant]
+		p.variant, p.tokens = variant, min(tokens, v.tokens)
+		fits := p.split(v, out, steps, multiprocessors, shared)
+		if !fits && (odd || variant == 0) { // with fewer tokens than it has room for
+			p.tokens = min(p.tokens, (shared-v.shared())/p.pitch)
+			fits = p.split(v, out, steps, multiprocessors, shared)
 		}
-		p.tokens = min(tokens, v.tokens)
-		for p.splits = 1; ; p.splits *= 2 {
-			p.pitch = (blocks(steps, p.splits) + 1) | 1
-			p.pitch *= stepCols * 2
-			p.shared = v.shared() + p.tokens*p.pitch
-			own := 1 << p.logSlices / warps / p.splits
-			more := own > 1<<v.levels || // than a warp can add up
-				tiles*p.splits < multiprocessors*3/4 || // some would have nothing to do
-				p.shared > shared/2-1024 // one block would fill a multiprocessor
-			if !more || p.splits == most {
-				break
-			}
-		}
-		if 1<<p.logSlices/warps/p.splits > 1<<v.levels {
-			continue
-		}
-		if p.shared > shared && (odd || p.variant == 0) {
-			// Fewer tokens than the variant has room for.
-			p.tokens = (shared - v.shared()) / p.pitch
-			p.shared = v.shared() + p.tokens*p.pitch
-		}
-		if p.shared <= shared {
-			resident := multiprocessors * min(2, shared/p.shared)
-			p.blocks = min(tiles, max(1, resident/p.splits))
+		if fits {
 			return p
+		}
+	}
+}
+
+// split chooses the splits of a variant, and reports whether a block finds room.
+func (p *skinnyPlan) split(v skinnyVariant, out, steps, multiprocessors, shared int) bool {
+	tiles, share := blocks(out, tileRows), 1<<p.logSlices/warps // slices of a warp, without splits
+	most := min(mostSplits, share)
+	for p.splits = 1; ; p.splits *= 2 {
+		p.pitch = (blocks(steps, p.splits) + 1 | 1) * stepCols * 2
+		p.shared = v.shared() + p.tokens*p.pitch
+		resident := multiprocessors * max(1, min(2, shared/p.shared))
+		p.blocks = min(tiles, max(1, resident/p.splits))
+		holds := share/p.splits <= 1<<v.levels
+		if p.splits == most {
+			return holds && p.shared <= shared
+		}
+		if holds &&
+			tiles*p.splits >= multiprocessors*3/4 && // else some would have nothing to do
+			p.shared <= shared/2-1024 && // else one block would fill a multiprocessor
+			p.blocks*p.tokens*20 <= out*3 { // else staging would read more than 0.3 of the weights' bytes
+			return true
 		}
 	}
 }

@@ -12,8 +12,6 @@ import (
 // stream runs verbs in order on a device. It owns everything that a verb needs beside its arguments, so that verbs
 // allocate nothing; and it lies on the heap as a whole, where nothing moves: the driver reads arguments from it.
 type stream struct {
-	kernels.Discard // the verbs whose kernels are still to come
-
 	device *Device
 	driver *driver
 	f      *functions
@@ -216,7 +214,7 @@ func (s *stream) await(e cuEvent) {
 		}
 		switch waited := time.Since(start); {
 		case waited > s.device.options.Timeout:
-			s.err = s.device.lose(s.device.silent("wait for " + s.pending()))
+			s.err = s.device.lose(s.device.silent("wait for "+s.pending(), s.device.options.Timeout))
 		case waited < spinning:
 			runtime.Gosched()
 		case waited < 100*longNap:

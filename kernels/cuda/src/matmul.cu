@@ -396,7 +396,7 @@ template <u32 tokens, u32 outs, bool whole> DEV void tiled(const TiledArgs& a) {
 // in the order of warp_sum. It reads the weights once for each four tokens and is limited by latency: right, not fast.
 template <class T> DEV void plain(const Args<T>& a) {
     const u32 tokens = 4;
-    u32 o = bx() * warps + warp(), out = a.y.cols, in = a.x.cols, first = by() * tokens;
+    u32 o = by() * warps + warp(), out = a.y.cols, in = a.x.cols, first = bx() * tokens;
     const T* w = row(a.w, min(o, out - 1));
     bool wide_w = wide(a.w), wide_x = wide(a.x);
     float sum[tokens] = {};

@@ -118,14 +118,13 @@ const groupedShared = 99 << 10
 // and how many stages there are in a ring.
 type groupedShape struct{ panels, tiles, blocks, depth int }
 
-// The shapes of src/grouped.cu.
-var (
-	groupedOne    = [9]groupedShape{8: {1, 0, 2, 5}, 4: {1, 0, 4, 5}, 3: {1, 0, 4, 5}, 2: {1, 0, 8, 5}}
-	groupedUpTo8  = groupedShape{1, 1, 2, 3}
-	groupedUpTo16 = groupedShape{2, 2, 2, 3}
-	groupedBy32   = groupedShape{2, 4, 2, 2}
-	groupedBy64   = groupedShape{8, 8, 2, 3}
-)
+// groupedShapes are the shapes of src/grouped.cu, by the bits of a code.
+var groupedShapes = [9]struct{ one, upTo8, upTo16, by32, by64 groupedShape }{
+	8: {groupedShape{1, 0, 2, 5}, groupedShape{2, 1, 2, 4}, groupedShape{2, 2, 2, 3}, groupedShape{2, 4, 2, 2}, groupedShape{8, 8, 2, 3}},
+	4: {groupedShape{1, 0, 4, 5}, groupedShape{2, 1, 2, 4}, groupedShape{2, 2, 2, 4}, groupedShape{2, 4, 2, 3}, groupedShape{8, 8, 2, 3}},
+	3: {groupedShape{1, 0, 4, 5}, groupedShape{2, 1, 2, 5}, groupedShape{2, 2, 2, 4}, groupedShape{2, 4, 2, 3}, groupedShape{8, 8, 2, 3}},
+	2: {groupedShape{1, 0, 8, 5}, groupedShape{2, 1, 2, 6}, groupedShape{2, 2, 2, 4}, groupedShape{2, 4, 2, 3}, groupedShape{8, 8, 2, 3}},
+}
 
 // ring returns the bytes of a ring of stages: codes, scales and zero points of panels, and records of tiles.
 func (g groupedShape) ring(bits int) int {
@@ -133,14 +132,14 @@ func (g groupedShape) ring(bits int) int {
 	return g.depth * g.blocks * (g.panels*panel*(kernels.GroupedBlock/8*bits+4+1) + g.tiles*groupedRecord)
 }
 
-// groupedSlices returns in how many slices the blocks of a row are summed, and the blocks of a slice. The order of a sum
-// depends on nothing else.
+// groupedSlices returns in how many slices the blocks of a row are summed, of 4 blocks at least, and the blocks of a slice.
+// The order of a sum depends on nothing else.
 func groupedSlices(blocks int) (slices, sliceBlocks int) {
 	slices = 1
-	for slices < groupedWarps && blocks >= 16*slices {
+	for slices < groupedWarps && blocks >= 8*slices {
 		slices *= 2
 	}
-	return slices, (blocks + slices - 1) / slices
+	return slices, ceil(blocks, slices)
 }
 
 type groupedRoundArgs struct {
@@ -156,7 +155,7 @@ type groupedMatMulArgs struct {
 	tokens, yStride     uint32
 	add                 uint32
 	slices, sliceBlocks uint32
-	_                   uint32
+	filled              uint32 // slices that have blocks
 }
 
 // GroupedMatMul implements kernels.Stream. A single token is rounded by the kernel that multiplies it; more are rounded
@@ -172,12 +171,12 @@ func (s *stream) GroupedMatMul(y, x kernels.Mat, w kernels.Grouped, mode kernels
 	}
 	blocks := int(args.w.blocks)
 	slices, sliceBlocks := groupedSlices(blocks)
-	args.slices, args.sliceBlocks = uint32(slices), uint32(sliceBlocks)
+	args.slices, args.sliceBlocks, args.filled = uint32(slices), uint32(sliceBlocks), uint32(ceil(blocks, sliceBlocks))
 
-	one, brief := groupedOne[w.Bits], sliceBlocks*groupedBrief
-	if x.Rows == 1 && groupedWarps*(one.ring(w.Bits)+brief) <= groupedShared {
+	shapes, brief := &groupedShapes[w.Bits], sliceBlocks*groupedBrief
+	if x.Rows == 1 && groupedWarps*(shapes.one.ring(w.Bits)+brief) <= groupedShared {
 		args.y, args.x, args.tokens = y.Addr, x.Addr, 1
-		s.groupedSkinny(f.one[w.Bits], one, brief, &args)
+		s.groupedSkinny(f.one[w.Bits], shapes.one, brief, &args)
 		return
 	}
 	const most = 8192 // tokens of a launch, which counts them in blocks
@@ -197,14 +196,14 @@ func (s *stream) GroupedMatMul(y, x kernels.Mat, w kernels.Grouped, mode kernels
 		launch(s, f.round, dim{ceil(blocks, 16), ceil(n, groupedTile) * groupedTile, 1}, 128, 0, &round)
 		switch {
 		case n <= 8:
-			s.groupedSkinny(f.upTo8[w.Bits], groupedUpTo8, 0, &args)
+			s.groupedSkinny(f.upTo8[w.Bits], shapes.upTo8, 0, &args)
 		case n <= 16:
-			s.groupedSkinny(f.upTo16[w.Bits], groupedUpTo16, 0, &args)
+			s.groupedSkinny(f.upTo16[w.Bits], shapes.upTo16, 0, &args)
 		case n <= 64:
-			s.groupedSkinny(f.by32[w.Bits], groupedBy32, 0, &args)
+			s.groupedSkinny(f.by32[w.Bits], shapes.by32, 0, &args)
 		default:
-			grid := dim{ceil(w.Rows, groupedBy64.panels*kernels.GroupedPanel), ceil(n, groupedBy64.tiles*groupedTile), 1}
-			launch(s, f.by64[w.Bits], grid, groupedWarps*32, groupedBy64.ring(w.Bits), &args)
+			grid := dim{ceil(w.Rows, shapes.by64.panels*kernels.GroupedPanel), ceil(n, shapes.by64.tiles*groupedTile), 1}
+			launch(s, f.by64[w.Bits], grid, groupedWarps*32, shapes.by64.ring(w.Bits), &args)
 		}
 	}
 }

@@ -238,8 +238,7 @@ struct GroupedMatMulArgs {
     const float* x;    // of grouped_one
     const i32* order;
     u32 tokens, y_stride, add;
-    u32 slices, slice_blocks; // slices: 1, 2, 4 or 8
-    u32 unused;
+    u32 slices, slice_blocks, filled; // slices: 1, 2, 4 or 8, so many of them with blocks
 };
 
 // copy starts the copy of bytes, a multiple of 16 and at most MOST, from global to shared memory; the lanes of a warp share
@@ -400,13 +399,21 @@ template <int BITS, u32 PANELS, u32 TILES, u32 BLOCKS, u32 DEPTH, bool ONE> DEV 
     u8* own = smem() + warps * (DEPTH * S::bytes) + warp() * (a.slice_blocks * brief);
     if constexpr (ONE) {
         const Row row{a.x, a.order, w.cols};
-        for (u32 b = first; b < end; b += 4) {
-            const u32 block = b + lane() / 8, quad = lane() % 8;
-            float v[4] = {0, 0, 0, 0}, scale;
-            if (block < end) load_quad(row, block * BLOCK + quad * 4, v);
-            i32 sum;
-            const u32 q = round_quad(v, &scale, &sum);
-            if (block < end) {
+        const u32 quad = lane() % 8;
+        for (u32 b = first; b < end; b += 16) {
+            float v[4][4]; // four blocks at a time, and four times that on their way
+#pragma unroll
+            for (u32 i = 0; i < 4; i++) {
+                const u32 block = b + i * 4 + lane() / 8;
+                load_quad(row, block < end ? block * BLOCK + quad * 4 : w.cols, v[i]);
+            }
+#pragma unroll
+            for (u32 i = 0; i < 4; i++) {
+                const u32 block = b + i * 4 + lane() / 8;
+                float scale;
+                i32 sum;
+                const u32 q = round_quad(v[i], &scale, &sum);
+                if (block >= end) continue;
                 u8* record = own + (block - first) * brief;
                 sst((u32*)record + quad % 4 * 2 + quad / 4, q);
                 if (quad == 0) sst((u32*)(record + BLOCK), float_bits(scale));
@@ -479,7 +486,7 @@ template <int BITS, u32 PANELS, u32 TILES, u32 BLOCKS, u32 DEPTH, bool ONE> DEV 
         if (row >= w.rows) continue;
         const float* from = (const float*)smem() + q * a.slices * (all * apart) + token * apart + r;
         float sum = sld(from);
-        for (u32 s = 1; s < a.slices; s++) sum += sld(from + s * (all * apart));
+        for (u32 s = 1; s < a.filled; s++) sum += sld(from + s * (all * apart));
         put(a, tile * TILE + token, row, sum);
     }
 }
@@ -566,16 +573,16 @@ template <int BITS> DEV void tiled(const GroupedMatMulArgs& a) {
             }
 }
 
-// Parameters of skinny as grouped.go has them: panels and tiles of a warp, blocks of a stage, stages of a ring. The stages of
-// grouped_one hold about 1 KB of codes at any width.
-#define GROUPED_PRODUCTS(BITS, BLOCKS)                                                                            \
+// The shapes of grouped.go: of grouped_one the blocks of a stage, which holds about 1 KB of codes at any width, and of the
+// others the stages of a ring, as many as fit into 99 KB for 8 warps.
+#define GROUPED_PRODUCTS(BITS, BLOCKS, DEPTH8, DEPTH16, DEPTH32)                                            \
     KERNEL(grouped_one_w##BITS, GroupedMatMulArgs, 256) { skinny<BITS, 1, 1, BLOCKS, 5, true>(a); }   \
-    KERNEL(grouped_8_w##BITS, GroupedMatMulArgs, 256) { skinny<BITS, 1, 1, 2, 3, false>(a); }         \
-    KERNEL(grouped_16_w##BITS, GroupedMatMulArgs, 256) { skinny<BITS, 2, 2, 2, 3, false>(a); }        \
-    KERNEL(grouped_32_w##BITS, GroupedMatMulArgs, 256) { skinny<BITS, 2, 4, 2, 2, false>(a); }        \
+    KERNEL(grouped_8_w##BITS, GroupedMatMulArgs, 256) { skinny<BITS, 2, 1, 2, DEPTH8, false>(a); }    \
+    KERNEL(grouped_16_w##BITS, GroupedMatMulArgs, 256) { skinny<BITS, 2, 2, 2, DEPTH16, false>(a); }  \
+    KERNEL(grouped_32_w##BITS, GroupedMatMulArgs, 256) { skinny<BITS, 2, 4, 2, DEPTH32, false>(a); }  \
     KERNEL(grouped_tiled_w##BITS, GroupedMatMulArgs, 256) { tiled<BITS>(a); }
 
-GROUPED_PRODUCTS(8, 2)
-GROUPED_PRODUCTS(4, 4)
-GROUPED_PRODUCTS(3, 4)
-GROUPED_PRODUCTS(2, 8)
+GROUPED_PRODUCTS(8, 2, 4, 3, 2)
+GROUPED_PRODUCTS(4, 4, 4, 4, 3)
+GROUPED_PRODUCTS(3, 4, 5, 4, 3)
+GROUPED_PRODUCTS(2, 8, 6, 4, 3)

@@ -12,8 +12,6 @@ import (
 // stream runs verbs in order on a device. It owns everything that a verb needs beside its arguments, so that verbs
 // allocate nothing; and it lies on the heap as a whole, where nothing moves: the driver reads arguments from it.
 type stream struct {
-	kernels.Discard // the verbs whose kernels are still to come
-
 	device *Device
 	driver *driver
 	f      *functions

@@ -110,7 +110,7 @@ void load_matrices(u32* r, const void* row, u32 count, bool transposed, Site at)
     u32 l = now.tid & 31;
     if (l < count * 8) w.row[l] = offset_of(row, false, at);
     if (meet_enter(*worker, w, transposed ? "a transposed ldmatrix" : "an ldmatrix", at)) {
-        for (u32 i = 0; i < count * 8; i++) shared_read_all(w.row[i], i, (u32)at.line());
+        for (u32 i = 0; i < count * 8; i++) shared_read_all(w.row[i], i, at);
         for (u32 m = 0; m < count; m++) {
             u16 e[8][8];
             for (u32 i = 0; i < 8; i++) memcpy(e[i], now.backing + w.row[m * 8 + i], 16);
@@ -206,7 +206,7 @@ void cp16z(void* s, const void* g, bool valid, Site at) {
         from = global(g, 16, false, at);
         now.read += 16;
     }
-    shared_begin_copy(offset, (u32)at.line());
+    shared_begin_copy(offset, at);
     Fiber& f = worker->fibers[now.tid];
     f.copies.push_back({offset, f.group, from});
 }

@@ -127,6 +127,48 @@ void entry() {
     abort();
 }
 
+// A kernel that goes around ld and st, or uses up its stack, meets memory that is not mapped. The handler sends the thread
+// to trapped, on another stack.
+[[noreturn]] void trapped() {
+    Worker& k = *worker;
+    if (k.trap - (u64)k.stacks < max_threads * stack_bytes)
+        fail_at(launch_failed, "", 0, "uses more than %zu KB of stack", (stack_bytes - guard_bytes) >> 10);
+    fail_at(illegal_address, "", 0, "goes around ld and st to address %#llx", k.trap);
+}
+
+struct sigaction old_segv;
+
+void on_segv(int sig, siginfo_t* info, void* context) {
+    Worker* k = worker;
+    if (!k || !k->running) {
+        // It is not ours: what was there before takes it, or the program ends as it would have.
+        if (old_segv.sa_flags & SA_SIGINFO)
+            old_segv.sa_sigaction(sig, info, context);
+        else
+            signal(sig, SIG_DFL);
+        return;
+    }
+    k->trap = (u64)info->si_addr;
+    u64 top = (u64)k->spare + stack_bytes;
+    ucontext_t* u = (ucontext_t*)context;
+#if defined(__x86_64__)
+    u->uc_mcontext.gregs[REG_RIP] = (greg_t)(u64)trapped;
+    u->uc_mcontext.gregs[REG_RSP] = (greg_t)(top - 8);
+#else
+    u->uc_mcontext.pc = (u64)trapped;
+    u->uc_mcontext.sp = top;
+#endif
+}
+
+void catch_traps() {
+    struct sigaction a = {};
+    a.sa_sigaction = on_segv;
+    a.sa_flags = SA_SIGINFO | SA_ONSTACK; // on the stack that the host program has for signals
+    sigaction(SIGSEGV, &a, &old_segv);
+}
+
+void release_traps() { sigaction(SIGSEGV, &old_segv, nullptr); }
+
 // Workers are kept for the next launch: their stacks are warm.
 std::mutex idle_lock;
 std::vector<Worker*> idle;
@@ -153,12 +195,15 @@ Worker::Worker() {
     backing = map(window_bytes, PROT_READ | PROT_WRITE);
     words = (Shadow*)map(window_bytes / 4 * sizeof(Shadow), PROT_READ | PROT_WRITE);
     bytes = (Shadow*)map(window_bytes * sizeof(Shadow), PROT_READ | PROT_WRITE);
+    spare = map(stack_bytes, PROT_READ | PROT_WRITE);
     epoch = 1;
     mma = 0;
+    running = false;
 }
 
 Worker::~Worker() {
     munmap(stacks, max_threads * stack_bytes);
+    munmap(spare, stack_bytes);
     munmap(window, window_bytes);
     munmap(backing, window_bytes);
     munmap(words, window_bytes / 4 * sizeof(Shadow));
@@ -204,7 +249,9 @@ bool Worker::run(const Kernel& k, const void* arguments, Dim grid, u64 block, u3
     }
     worker = this;
     take_over(*this, next_warp(*this));
+    running = true;
     tk_switch(&scheduler, fibers[now.tid].sp);
+    running = false;
     return f.code == 0;
 }
 
@@ -250,8 +297,10 @@ void fail_at(int code, const char* file, u32 line, const char* format, ...) {
     va_start(l, format);
     vsnprintf(what, sizeof what, format, l);
     va_end(l);
-    snprintf(text, sizeof text, "kernel %s, block (%u,%u,%u), thread %u (warp %u, lane %u), %s:%u: %s", worker->kernel->name,
-             now.bx, now.by, now.bz, now.tid, now.tid / 32, now.tid % 32, base(file), line, what);
+    char where[200] = "";
+    if (line) snprintf(where, sizeof where, "%s:%u: ", base(file), line);
+    snprintf(text, sizeof text, "kernel %s, block (%u,%u,%u), thread %u (warp %u, lane %u), %s%s", worker->kernel->name,
+             now.bx, now.by, now.bz, now.tid, now.tid / 32, now.tid % 32, where, what);
     worker->fault->code = code;
     worker->fault->text = text;
     void* gone;
@@ -321,17 +370,27 @@ bool launch(const Kernel& k, Dim grid, u32 threads, u32 shared, const void* args
         put_back(w);
     };
     k.counts->launches++;
+    catch_traps();
     std::vector<std::thread> others;
     if (os_threads > 1 && total > 1) {
         // Signals are for the threads that the host program knows.
         sigset_t all, old;
         sigfillset(&all);
+        sigdelset(&all, SIGSEGV);
         pthread_sigmask(SIG_SETMASK, &all, &old);
-        for (u64 i = 1; i < std::min<u64>(os_threads, total); i++) others.emplace_back(work);
+        for (u64 i = 1; i < std::min<u64>(os_threads, total); i++) others.emplace_back([&] {
+            std::vector<char> stack(64 << 10);
+            stack_t alternative = {stack.data(), 0, stack.size()};
+            sigaltstack(&alternative, nullptr);
+            work();
+            alternative.ss_flags = SS_DISABLE;
+            sigaltstack(&alternative, nullptr);
+        });
         pthread_sigmask(SIG_SETMASK, &old, nullptr);
     }
     work();
     for (auto& t : others) t.join();
+    release_traps();
     return !failed;
 }
 

@@ -15,6 +15,7 @@
 #include <string>
 #include <sys/mman.h>
 #include <thread>
+#include <ucontext.h>
 #include <vector>
 
 #include "../../src/tk.h" // last: it takes names that the C library has for doubles
@@ -86,6 +87,9 @@ struct Worker {
     Fault* fault;
     u8* stacks;
     u32 stacks_ready;
+    u8* spare;     // a stack for what has none left
+    u64 trap;      // the address that ended a kernel
+    bool running;  // a fiber of the worker runs
     u8* window;  // addresses of shared memory in the kernel's eyes, where nothing is mapped
     u8* backing; // its bytes
     struct Shadow* words;
@@ -110,12 +114,12 @@ struct Shadow {
 // A collective is: meet_enter, then, in the lane that came last and gets true, the work of all 32, then meet_done.
 bool meet_enter(Worker& k, Warp& w, const char* what, Site at);
 void meet_done(Worker& k, Warp& w);
-void set_stamp();    // after a warp_sync
-void spin(Site at);  // lets others run, for a thread that may be waiting for them
+void set_stamp();   // after a warp_sync
+void spin(Site at); // lets others run, for a thread that may be waiting for them
 
-void shared_read_all(u64 offset, u32 lane, u32 line);        // a row of 16 bytes that a whole warp reads
-void shared_begin_copy(u64 offset, u32 line);                // 16 bytes that a copy will write
-void shared_end_copy(u64 offset);                            // the same, now written
+void shared_read_all(u64 offset, u32 lane, Site at); // a row of 16 bytes that a whole warp reads
+void shared_begin_copy(u64 offset, Site at);         // 16 bytes that a copy will write
+void shared_end_copy(u64 offset);                    // the same, now written
 [[noreturn]] void fail(int code, Site at, const char* format, ...) __attribute__((format(printf, 3, 4)));
 [[noreturn]] void fail_at(int code, const char* file, u32 line, const char* format, ...) __attribute__((format(printf, 4, 5)));
 

@@ -22,19 +22,20 @@ struct Access {
     u64 me;     // stamp, with the line
     u64 offset; // of the whole access, for messages
     bool all;   // a read by the whole warp
+    Site at;
 };
 
+// shared_fail ends a kernel; format takes the thread and the line of the other access.
 [[noreturn]] void shared_fail(const Access& a, const char* format, u64 other) {
-    char file[8] = "line"; // the line is in a stamp, the file is not: a kernel's shared memory is used in few files
     char text[256];
     snprintf(text, sizeof text, format, thread_of(other), line_of(other));
-    fail_at(illegal_address, file, line_of(a.me), "offset %llu of shared memory: %s", a.offset, text);
+    fail(illegal_address, a.at, "offset %llu of shared memory: %s", a.offset, text);
 }
 
 void check_read(const Shadow& s, const Access& a, u64 first) {
     u64 w = s.write, differs = w ^ a.me;
     if (differs >> epoch_shift) {
-        if (epoch_of(w) < first) shared_fail(a, "read, but no thread of this block has written it", w);
+        if (epoch_of(w) < first) shared_fail(a, "read, but no thread of this block has written it yet", w);
     } else if ((differs & thread_mask) || a.all) {
         if ((differs & warp_mask) || !(differs & syncs_mask))
             shared_fail(a, "race: read, while thread %u wrote it in line %u with no barrier between", w);
@@ -103,13 +104,13 @@ void write_word(Worker& k, u64 word, const Access& a, u64 marks) {
     s.read = 0; // what was read before is in order with this write, so whoever is in order with it is with them
 }
 
-Access access(u64 offset, u32 line) { return {now.stamp | (u64)(line & 0xfff) << line_shift, offset, false}; }
+Access access(u64 offset, Site at) { return {now.stamp | (u64)(at.line() & 0xfff) << line_shift, offset, false, at}; }
 
 } // namespace
 
-void shared_read(u64 offset, u32 bytes, u32 line) {
+void shared_read(u64 offset, u32 bytes, Site at) {
     Worker& k = *worker;
-    Access a = access(offset, line);
+    Access a = access(offset, at);
     u64 word = offset / 4;
     if (bytes >= 4) {
         for (u32 i = 0; i < bytes / 4; i++) read_word(k, word + i, a);
@@ -122,9 +123,9 @@ void shared_read(u64 offset, u32 bytes, u32 line) {
     }
 }
 
-void shared_write(u64 offset, u32 bytes, u32 line) {
+void shared_write(u64 offset, u32 bytes, Site at) {
     Worker& k = *worker;
-    Access a = access(offset, line);
+    Access a = access(offset, at);
     u64 word = offset / 4;
     if (bytes >= 4) {
         for (u32 i = 0; i < bytes / 4; i++) write_word(k, word + i, a, 0);
@@ -137,17 +138,17 @@ void shared_write(u64 offset, u32 bytes, u32 line) {
     }
 }
 
-void shared_read_all(u64 offset, u32 lane, u32 line) {
+void shared_read_all(u64 offset, u32 lane, Site at) {
     Worker& k = *worker;
-    Access a = access(offset, line);
+    Access a = access(offset, at);
     a.me = (a.me & ~lane_mask) | (u64)lane << thread_shift;
     a.all = true;
     for (u32 i = 0; i < 4; i++) read_word(k, offset / 4 + i, a);
 }
 
-void shared_begin_copy(u64 offset, u32 line) {
+void shared_begin_copy(u64 offset, Site at) {
     Worker& k = *worker;
-    Access a = access(offset, line);
+    Access a = access(offset, at);
     for (u32 i = 0; i < 4; i++) write_word(k, offset / 4 + i, a, pending);
 }
 

@@ -47,8 +47,8 @@ constexpr u32 granule_bits = 16;
 
 u8* global_slow(const void* p, u32 bytes, bool store, Site at);
 void shared_fault(const void* p, u32 bytes, bool store, Site at);
-void shared_read(u64 offset, u32 bytes, u32 line);
-void shared_write(u64 offset, u32 bytes, u32 line);
+void shared_read(u64 offset, u32 bytes, Site at);
+void shared_write(u64 offset, u32 bytes, Site at);
 
 // global returns where the bytes of a global address lie, or does not return.
 inline u8* global(const void* p, u32 bytes, bool store, Site at) {
@@ -63,9 +63,9 @@ inline u8* shared(const void* p, u32 bytes, bool store, Site at) {
     u64 offset = (u64)p - now.shared;
     if (offset >= now.shared_bytes || offset + bytes > now.shared_bytes || (offset & (bytes - 1))) shared_fault(p, bytes, store, at);
     if (store)
-        shared_write(offset, bytes, at.line());
+        shared_write(offset, bytes, at);
     else
-        shared_read(offset, bytes, at.line());
+        shared_read(offset, bytes, at);
     return now.backing + offset;
 }
 
@@ -76,9 +76,9 @@ void load_matrices(u32* r, const void* row, u32 count, bool transposed, Site at)
 } // namespace tk
 
 #define KERNEL(name, Args, threads)                                                                          \
-    static void name(const Args& a);                                                                         \
+    static void name(const Args&);                                                                           \
     static tk::Kernel tk_##name(#name, sizeof(Args), threads, [](const void* a) { name(*(const Args*)a); }); \
-    static void name(const Args& a)
+    static void name([[maybe_unused]] const Args& a)
 
 DEV u32 float_bits(float x) { return __builtin_bit_cast(u32, x); }
 DEV float bits_float(u32 x) { return __builtin_bit_cast(float, x); }

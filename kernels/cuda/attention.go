@@ -40,15 +40,6 @@ const (
 // there at a time.
 const decodeBlocks = 4
 
-// attendClass says which rows of Attend get the same bits, by the rows of their sequence in the call: decoding and prompts
-// have kernels of their own.
-func attendClass(rows int) int {
-	if rows <= decodeRows {
-		return 0
-	}
-	return 1
-}
-
 // attentionFunctions are the kernels of Store and Attend by the type of the cache; those that work on tiles also by the
 // width of heads (attendWidth).
 type attentionFunctions struct {

@@ -1,6 +1,7 @@
 package cuda_test
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -66,6 +67,9 @@ func newDecoder(t testing.TB, o cuda.Options, c longCase) *decoder {
 			count++
 		}
 		d.blocks = append(d.blocks, blocks)
+	}
+	if count == 0 {
+		return d
 	}
 	d.kv = kernels.Pages{Heads: c.keyHeads, KeyDim: c.dim, ValueDim: c.dim, BlockTokens: longBlock}
 	d.kv.K = d.alloc(count, c.keyHeads*longBlock*c.dim, kernels.F16)
@@ -210,6 +214,62 @@ func TestAttendChunks(t *testing.T) {
 			for first := 0; first < 6; first += 5 {
 				same("one row", split.attend(first, 1), first)
 				same("two rows, without room", whole.attend(first, 2), first)
+			}
+		})
+	}
+}
+
+// Rotation and storing in one launch leave the bits of the three verbs in the cache and in the queries.
+func TestRotateStore(t *testing.T) {
+	type rotaryStore interface {
+		RotateStore(kv kernels.Pages, q, k, v, angles, slots kernels.Mat, heads int)
+	}
+	const rows, heads, keyHeads, blockTokens, blocks = 5, 3, 2, 16, 3
+	slots := []int32{17, -1, 3, 40, 18}
+	for _, c := range []struct {
+		ty                       kernels.DType
+		keyDim, valueDim, turned int
+	}{
+		{kernels.F16, 32, 48, 32}, {kernels.BF16, 48, 16, 24}, {kernels.F32, 32, 32, 32}, {kernels.F16, 18, 7, 14}, {kernels.BF16, 20, 20, 20},
+	} {
+		t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) {
+			d := newDecoder(t, cuda.Options{}, longCase{})
+			rng := rand.New(rand.NewPCG(3, 4))
+			normal := func(cols int) []float32 {
+				v := make([]float32, rows*cols)
+				for i := range v {
+					v[i] = float32(rng.NormFloat64())
+				}
+				return v
+			}
+			query, key, value := normal(heads*c.keyDim), normal(keyHeads*c.keyDim), normal(keyHeads*c.valueDim)
+			angles, places := d.floats(rows, normal(c.turned)), d.ints(rows, slots)
+			run := func(fused bool) (results [3][]byte) {
+				kv := kernels.Pages{Heads: keyHeads, KeyDim: c.keyDim, ValueDim: c.valueDim, BlockTokens: blockTokens}
+				kv.K = d.alloc(blocks, keyHeads*blockTokens*c.keyDim, c.ty)
+				kv.V = d.alloc(blocks, keyHeads*blockTokens*c.valueDim, c.ty)
+				q, k, v := d.floats(rows, query), d.floats(rows, key), d.floats(rows, value)
+				if fused {
+					d.Stream.(rotaryStore).RotateStore(kv, q, k, v, angles, places, heads)
+				} else {
+					d.Rotate(q, angles, heads)
+					d.Rotate(k, angles, keyHeads)
+					d.Store(kv, k, v, places)
+				}
+				for i, m := range []kernels.Mat{q, kv.K, kv.V} {
+					results[i] = make([]byte, m.Bytes())
+					d.Download(results[i], m)
+				}
+				if err := d.Sync(); err != nil {
+					t.Fatal(err)
+				}
+				return results
+			}
+			want, got := run(false), run(true)
+			for i, name := range []string{"queries", "keys", "values"} {
+				if !bytes.Equal(got[i], want[i]) {
+					t.Errorf("%s differ from those of Rotate and Store", name)
+				}
 			}
 		})
 	}

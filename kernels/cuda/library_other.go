@@ -1,4 +1,4 @@
-//go:build !(linux && (amd64 || arm64))
+//go:build !(linux && (amd64 || arm64)) || nocuda
 
 package cuda
 
@@ -9,7 +9,7 @@ import (
 )
 
 func openLibrary(string) (uintptr, error) {
-	return 0, fmt.Errorf("%w: CUDA devices are supported on linux/amd64 and linux/arm64, not on %s/%s", ErrNoDevice, runtime.GOOS, runtime.GOARCH)
+	return 0, fmt.Errorf("%w: this program speaks to GPUs on linux/amd64 and linux/arm64, if it is not built with the tag nocuda; it is of %s/%s", ErrNoDevice, runtime.GOOS, runtime.GOARCH)
 }
 
 // What follows is never reached, because no library opens.

@@ -36,13 +36,20 @@ func (l *lookupTask) do(_, chunk int) {
 type scatterTask struct {
 	y, x, cols kernels.Mat
 	add        bool
-	rows       int // of a chunk
+	place      scatterFunc // nil for plain Go
+	rows       int         // of a chunk
 }
 
 // Scatter implements kernels.Stream.
 func (s *Stream) Scatter(y, x, cols kernels.Mat, mode kernels.Mode) {
+	if x.Cols == 0 {
+		return
+	}
 	t := &s.scatter
-	*t = scatterTask{y: y, x: x, cols: cols, add: mode == kernels.Add, rows: 1 + lookupElements/max(1, x.Cols)}
+	*t = scatterTask{y: y, x: x, cols: cols, add: mode == kernels.Add, place: s.code.rows.scatter, rows: 1 + lookupElements/x.Cols}
+	if t.add {
+		t.place = s.code.rows.scatterAdd
+	}
 	s.pool.run((x.Rows+t.rows-1)/t.rows, t)
 	*t = scatterTask{}
 }
@@ -51,15 +58,17 @@ func (t *scatterTask) do(_, chunk int) {
 	cols := t.cols.Int32s(0)
 	for i := chunk * t.rows; i < min((chunk+1)*t.rows, t.x.Rows); i++ {
 		y, x := t.y.Float32s(i), t.x.Float32s(i)
-		x = x[:len(cols)]
-		if t.add {
+		switch x = x[:len(cols)]; {
+		case t.place != nil:
+			t.place(&y[0], &x[0], &cols[0], len(cols))
+		case t.add:
 			for j, col := range cols {
 				y[col] += x[j]
 			}
-			continue
-		}
-		for j, col := range cols {
-			y[col] = x[j]
+		default:
+			for j, col := range cols {
+				y[col] = x[j]
+			}
 		}
 	}
 }

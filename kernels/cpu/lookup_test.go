@@ -1,6 +1,7 @@
 package cpu
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -81,6 +82,33 @@ func TestUploadDownload(t *testing.T) {
 	for i, v := range want {
 		if got[i] != v || m.Float32s(i / 5)[i%5] != v {
 			t.Fatalf("element %d: got %g and %g, want %g", i, got[i], m.Float32s(i / 5)[i%5], v)
+		}
+	}
+}
+
+// BenchmarkScatter measures columns that find their places in two runs, as those of pivoted factors do.
+func BenchmarkScatter(b *testing.B) {
+	rng := rand.New(rand.NewPCG(17, 18))
+	for _, isa := range ISAs() {
+		s := openStream(b, Options{ISA: isa}, 1)
+		for _, rows := range []int{1, 128} {
+			const width = 2048
+			perm := rng.Perm(width)
+			slices.Sort(perm[:width/4])
+			slices.Sort(perm[width/4:])
+			cols := kernels.Mat{Span: kernels.Span{Host: make([]byte, width*4)}, Rows: 1, Cols: width, Stride: width, Type: kernels.I32}
+			for j, col := range perm {
+				cols.Int32s(0)[j] = int32(col)
+			}
+			x, y := random(rng, rows, width, width+16, kernels.F32), random(rng, rows, width, width, kernels.F32)
+			for mode, name := range []string{kernels.Set: "set", kernels.Add: "add"} {
+				b.Run(fmt.Sprintf("%s/%s/rows=%d", isa, name, rows), func(b *testing.B) {
+					for b.Loop() {
+						s.Scatter(y, x, cols, kernels.Mode(mode))
+					}
+					b.SetBytes(2 * y.Bytes())
+				})
+			}
 		}
 	}
 }

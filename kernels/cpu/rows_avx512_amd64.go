@@ -53,3 +53,13 @@ func narrowF16AVX512(y *uint16, x *float32, n int)
 //
 //go:noescape
 func narrowBF16AVX512(y *uint16, x *float32, n int)
+
+// scatterAVX512 computes y[cols[i]] = x[i] for n elements.
+//
+//go:noescape
+func scatterAVX512(y *float32, x *float32, cols *int32, n int)
+
+// scatterAddAVX512 computes y[cols[i]] += x[i] for n elements.
+//
+//go:noescape
+func scatterAddAVX512(y *float32, x *float32, cols *int32, n int)

@@ -522,3 +522,126 @@ vector:
 	JNZ          vector
 	VZEROUPPER
 	RET
+
+// func scatterAVX512(y *float32, x *float32, cols *int32, n int)
+// Requires: AVX
+TEXT ·scatterAVX512(SB), NOSPLIT, $0-32
+	MOVQ y+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ cols+16(FP), DX
+	MOVQ n+24(FP), BX
+	SUBQ $0x08, BX
+	JLT  rest
+
+many:
+	MOVL (DX), SI
+	MOVL (CX), DI
+	MOVL DI, (AX)(SI*4)
+	MOVL 4(DX), SI
+	MOVL 4(CX), DI
+	MOVL DI, (AX)(SI*4)
+	MOVL 8(DX), SI
+	MOVL 8(CX), DI
+	MOVL DI, (AX)(SI*4)
+	MOVL 12(DX), SI
+	MOVL 12(CX), DI
+	MOVL DI, (AX)(SI*4)
+	MOVL 16(DX), SI
+	MOVL 16(CX), DI
+	MOVL DI, (AX)(SI*4)
+	MOVL 20(DX), SI
+	MOVL 20(CX), DI
+	MOVL DI, (AX)(SI*4)
+	MOVL 24(DX), SI
+	MOVL 24(CX), DI
+	MOVL DI, (AX)(SI*4)
+	MOVL 28(DX), SI
+	MOVL 28(CX), DI
+	MOVL DI, (AX)(SI*4)
+	ADDQ $0x20, CX
+	ADDQ $0x20, DX
+	SUBQ $0x08, BX
+	JGE  many
+
+rest:
+	ADDQ $0x07, BX
+	JLT  done
+
+one:
+	MOVL (DX), SI
+	MOVL (CX), DI
+	MOVL DI, (AX)(SI*4)
+	ADDQ $0x04, CX
+	ADDQ $0x04, DX
+	SUBQ $0x01, BX
+	JGE  one
+
+done:
+	VZEROUPPER
+	RET
+
+// func scatterAddAVX512(y *float32, x *float32, cols *int32, n int)
+// Requires: AVX
+TEXT ·scatterAddAVX512(SB), NOSPLIT, $0-32
+	MOVQ y+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ cols+16(FP), DX
+	MOVQ n+24(FP), BX
+	SUBQ $0x08, BX
+	JLT  rest
+
+many:
+	MOVL   (DX), SI
+	VMOVSS (CX), X0
+	VADDSS (AX)(SI*4), X0, X0
+	VMOVSS X0, (AX)(SI*4)
+	MOVL   4(DX), SI
+	VMOVSS 4(CX), X0
+	VADDSS (AX)(SI*4), X0, X0
+	VMOVSS X0, (AX)(SI*4)
+	MOVL   8(DX), SI
+	VMOVSS 8(CX), X0
+	VADDSS (AX)(SI*4), X0, X0
+	VMOVSS X0, (AX)(SI*4)
+	MOVL   12(DX), SI
+	VMOVSS 12(CX), X0
+	VADDSS (AX)(SI*4), X0, X0
+	VMOVSS X0, (AX)(SI*4)
+	MOVL   16(DX), SI
+	VMOVSS 16(CX), X0
+	VADDSS (AX)(SI*4), X0, X0
+	VMOVSS X0, (AX)(SI*4)
+	MOVL   20(DX), SI
+	VMOVSS 20(CX), X0
+	VADDSS (AX)(SI*4), X0, X0
+	VMOVSS X0, (AX)(SI*4)
+	MOVL   24(DX), SI
+	VMOVSS 24(CX), X0
+	VADDSS (AX)(SI*4), X0, X0
+	VMOVSS X0, (AX)(SI*4)
+	MOVL   28(DX), SI
+	VMOVSS 28(CX), X0
+	VADDSS (AX)(SI*4), X0, X0
+	VMOVSS X0, (AX)(SI*4)
+	ADDQ   $0x20, CX
+	ADDQ   $0x20, DX
+	SUBQ   $0x08, BX
+	JGE    many
+
+rest:
+	ADDQ $0x07, BX
+	JLT  done
+
+one:
+	MOVL   (DX), SI
+	VMOVSS (CX), X0
+	VADDSS (AX)(SI*4), X0, X0
+	VMOVSS X0, (AX)(SI*4)
+	ADDQ   $0x04, CX
+	ADDQ   $0x04, DX
+	SUBQ   $0x01, BX
+	JGE    one
+
+done:
+	VZEROUPPER
+	RET

@@ -53,3 +53,13 @@ func narrowF16NEON(y *uint16, x *float32, n int)
 //
 //go:noescape
 func narrowBF16NEON(y *uint16, x *float32, n int)
+
+// scatterNEON computes y[cols[i]] = x[i] for n elements.
+//
+//go:noescape
+func scatterNEON(y *float32, x *float32, cols *int32, n int)
+
+// scatterAddNEON computes y[cols[i]] += x[i] for n elements.
+//
+//go:noescape
+func scatterAddNEON(y *float32, x *float32, cols *int32, n int)

@@ -147,7 +147,13 @@ func (m *matMulTask) reserve(threads int, code *matMulCode) {
 		}
 		rows = min(rows, most)
 	}
-	m.panelRows = max(wideRows, rows/wideRows*wideRows)
+	rows = max(wideRows, rows/wideRows*wideRows)
+	panels := (m.w.Rows + rows - 1) / rows
+	if !m.pack && panels > threads && panels < threads*chunksPerThread {
+		panels -= panels % threads // each thread has as many where there are few
+	}
+	rows = (m.w.Rows + panels - 1) / panels
+	m.panelRows = (rows + wideRows - 1) / wideRows * wideRows
 	for i := range m.workers {
 		w := &m.workers[i]
 		switch {

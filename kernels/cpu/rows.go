@@ -22,8 +22,9 @@ type rowsCode struct {
 	scatterAdd scatterFunc // y[cols[i]] += x[i]
 }
 
-// scatterFunc works on n elements; no place comes twice among the cols.
-type scatterFunc func(y, x *float32, cols *int32, n int)
+// scatterFunc works on n elements; no place comes twice among the cols. Meanwhile it fetches the places of what is ahead
+// bytes behind y, the row after a few more: places that come from far away hold up the stores, which are in order.
+type scatterFunc func(y, x *float32, cols *int32, n, ahead int)
 
 type rowsVerb uint8
 

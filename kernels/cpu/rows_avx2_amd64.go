@@ -54,12 +54,12 @@ func narrowF16AVX2(y *uint16, x *float32, n int)
 //go:noescape
 func narrowBF16AVX2(y *uint16, x *float32, n int)
 
-// scatterAVX2 computes y[cols[i]] = x[i] for n elements.
+// scatterAVX2 is a scatterFunc: y[cols[i]] = x[i].
 //
 //go:noescape
-func scatterAVX2(y *float32, x *float32, cols *int32, n int)
+func scatterAVX2(y *float32, x *float32, cols *int32, n int, ahead int)
 
-// scatterAddAVX2 computes y[cols[i]] += x[i] for n elements.
+// scatterAddAVX2 is a scatterFunc: y[cols[i]] += x[i].
 //
 //go:noescape
-func scatterAddAVX2(y *float32, x *float32, cols *int32, n int)
+func scatterAddAVX2(y *float32, x *float32, cols *int32, n int, ahead int)

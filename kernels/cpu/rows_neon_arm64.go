@@ -54,12 +54,12 @@ func narrowF16NEON(y *uint16, x *float32, n int)
 //go:noescape
 func narrowBF16NEON(y *uint16, x *float32, n int)
 
-// scatterNEON computes y[cols[i]] = x[i] for n elements.
+// scatterNEON is a scatterFunc: y[cols[i]] = x[i].
 //
 //go:noescape
-func scatterNEON(y *float32, x *float32, cols *int32, n int)
+func scatterNEON(y *float32, x *float32, cols *int32, n int, ahead int)
 
-// scatterAddNEON computes y[cols[i]] += x[i] for n elements.
+// scatterAddNEON is a scatterFunc: y[cols[i]] += x[i].
 //
 //go:noescape
-func scatterAddNEON(y *float32, x *float32, cols *int32, n int)
+func scatterAddNEON(y *float32, x *float32, cols *int32, n int, ahead int)

@@ -286,12 +286,14 @@ func narrowBF16(file *arm64.File) {
 
 // scatter writes a function that places the elements of a row, or adds them to what is there, one by one.
 func scatter(file *arm64.File, onto bool) {
-	name, doc := "scatterNEON", "computes y[cols[i]] = x[i] for n elements."
+	name, doc := "scatterNEON", "is a scatterFunc: y[cols[i]] = x[i]."
 	if onto {
-		name, doc = "scatterAddNEON", "computes y[cols[i]] += x[i] for n elements."
+		name, doc = "scatterAddNEON", "is a scatterFunc: y[cols[i]] += x[i]."
 	}
-	f := file.Func(name, join(float32s("y", "x"), arm64.Params("*int32", "cols"), ints("n")), "", doc)
+	f := file.Func(name, join(float32s("y", "x"), arm64.Params("*int32", "cols"), ints("n", "ahead")), "", doc)
 	y, x, cols, n := f.Param("y"), f.Param("x"), f.Param("cols"), f.Param("n")
+	ahead, line := f.Param("ahead"), f.X()
+	f.Go("ADD %s, %s", y, ahead)
 	const many = 4
 	var at [many]arm64.X
 	for i := range at {
@@ -306,6 +308,8 @@ func scatter(file *arm64.File, onto bool) {
 		}
 		f.AddBytes(4*elements, cols)
 		f.AddBytes(4*elements, x)
+		f.Go("ADD %s<<2, %s, %s", at[0], ahead, line)
+		f.Go("PRFM (%s), PSTL1KEEP", line)
 		for i := range elements {
 			if onto {
 				f.Go("FMOVS (%s)(%s<<2), %s", y, at[i], old[i].F())

@@ -308,17 +308,21 @@ func narrowBF16(t isa) {
 // scatter emits a function that places the elements of a row, or adds them to what is there: one by one, as the loop in
 // Go, which takes twice as long. The scattered stores of AVX-512 are hardly faster on Emerald Rapids, and slower elsewhere.
 func scatter(t isa, onto bool) {
-	name, doc := "scatter", "computes y[cols[i]] = x[i] for n elements."
+	name, doc := "scatter", "is a scatterFunc: y[cols[i]] = x[i]."
 	if onto {
-		name, doc = "scatterAdd", "computes y[cols[i]] += x[i] for n elements."
+		name, doc = "scatterAdd", "is a scatterFunc: y[cols[i]] += x[i]."
 	}
-	text(name+t.name(), "func(y, x *float32, cols *int32, n int)", doc)
-	y, x, cols, n := param("y"), param("x"), param("cols"), param("n")
+	text(name+t.name(), "func(y, x *float32, cols *int32, n, ahead int)", doc)
+	y, x, cols, n, ahead := param("y"), param("x"), param("cols"), param("n"), param("ahead")
+	build.ADDQ(y, ahead)
 	place := func(i int) {
 		from := operand.Mem{Base: x, Disp: 4 * i}
 		col := build.GP64()
 		build.MOVL(operand.Mem{Base: cols, Disp: 4 * i}, col.As32())
 		to := operand.Mem{Base: y, Index: col, Scale: 4}
+		if i%4 == 0 {
+			build.PREFETCHT0(operand.Mem{Base: ahead, Index: col, Scale: 4})
+		}
 		if onto {
 			v := build.XMM()
 			build.VMOVSS(from, v)

@@ -56,7 +56,11 @@ func BenchmarkCholesky(b *testing.B) {
 }
 
 func BenchmarkInverseFactor(b *testing.B) {
-	for _, n := range benchSizes() {
+	sizes := benchSizes()
+	if !testing.Short() {
+		sizes = append(sizes, 4096, 8192) // inputs of large layers
+	}
+	for _, n := range sizes {
 		a := definite(n)
 		b.Run(fmt.Sprintf("own/%d", n), func(b *testing.B) {
 			for b.Loop() {

@@ -2,6 +2,7 @@ package linalg_test
 
 import (
 	"fmt"
+	"math"
 	"testing"
 
 	"gonum.org/v1/gonum/mat"
@@ -56,8 +57,15 @@ func BenchmarkCholesky(b *testing.B) {
 }
 
 func BenchmarkInverseFactor(b *testing.B) {
-	for _, n := range benchSizes() {
-		a := definite(n)
+	sizes := benchSizes()
+	if !testing.Short() {
+		sizes = append(sizes, 4096, 8192) // inputs of large layers
+	}
+	for _, n := range sizes {
+		a := symmetric(3, n)
+		for i := range n { // beyond all eigenvalues
+			a.Data[i*n+i] += 4 * math.Sqrt(float64(n))
+		}
 		b.Run(fmt.Sprintf("own/%d", n), func(b *testing.B) {
 			for b.Loop() {
 				if _, err := linalg.InverseFactor(a.Data, n); err != nil {
@@ -75,7 +83,12 @@ func definite(n int) linalg.Matrix {
 }
 
 func BenchmarkEigen(b *testing.B) {
-	for _, n := range append([]int{8, 16, 32, 64, 128}, benchSizes()...) {
+	const most = 2048 // for gonum, which takes minutes beyond
+	sizes := append([]int{8, 16, 32, 64, 128}, benchSizes()...)
+	if !testing.Short() {
+		sizes = append(sizes, 2*most)
+	}
+	for _, n := range sizes {
 		a := symmetric(1, n)
 		b.Run(fmt.Sprintf("own/%d", n), func(b *testing.B) {
 			for b.Loop() {
@@ -84,6 +97,9 @@ func BenchmarkEigen(b *testing.B) {
 				}
 			}
 		})
+		if n > most {
+			continue
+		}
 		b.Run(fmt.Sprintf("gonum/%d", n), func(b *testing.B) {
 			for b.Loop() {
 				var e mat.EigenSym

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 )
 
 // ErrNotDefinite says that a matrix is not positive definite, as far as float64 can tell.
@@ -59,7 +60,7 @@ func factorize(a view, first int) error {
 		transpose(rows, under)
 		solveLower(block, rows)
 		transpose(under, rows)
-		addProduct(a.part(at+cols, at+cols, below, below), -1, rows, true, rows, false, true)
+		addProduct(a.part(at+cols, at+cols, below, below), -1, rows, true, rows, false, lowerC)
 	}
 	return nil
 }
@@ -132,7 +133,7 @@ func solveLower(l, b view) {
 		h := half(n)
 		upper, lower := b.part(0, 0, h, b.cols), b.part(h, 0, n-h, b.cols)
 		solveLower(l.part(0, 0, h, h), upper)
-		addProduct(lower, -1, l.part(h, 0, n-h, h), false, upper, false, false)
+		addProduct(lower, -1, l.part(h, 0, n-h, h), false, upper, false, 0)
 		solveLower(l.part(h, h, n-h, n-h), lower)
 		return
 	}
@@ -160,7 +161,7 @@ func solveLowerT(l, b view) {
 		h := half(n)
 		upper, lower := b.part(0, 0, h, b.cols), b.part(h, 0, n-h, b.cols)
 		solveLowerT(l.part(h, h, n-h, n-h), lower)
-		addProduct(upper, -1, l.part(h, 0, n-h, h), true, lower, false, false)
+		addProduct(upper, -1, l.part(h, 0, n-h, h), true, lower, false, 0)
 		solveLowerT(l.part(0, 0, h, h), upper)
 		return
 	}
@@ -184,47 +185,47 @@ func solveLowerT(l, b view) {
 // it reads the lower triangle. Below its diagonal u is 0. A matrix that is not positive definite is ErrNotDefinite.
 //
 // With the order of rows and columns reversed, a lower factor l·lᵀ of a becomes an upper one, r·rᵀ = a, and u = r⁻¹: one
-// decomposition and one inverse of a triangle, and a⁻¹ itself is never made. It takes one matrix more than its result.
+// decomposition and one inverse of a triangle, and a⁻¹ itself is never made. It takes a quarter of a matrix beside its result.
 func InverseFactor(a []float64, n int) ([]float64, error) {
 	l := New(n, n)
-	for i := range n {
-		for j := range i + 1 {
-			l.Row(n - 1 - j)[n-1-i] = a[i*n+j]
+	const side = 32 // of squares that the first cache holds
+	parallel(ceil(n, side), func(block int) {
+		i0 := block * side
+		for j0 := 0; j0 <= i0; j0 += side {
+			for i := i0; i < min(i0+side, n); i++ {
+				for j := j0; j < min(j0+side, i+1); j++ {
+					l.Data[(n-1-j)*n+n-1-i] = a[i*n+j]
+				}
+			}
 		}
-	}
+	})
 	if err := factorize(l.view(), 0); err != nil {
 		return nil, err
 	}
 	invertLower(l.view())
 	// Element (i, j) goes to (n-1-i, n-1-j), from the lower triangle to the upper.
-	u := make([]float64, n*n)
-	for i := range n {
-		row := u[(n-1-i)*n:][:n]
-		for j, x := range l.Row(i)[:i+1] {
-			row[n-1-j] = x
-		}
-	}
-	return u, nil
+	slices.Reverse(l.Data)
+	return l.Data, nil
 }
 
-// invertLower replaces the lower triangle of l by that of l⁻¹, and what lies above by any value. The lower left quarter of
-// the inverse is -l22⁻¹·l21·l11⁻¹.
+// invertLower replaces the lower triangle of l by that of l⁻¹, and what lies above by 0. The lower left quarter of the
+// inverse is -l22⁻¹·l21·l11⁻¹.
 func invertLower(l view) {
 	n := l.rows
 	if n > solveRows {
 		h := half(n)
 		left, right, lower := l.part(0, 0, h, h), l.part(h, h, n-h, n-h), l.part(h, 0, n-h, h)
-		solveLower(right, lower)
 		invertLower(left)
-		for i := range h {
-			clear(left.row(i)[i+1:])
-		}
-		negated := New(n-h, h)
-		addProduct(negated.view(), -1, lower, false, left, false, false)
-		for i := range n - h {
-			copy(lower.row(i), negated.Row(i))
-		}
 		invertLower(right)
+		half := New(n-h, h).view()
+		addProduct(half, 1, lower, false, left, false, lowerB)
+		for i := range n - h {
+			clear(lower.row(i))
+		}
+		addProduct(lower, -1, right, false, half, false, lowerA)
+		for i := range h {
+			clear(l.row(i)[h:])
+		}
 		return
 	}
 	// Column j of the inverse, from the columns right of it.
@@ -238,5 +239,8 @@ func invertLower(l view) {
 			l.row(i)[j] = -s * inverse
 		}
 		l.row(j)[j] = inverse
+		for i := range j {
+			l.row(i)[j] = 0
+		}
 	}
 }

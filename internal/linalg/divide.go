@@ -131,8 +131,8 @@ func merge(d []float64, z view, h int, between float64) {
 		clear(z.row(i))
 	}
 	sLeft, sRight := s.view().part(0, 0, k, inLeft.Rows), s.view().part(0, count[left], k, inRight.Rows)
-	addProduct(z.part(0, 0, k, h), 1, sLeft, false, inLeft.view(), false, false)
-	addProduct(z.part(0, h, k, n-h), 1, sRight, false, inRight.view(), false, false)
+	addProduct(z.part(0, 0, k, h), 1, sLeft, false, inLeft.view(), false, 0)
+	addProduct(z.part(0, h, k, n-h), 1, sRight, false, inRight.view(), false, 0)
 	for i := range settled {
 		copy(z.row(k+i), rest.Row(i))
 	}

@@ -143,7 +143,7 @@ func pivot(c Matrix, r int) (order []int, rank int) {
 		}
 		k0 += done
 		addProduct(c.view().part(k0, k0, n-k0, length-k0), -1,
-			f.view().part(k0, 0, n-k0, done), false, v.view().part(0, k0, done, length-k0), false, false)
+			f.view().part(k0, 0, n-k0, done), false, v.view().part(0, k0, done, length-k0), false, 0)
 		for j := k0; j < n; j++ {
 			if sure[j] < 0 {
 				x := c.Row(j)[k0:]

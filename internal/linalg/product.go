@@ -11,7 +11,7 @@ func Mul(a, b Matrix) Matrix {
 		panic(fmt.Sprintf("BUG: product of %d x %d and %d x %d", a.Rows, a.Cols, b.Rows, b.Cols))
 	}
 	c := New(a.Rows, b.Cols)
-	addProduct(c.view(), 1, a.view(), false, b.view(), false, false)
+	addProduct(c.view(), 1, a.view(), false, b.view(), false, 0)
 	return c
 }
 
@@ -21,11 +21,12 @@ func MulT(a, b Matrix) Matrix {
 		panic(fmt.Sprintf("BUG: product of %d x %d and the transpose of %d x %d", a.Rows, a.Cols, b.Rows, b.Cols))
 	}
 	c := New(a.Rows, b.Rows)
-	same := sameMatrix(a, b)
-	addProduct(c.view(), 1, a.view(), false, b.view(), true, same)
-	if same {
-		mirror(c)
+	if !sameMatrix(a, b) {
+		addProduct(c.view(), 1, a.view(), false, b.view(), true, 0)
+		return c
 	}
+	addProduct(c.view(), 1, a.view(), false, b.view(), true, lowerC)
+	mirror(c)
 	return c
 }
 
@@ -35,11 +36,12 @@ func TMul(a, b Matrix) Matrix {
 		panic(fmt.Sprintf("BUG: product of the transpose of %d x %d and %d x %d", a.Rows, a.Cols, b.Rows, b.Cols))
 	}
 	c := New(a.Cols, b.Cols)
-	same := sameMatrix(a, b)
-	addProduct(c.view(), 1, a.view(), true, b.view(), false, same)
-	if same {
-		mirror(c)
+	if !sameMatrix(a, b) {
+		addProduct(c.view(), 1, a.view(), true, b.view(), false, 0)
+		return c
 	}
+	addProduct(c.view(), 1, a.view(), true, b.view(), false, lowerC)
+	mirror(c)
 	return c
 }
 
@@ -92,13 +94,21 @@ const (
 
 var slabs, blocks buffers
 
-// addProduct adds sign times the product of a and b to c, each of a and b transposed where it says so. With lower, what
-// lies above the diagonal of c has any value afterwards.
+// triangles says which of the matrices of a product are lower triangles, so that half of the work can be left out.
+type triangles uint8
+
+const (
+	lowerC triangles = 1 << iota // what lies above the diagonal of c has any value afterwards
+	lowerA                       // a, not transposed, is 0 above its diagonal
+	lowerB                       // b, not transposed, is 0 above its diagonal
+)
+
+// addProduct adds sign times the product of a and b to c, each of a and b transposed where it says so.
 //
 // An element of c grows by one sum for each packedDepth of the products that make it, each in the order of the columns of
 // a: neither threads nor the extent of c change its bits. Beside c it takes 8·packedDepth·min(cols, packedCols) bytes and
 // 576 KiB a thread.
-func addProduct(c view, sign float64, a view, aT bool, b view, bT bool, lower bool) {
+func addProduct(c view, sign float64, a view, aT bool, b view, bT bool, t triangles) {
 	m, n, k := c.rows, c.cols, a.cols
 	if aT {
 		k = a.rows
@@ -128,6 +138,9 @@ func addProduct(c view, sign float64, a view, aT bool, b view, bT bool, lower bo
 			each(ceil(panels, few), func(i int) {
 				for p := i * few; p < min((i+1)*few, panels); p++ {
 					j := p * tileCols
+					if t&lowerB != 0 && j0+j >= k0+depth {
+						return
+					}
 					pack((*slab)[j*depth:][:tileCols*depth], tileCols, 1, b, bT, j0+j, min(tileCols, cols-j), k0, depth)
 				}
 			})
@@ -143,7 +156,10 @@ func addProduct(c view, sign float64, a view, aT bool, b view, bT bool, lower bo
 				first := task % groups * inGroup
 				last := min(first+inGroup, panels)
 				rows := min(packedRows, m-i0)
-				if first >= last || lower && j0+first*tileCols > i0+rows-1 {
+				if t&lowerB != 0 {
+					last = min(last, ceil(max(0, k0+depth-j0), tileCols))
+				}
+				if first >= last || t&lowerC != 0 && j0+first*tileCols > i0+rows-1 || t&lowerA != 0 && k0 > i0+rows-1 {
 					return
 				}
 				block := blocks.borrow(ceil(rows, tileRows) * tileRows * depth)
@@ -155,7 +171,7 @@ func addProduct(c view, sign float64, a view, aT bool, b view, bT bool, lower bo
 					j := p * tileCols
 					panel := (*slab)[j*depth:][:tileCols*depth]
 					for i := 0; i < rows; i += tileRows {
-						if lower && j0+j > i0+min(i+tileRows, rows)-1 {
+						if t&lowerC != 0 && j0+j > i0+min(i+tileRows, rows)-1 {
 							continue
 						}
 						at := c.part(i0+i, j0+j, min(tileRows, rows-i), min(tileCols, cols-j))

@@ -37,7 +37,7 @@ func reflect(x []float64, pivot int) (beta, tau float64) {
 func (h reflectors) triangle() Matrix {
 	k := h.v.rows
 	t, g := New(k, k), New(k, k)
-	addProduct(g.view(), 1, h.v, false, h.v, true, true)
+	addProduct(g.view(), 1, h.v, false, h.v, true, lowerC)
 	for j := range k {
 		for i := range j {
 			var s float64
@@ -58,9 +58,9 @@ func (h reflectors) apply(z view, backward bool) {
 		return
 	}
 	tv, zv := New(k, h.v.cols), New(z.rows, k)
-	addProduct(tv.view(), 1, h.triangle().view(), backward, h.v, false, false)
-	addProduct(zv.view(), 1, z, false, h.v, true, false)
-	addProduct(z, -1, zv.view(), false, tv.view(), false, false)
+	addProduct(tv.view(), 1, h.triangle().view(), backward, h.v, false, 0)
+	addProduct(zv.view(), 1, z, false, h.v, true, 0)
+	addProduct(z, -1, zv.view(), false, tv.view(), false, 0)
 }
 
 // orthonormalize replaces the rows of q (m, n), m <= n, by orthonormal ones that span at least what they did: rows that

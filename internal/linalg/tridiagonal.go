@@ -67,7 +67,7 @@ func tridiagonalize(a view, d, e, tau []float64) {
 		}
 		m -= rows
 		both, exchanged := stack.view().part(0, 0, 2*rows, m), stack.view().part(rows, 0, 2*rows, m)
-		addProduct(a.part(0, 0, m, m), -1, both, true, exchanged, false, true)
+		addProduct(a.part(0, 0, m, m), -1, both, true, exchanged, false, lowerC)
 	}
 }
 

@@ -36,28 +36,51 @@ func (l *lookupTask) do(_, chunk int) {
 type scatterTask struct {
 	y, x, cols kernels.Mat
 	add        bool
+	code       *rowsCode
 	rows       int // of a chunk
 }
 
 // Scatter implements kernels.Stream.
 func (s *Stream) Scatter(y, x, cols kernels.Mat, mode kernels.Mode) {
+	if x.Cols == 0 {
+		return
+	}
 	t := &s.scatter
-	*t = scatterTask{y: y, x: x, cols: cols, add: mode == kernels.Add, rows: 1 + lookupElements/max(1, x.Cols)}
+	*t = scatterTask{y: y, x: x, cols: cols, add: mode == kernels.Add, code: &s.code.rows, rows: 1 + lookupElements/x.Cols}
 	s.pool.run((x.Rows+t.rows-1)/t.rows, t)
 	*t = scatterTask{}
 }
 
 func (t *scatterTask) do(_, chunk int) {
-	cols := t.cols.Int32s(0)
-	for i := chunk * t.rows; i < min((chunk+1)*t.rows, t.x.Rows); i++ {
-		y, x := t.y.Float32s(i), t.x.Float32s(i)
-		x = x[:len(cols)]
-		if t.add {
-			for j, col := range cols {
-				y[col] += x[j]
-			}
-			continue
+	from := chunk * t.rows
+	n := min(t.rows, t.x.Rows-from)
+	t.code.placeColumns(t.y.Slice(from, n), t.x.Slice(from, n), t.cols.Int32s(0), t.add)
+}
+
+// rowsAhead is how many rows are fetched ahead of the one that columns are placed in (BenchmarkScatter).
+const rowsAhead = 4
+
+// placeColumns sets the columns of y that cols name to those of x, or adds them.
+func (c *rowsCode) placeColumns(y, x kernels.Mat, cols []int32, add bool) {
+	if len(cols) == 0 {
+		return
+	}
+	for i := range x.Rows {
+		c.placeRow(y.Float32s(i), x.Float32s(i), cols, add, rowsAhead*y.Stride*4)
+	}
+}
+
+func (c *rowsCode) placeRow(y, x []float32, cols []int32, add bool, ahead int) {
+	switch x = x[:len(cols)]; {
+	case c.scatter != nil && add:
+		c.scatterAdd(&y[0], &x[0], &cols[0], len(cols), ahead)
+	case c.scatter != nil:
+		c.scatter(&y[0], &x[0], &cols[0], len(cols), ahead)
+	case add:
+		for j, col := range cols {
+			y[col] += x[j]
 		}
+	default:
 		for j, col := range cols {
 			y[col] = x[j]
 		}

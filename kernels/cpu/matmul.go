@@ -81,6 +81,10 @@ const (
 // matMulTask is MatMul in pieces: panels of weight rows by blocks of tokens.
 type matMulTask struct {
 	y, x, w   kernels.Mat
+	cols      kernels.Mat // where the columns of the result go; no columns for where they are
+	xCols     kernels.Mat // where those of from, before they are rounded, go then
+	from      kernels.Mat // x
+	rowsCode  *rowsCode   // which takes them there
 	add       bool
 	tiles     tiles
 	pack      bool                                 // copy panels
@@ -97,11 +101,28 @@ type matMulScratch struct {
 	widened []float32             // one weight row in F32, for plain Go
 	packed  []float32             // (packedRows, packedStride)
 	carry   []float32             // partial sums of a panel and a block
+	placed  []float32             // results of a panel and a block whose columns go elsewhere
 }
 
 // MatMul implements kernels.Stream. The panels of one block of tokens and the blocks of one panel are computed in any
 // order by any thread; no sum is ever split.
 func (s *Stream) MatMul(y, x, w kernels.Mat, mode kernels.Mode) {
+	s.multiply(y, x, w, mode)
+}
+
+// ScatterMatMul implements layers.Scatterer. What a chunk computes is put in its places at once, from the nearest cache and
+// by the thread that has it there, with a share of the columns of x: where places ascend, it lies beside them.
+func (s *Stream) ScatterMatMul(y, x, w, xCols, cols kernels.Mat, mode kernels.Mode) {
+	if w.Rows == 0 {
+		s.Scatter(y, x, xCols, mode)
+		return
+	}
+	s.matMul.from, s.matMul.xCols, s.matMul.cols = x, xCols, cols
+	s.multiply(y, x, w, mode)
+	s.matMul.from, s.matMul.xCols, s.matMul.cols = kernels.Mat{}, kernels.Mat{}, kernels.Mat{}
+}
+
+func (s *Stream) multiply(y, x, w kernels.Mat, mode kernels.Mode) {
 	if x.Rows == 0 || w.Rows == 0 {
 		return
 	}
@@ -113,6 +134,7 @@ func (s *Stream) MatMul(y, x, w kernels.Mat, mode kernels.Mode) {
 	if w.Cols >= s.code.matMul.minCols {
 		t.tiles = s.code.matMul.tiles[w.Type]
 	}
+	t.rowsCode = &s.code.rows
 	t.reserve(s.pool.threads, &s.code.matMul)
 	s.pool.run((w.Rows+t.panelRows-1)/t.panelRows*t.blocks, t)
 	t.y, t.x, t.w = kernels.Mat{}, kernels.Mat{}, kernels.Mat{}
@@ -147,7 +169,13 @@ func (m *matMulTask) reserve(threads int, code *matMulCode) {
 		}
 		rows = min(rows, most)
 	}
-	m.panelRows = max(wideRows, rows/wideRows*wideRows)
+	rows = max(wideRows, rows/wideRows*wideRows)
+	panels := (m.w.Rows + rows - 1) / rows
+	if !m.pack && panels > threads && panels < threads*chunksPerThread {
+		panels -= panels % threads // each thread has as many where there are few
+	}
+	rows = (m.w.Rows + panels - 1) / panels
+	m.panelRows = (rows + wideRows - 1) / wideRows * wideRows
 	for i := range m.workers {
 		w := &m.workers[i]
 		switch {
@@ -156,6 +184,9 @@ func (m *matMulTask) reserve(threads int, code *matMulCode) {
 		case m.pack:
 			w.packed = grow(w.packed, packedRows*packedStride)
 			w.carry = grow(w.carry, (packedRows+tileRows*tileRows)*blockTokens*accLanes)
+		}
+		if m.cols.Cols > 0 {
+			w.placed = grow(w.placed, min(m.tokens, m.x.Rows)*placedStride(m.panelRows))
 		}
 	}
 }
@@ -167,32 +198,45 @@ func (m *matMulTask) do(worker, chunk int) {
 	token := block * m.tokens
 	tokens := min(m.tokens, m.x.Rows-token)
 	s := &m.workers[worker]
-	y, x, w := m.y.Slice(token, tokens).Window(row, rows), m.x.Slice(token, tokens), m.w.Slice(row, rows)
-	switch {
-	case m.tiles.by == nil:
-		matMulGeneric(y, x, w, m.add, s.widened)
-	case m.pack:
-		m.packed(s, y, x, w)
-	default:
-		m.direct(s, y, x, w)
+	y, x, w := m.y.Slice(token, tokens), m.x.Slice(token, tokens), m.w.Slice(row, rows)
+	if m.cols.Cols == 0 {
+		m.chunk(s, y.Window(row, rows), x, w, m.add)
+		return
 	}
+	z := kernels.Mat{
+		Span: kernels.Span{Host: kernels.Float32Bytes(s.placed)},
+		Rows: tokens, Cols: rows, Stride: placedStride(m.panelRows), Type: kernels.F32,
+	}
+	m.chunk(s, z, x, w, false)
+	m.rowsCode.placeColumns(y, z, m.cols.Int32s(0)[row:][:rows], m.add)
+	first, last := m.xCols.Cols*row/m.w.Rows, m.xCols.Cols*(row+rows)/m.w.Rows
+	m.rowsCode.placeColumns(y, m.from.Slice(token, tokens).Window(first, last-first), m.xCols.Window(first, last-first).Int32s(0), m.add)
 }
 
-// direct multiplies by weights where they are.
-func (m *matMulTask) direct(s *matMulScratch, y, x, w kernels.Mat) {
+// placedStride returns the stride of results of so many weight rows on the way to their places: an odd number of cache lines.
+func placedStride(rows int) int {
+	const line = kernels.Align / 4
+	return ((rows+line-1)/line | 1) * line
+}
+
+// chunk computes y = x·wᵀ, or adds it, for a panel and a block.
+func (m *matMulTask) chunk(s *matMulScratch, y, x, w kernels.Mat, onto bool) {
 	flags := 0
-	if m.add {
+	if onto {
 		flags = add
 	}
-	m.multiply(s, y, x, w, flags)
+	switch {
+	case m.tiles.by == nil:
+		matMulGeneric(y, x, w, onto, s.widened)
+	case m.pack:
+		m.packed(s, y, x, w, flags|fetch)
+	default:
+		m.multiply(s, y, x, w, flags) // by weights where they are
+	}
 }
 
 // packed multiplies by a copy of the weights, some columns at a time.
-func (m *matMulTask) packed(s *matMulScratch, y, x, w kernels.Mat) {
-	flags := fetch
-	if m.add {
-		flags |= add
-	}
+func (m *matMulTask) packed(s *matMulScratch, y, x, w kernels.Mat, flags int) {
 	for col := 0; col < w.Cols; {
 		cols := w.Cols - col
 		flags &^= carryOut

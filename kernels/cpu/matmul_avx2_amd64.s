@@ -6,7 +6,7 @@
 
 // func dots8x1F32AVX2(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, FMA3
-TEXT ·dots8x1F32AVX2(SB), NOSPLIT, $0-80
+TEXT ·dots8x1F32AVX2(SB), NOSPLIT, $32-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
 	MOVQ  groups+64(FP), DX
@@ -125,84 +125,95 @@ finish:
 	LEAQ        (CX)(R9*4), CX
 
 reduce:
-	VPERM2F128   $0x20, Y4, Y0, Y8
-	VPERM2F128   $0x31, Y4, Y0, Y0
-	VADDPS       Y0, Y8, Y8
-	VPERM2F128   $0x20, Y5, Y1, Y0
-	VPERM2F128   $0x31, Y5, Y1, Y1
-	VADDPS       Y1, Y0, Y0
-	VPERM2F128   $0x20, Y6, Y2, Y1
-	VPERM2F128   $0x31, Y6, Y2, Y2
-	VADDPS       Y2, Y1, Y1
-	VPERM2F128   $0x20, Y7, Y3, Y2
-	VPERM2F128   $0x31, Y7, Y3, Y3
-	VADDPS       Y3, Y2, Y2
-	VUNPCKLPS    Y0, Y8, Y3
-	VUNPCKHPS    Y0, Y8, Y0
-	VADDPS       Y0, Y3, Y3
-	VUNPCKLPS    Y2, Y1, Y0
-	VUNPCKHPS    Y2, Y1, Y1
-	VADDPS       Y1, Y0, Y0
-	VUNPCKLPD    Y0, Y3, Y1
-	VUNPCKHPD    Y0, Y3, Y0
-	VADDPS       Y0, Y1, Y1
-	MOVQ         groups+64(FP), R9
-	SHLQ         $0x02, R9
-	TESTQ        $+1, flags+72(FP)
-	JZ           set
-	MOVQ         AX, R10
-	MOVQ         yStride+32(FP), R11
-	LEAQ         (R9)(R9*1), R12
-	ADDQ         R12, R12
-	VMOVAPS      X1, X0
-	MOVQ         R10, R13
-	LEAQ         (R9)(R9*2), R14
-	VMOVSS       (R13), X2
-	VINSERTPS    $0x10, (R13)(R9*1), X2, X2
-	VINSERTPS    $0x20, (R13)(R9*2), X2, X2
-	VINSERTPS    $0x30, (R13)(R14*1), X2, X2
-	VADDPS       X2, X0, X0
-	VMOVSS       X0, (R13)
-	VEXTRACTPS   $0x01, X0, (R13)(R9*1)
-	VEXTRACTPS   $0x02, X0, (R13)(R9*2)
-	VEXTRACTPS   $0x03, X0, (R13)(R14*1)
-	VEXTRACTF128 $0x01, Y1, X0
-	MOVQ         R10, R13
-	ADDQ         R12, R13
-	LEAQ         (R9)(R9*2), R12
-	VMOVSS       (R13), X1
-	VINSERTPS    $0x10, (R13)(R9*1), X1, X1
-	VINSERTPS    $0x20, (R13)(R9*2), X1, X1
-	VINSERTPS    $0x30, (R13)(R12*1), X1, X1
-	VADDPS       X1, X0, X0
-	VMOVSS       X0, (R13)
-	VEXTRACTPS   $0x01, X0, (R13)(R9*1)
-	VEXTRACTPS   $0x02, X0, (R13)(R9*2)
-	VEXTRACTPS   $0x03, X0, (R13)(R12*1)
-	ADDQ         R11, R10
-	JMP          next
+	VPERM2F128 $0x20, Y4, Y0, Y8
+	VPERM2F128 $0x31, Y4, Y0, Y0
+	VADDPS     Y0, Y8, Y8
+	VPERM2F128 $0x20, Y5, Y1, Y0
+	VPERM2F128 $0x31, Y5, Y1, Y1
+	VADDPS     Y1, Y0, Y0
+	VPERM2F128 $0x20, Y6, Y2, Y1
+	VPERM2F128 $0x31, Y6, Y2, Y2
+	VADDPS     Y2, Y1, Y1
+	VPERM2F128 $0x20, Y7, Y3, Y2
+	VPERM2F128 $0x31, Y7, Y3, Y3
+	VADDPS     Y3, Y2, Y2
+	VUNPCKLPS  Y0, Y8, Y3
+	VUNPCKHPS  Y0, Y8, Y0
+	VADDPS     Y0, Y3, Y3
+	VUNPCKLPS  Y2, Y1, Y0
+	VUNPCKHPS  Y2, Y1, Y1
+	VADDPS     Y1, Y0, Y0
+	VUNPCKLPD  Y0, Y3, Y1
+	VUNPCKHPD  Y0, Y3, Y0
+	VADDPS     Y0, Y1, Y1
+	VMOVUPS    Y1, (SP)
+	MOVQ       groups+64(FP), R9
+	SHLQ       $0x02, R9
+	TESTQ      $+1, flags+72(FP)
+	JZ         set
+	MOVQ       AX, R10
+	MOVQ       yStride+32(FP), R11
+	LEAQ       (R9)(R9*1), R12
+	ADDQ       R12, R12
+	MOVQ       R10, R13
+	LEAQ       (R9)(R9*2), R14
+	VMOVSS     (SP), X0
+	VADDSS     (R13), X0, X0
+	VMOVSS     X0, (R13)
+	VMOVSS     4(SP), X0
+	VADDSS     (R13)(R9*1), X0, X0
+	VMOVSS     X0, (R13)(R9*1)
+	VMOVSS     8(SP), X0
+	VADDSS     (R13)(R9*2), X0, X0
+	VMOVSS     X0, (R13)(R9*2)
+	VMOVSS     12(SP), X0
+	VADDSS     (R13)(R14*1), X0, X0
+	VMOVSS     X0, (R13)(R14*1)
+	MOVQ       R10, R13
+	ADDQ       R12, R13
+	LEAQ       (R9)(R9*2), R12
+	VMOVSS     16(SP), X0
+	VADDSS     (R13), X0, X0
+	VMOVSS     X0, (R13)
+	VMOVSS     20(SP), X0
+	VADDSS     (R13)(R9*1), X0, X0
+	VMOVSS     X0, (R13)(R9*1)
+	VMOVSS     24(SP), X0
+	VADDSS     (R13)(R9*2), X0, X0
+	VMOVSS     X0, (R13)(R9*2)
+	VMOVSS     28(SP), X0
+	VADDSS     (R13)(R12*1), X0, X0
+	VMOVSS     X0, (R13)(R12*1)
+	ADDQ       R11, R10
+	JMP        next
 
 set:
-	MOVQ         AX, R10
-	MOVQ         yStride+32(FP), R11
-	LEAQ         (R9)(R9*1), R12
-	ADDQ         R12, R12
-	VMOVAPS      X1, X0
-	MOVQ         R10, R13
-	LEAQ         (R9)(R9*2), R14
-	VMOVSS       X0, (R13)
-	VEXTRACTPS   $0x01, X0, (R13)(R9*1)
-	VEXTRACTPS   $0x02, X0, (R13)(R9*2)
-	VEXTRACTPS   $0x03, X0, (R13)(R14*1)
-	VEXTRACTF128 $0x01, Y1, X0
-	MOVQ         R10, R13
-	ADDQ         R12, R13
-	LEAQ         (R9)(R9*2), R12
-	VMOVSS       X0, (R13)
-	VEXTRACTPS   $0x01, X0, (R13)(R9*1)
-	VEXTRACTPS   $0x02, X0, (R13)(R9*2)
-	VEXTRACTPS   $0x03, X0, (R13)(R12*1)
-	ADDQ         R11, R10
+	MOVQ AX, R10
+	MOVQ yStride+32(FP), R11
+	LEAQ (R9)(R9*1), R12
+	ADDQ R12, R12
+	MOVQ R10, R13
+	LEAQ (R9)(R9*2), R14
+	MOVL (SP), R15
+	MOVL R15, (R13)
+	MOVL 4(SP), R15
+	MOVL R15, (R13)(R9*1)
+	MOVL 8(SP), R15
+	MOVL R15, (R13)(R9*2)
+	MOVL 12(SP), R15
+	MOVL R15, (R13)(R14*1)
+	MOVQ R10, R13
+	ADDQ R12, R13
+	LEAQ (R9)(R9*2), R12
+	MOVL 16(SP), R14
+	MOVL R14, (R13)
+	MOVL 20(SP), R14
+	MOVL R14, (R13)(R9*1)
+	MOVL 24(SP), R14
+	MOVL R14, (R13)(R9*2)
+	MOVL 28(SP), R9
+	MOVL R9, (R13)(R12*1)
+	ADDQ R11, R10
 
 next:
 	ADDQ $0x04, AX
@@ -237,7 +248,7 @@ GLOBL tailMasks<>(SB), RODATA|NOPTR, $64
 
 // func dots4x1F32AVX2(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, FMA3
-TEXT ·dots4x1F32AVX2(SB), NOSPLIT, $0-80
+TEXT ·dots4x1F32AVX2(SB), NOSPLIT, $32-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
 	MOVQ  groups+64(FP), DX
@@ -343,6 +354,7 @@ reduce:
 	VUNPCKLPD  Y0, Y3, Y1
 	VUNPCKHPD  Y0, Y3, Y0
 	VADDPS     Y0, Y1, Y1
+	VMOVUPS    Y1, (SP)
 	MOVQ       groups+64(FP), DI
 	SHLQ       $0x02, DI
 	TESTQ      $+1, flags+72(FP)
@@ -351,34 +363,39 @@ reduce:
 	MOVQ       yStride+32(FP), R9
 	LEAQ       (DI)(DI*1), R10
 	ADDQ       R10, R10
-	VMOVAPS    X1, X0
 	MOVQ       R8, R10
 	LEAQ       (DI)(DI*2), R11
-	VMOVSS     (R10), X1
-	VINSERTPS  $0x10, (R10)(DI*1), X1, X1
-	VINSERTPS  $0x20, (R10)(DI*2), X1, X1
-	VINSERTPS  $0x30, (R10)(R11*1), X1, X1
-	VADDPS     X1, X0, X0
+	VMOVSS     (SP), X0
+	VADDSS     (R10), X0, X0
 	VMOVSS     X0, (R10)
-	VEXTRACTPS $0x01, X0, (R10)(DI*1)
-	VEXTRACTPS $0x02, X0, (R10)(DI*2)
-	VEXTRACTPS $0x03, X0, (R10)(R11*1)
+	VMOVSS     4(SP), X0
+	VADDSS     (R10)(DI*1), X0, X0
+	VMOVSS     X0, (R10)(DI*1)
+	VMOVSS     8(SP), X0
+	VADDSS     (R10)(DI*2), X0, X0
+	VMOVSS     X0, (R10)(DI*2)
+	VMOVSS     12(SP), X0
+	VADDSS     (R10)(R11*1), X0, X0
+	VMOVSS     X0, (R10)(R11*1)
 	ADDQ       R9, R8
 	JMP        next
 
 set:
-	MOVQ       AX, R8
-	MOVQ       yStride+32(FP), R9
-	LEAQ       (DI)(DI*1), R10
-	ADDQ       R10, R10
-	VMOVAPS    X1, X0
-	MOVQ       R8, R10
-	LEAQ       (DI)(DI*2), R11
-	VMOVSS     X0, (R10)
-	VEXTRACTPS $0x01, X0, (R10)(DI*1)
-	VEXTRACTPS $0x02, X0, (R10)(DI*2)
-	VEXTRACTPS $0x03, X0, (R10)(R11*1)
-	ADDQ       R9, R8
+	MOVQ AX, R8
+	MOVQ yStride+32(FP), R9
+	LEAQ (DI)(DI*1), R10
+	ADDQ R10, R10
+	MOVQ R8, R10
+	LEAQ (DI)(DI*2), R11
+	MOVL (SP), R12
+	MOVL R12, (R10)
+	MOVL 4(SP), R12
+	MOVL R12, (R10)(DI*1)
+	MOVL 8(SP), R12
+	MOVL R12, (R10)(DI*2)
+	MOVL 12(SP), DI
+	MOVL DI, (R10)(R11*1)
+	ADDQ R9, R8
 
 next:
 	ADDQ $0x04, AX
@@ -395,7 +412,7 @@ next:
 
 // func dots4x2F32AVX2(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, FMA3, MMX+
-TEXT ·dots4x2F32AVX2(SB), NOSPLIT, $0-80
+TEXT ·dots4x2F32AVX2(SB), NOSPLIT, $32-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
 	MOVQ  groups+64(FP), DX
@@ -522,84 +539,95 @@ finish:
 	LEAQ        (CX)(DI*4), CX
 
 reduce:
-	VPERM2F128   $0x20, Y1, Y0, Y8
-	VPERM2F128   $0x31, Y1, Y0, Y0
-	VADDPS       Y0, Y8, Y8
-	VPERM2F128   $0x20, Y3, Y2, Y0
-	VPERM2F128   $0x31, Y3, Y2, Y1
-	VADDPS       Y1, Y0, Y0
-	VPERM2F128   $0x20, Y5, Y4, Y1
-	VPERM2F128   $0x31, Y5, Y4, Y2
-	VADDPS       Y2, Y1, Y1
-	VPERM2F128   $0x20, Y7, Y6, Y2
-	VPERM2F128   $0x31, Y7, Y6, Y3
-	VADDPS       Y3, Y2, Y2
-	VUNPCKLPS    Y0, Y8, Y3
-	VUNPCKHPS    Y0, Y8, Y0
-	VADDPS       Y0, Y3, Y3
-	VUNPCKLPS    Y2, Y1, Y0
-	VUNPCKHPS    Y2, Y1, Y1
-	VADDPS       Y1, Y0, Y0
-	VUNPCKLPD    Y0, Y3, Y1
-	VUNPCKHPD    Y0, Y3, Y0
-	VADDPS       Y0, Y1, Y1
-	MOVQ         groups+64(FP), DI
-	SHLQ         $0x02, DI
-	TESTQ        $+1, flags+72(FP)
-	JZ           set
-	MOVQ         AX, R8
-	MOVQ         yStride+32(FP), R9
-	LEAQ         (DI)(DI*1), R10
-	ADDQ         R10, R10
-	VMOVAPS      X1, X0
-	MOVQ         R8, R10
-	LEAQ         (DI)(DI*2), R11
-	VMOVSS       (R10), X2
-	VINSERTPS    $0x10, (R10)(DI*1), X2, X2
-	VINSERTPS    $0x20, (R10)(DI*2), X2, X2
-	VINSERTPS    $0x30, (R10)(R11*1), X2, X2
-	VADDPS       X2, X0, X0
-	VMOVSS       X0, (R10)
-	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
-	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
-	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
-	ADDQ         R9, R8
-	VEXTRACTF128 $0x01, Y1, X0
-	MOVQ         R8, R10
-	LEAQ         (DI)(DI*2), R11
-	VMOVSS       (R10), X1
-	VINSERTPS    $0x10, (R10)(DI*1), X1, X1
-	VINSERTPS    $0x20, (R10)(DI*2), X1, X1
-	VINSERTPS    $0x30, (R10)(R11*1), X1, X1
-	VADDPS       X1, X0, X0
-	VMOVSS       X0, (R10)
-	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
-	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
-	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
-	ADDQ         R9, R8
-	JMP          next
+	VPERM2F128 $0x20, Y1, Y0, Y8
+	VPERM2F128 $0x31, Y1, Y0, Y0
+	VADDPS     Y0, Y8, Y8
+	VPERM2F128 $0x20, Y3, Y2, Y0
+	VPERM2F128 $0x31, Y3, Y2, Y1
+	VADDPS     Y1, Y0, Y0
+	VPERM2F128 $0x20, Y5, Y4, Y1
+	VPERM2F128 $0x31, Y5, Y4, Y2
+	VADDPS     Y2, Y1, Y1
+	VPERM2F128 $0x20, Y7, Y6, Y2
+	VPERM2F128 $0x31, Y7, Y6, Y3
+	VADDPS     Y3, Y2, Y2
+	VUNPCKLPS  Y0, Y8, Y3
+	VUNPCKHPS  Y0, Y8, Y0
+	VADDPS     Y0, Y3, Y3
+	VUNPCKLPS  Y2, Y1, Y0
+	VUNPCKHPS  Y2, Y1, Y1
+	VADDPS     Y1, Y0, Y0
+	VUNPCKLPD  Y0, Y3, Y1
+	VUNPCKHPD  Y0, Y3, Y0
+	VADDPS     Y0, Y1, Y1
+	VMOVUPS    Y1, (SP)
+	MOVQ       groups+64(FP), DI
+	SHLQ       $0x02, DI
+	TESTQ      $+1, flags+72(FP)
+	JZ         set
+	MOVQ       AX, R8
+	MOVQ       yStride+32(FP), R9
+	LEAQ       (DI)(DI*1), R10
+	ADDQ       R10, R10
+	MOVQ       R8, R10
+	LEAQ       (DI)(DI*2), R11
+	VMOVSS     (SP), X0
+	VADDSS     (R10), X0, X0
+	VMOVSS     X0, (R10)
+	VMOVSS     4(SP), X0
+	VADDSS     (R10)(DI*1), X0, X0
+	VMOVSS     X0, (R10)(DI*1)
+	VMOVSS     8(SP), X0
+	VADDSS     (R10)(DI*2), X0, X0
+	VMOVSS     X0, (R10)(DI*2)
+	VMOVSS     12(SP), X0
+	VADDSS     (R10)(R11*1), X0, X0
+	VMOVSS     X0, (R10)(R11*1)
+	ADDQ       R9, R8
+	MOVQ       R8, R10
+	LEAQ       (DI)(DI*2), R11
+	VMOVSS     16(SP), X0
+	VADDSS     (R10), X0, X0
+	VMOVSS     X0, (R10)
+	VMOVSS     20(SP), X0
+	VADDSS     (R10)(DI*1), X0, X0
+	VMOVSS     X0, (R10)(DI*1)
+	VMOVSS     24(SP), X0
+	VADDSS     (R10)(DI*2), X0, X0
+	VMOVSS     X0, (R10)(DI*2)
+	VMOVSS     28(SP), X0
+	VADDSS     (R10)(R11*1), X0, X0
+	VMOVSS     X0, (R10)(R11*1)
+	ADDQ       R9, R8
+	JMP        next
 
 set:
-	MOVQ         AX, R8
-	MOVQ         yStride+32(FP), R9
-	LEAQ         (DI)(DI*1), R10
-	ADDQ         R10, R10
-	VMOVAPS      X1, X0
-	MOVQ         R8, R10
-	LEAQ         (DI)(DI*2), R11
-	VMOVSS       X0, (R10)
-	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
-	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
-	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
-	ADDQ         R9, R8
-	VEXTRACTF128 $0x01, Y1, X0
-	MOVQ         R8, R10
-	LEAQ         (DI)(DI*2), R11
-	VMOVSS       X0, (R10)
-	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
-	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
-	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
-	ADDQ         R9, R8
+	MOVQ AX, R8
+	MOVQ yStride+32(FP), R9
+	LEAQ (DI)(DI*1), R10
+	ADDQ R10, R10
+	MOVQ R8, R10
+	LEAQ (DI)(DI*2), R11
+	MOVL (SP), R12
+	MOVL R12, (R10)
+	MOVL 4(SP), R12
+	MOVL R12, (R10)(DI*1)
+	MOVL 8(SP), R12
+	MOVL R12, (R10)(DI*2)
+	MOVL 12(SP), R12
+	MOVL R12, (R10)(R11*1)
+	ADDQ R9, R8
+	MOVQ R8, R10
+	LEAQ (DI)(DI*2), R11
+	MOVL 16(SP), R12
+	MOVL R12, (R10)
+	MOVL 20(SP), R12
+	MOVL R12, (R10)(DI*1)
+	MOVL 24(SP), R12
+	MOVL R12, (R10)(DI*2)
+	MOVL 28(SP), DI
+	MOVL DI, (R10)(R11*1)
+	ADDQ R9, R8
 
 next:
 	ADDQ $0x04, AX
@@ -616,7 +644,7 @@ next:
 
 // func dots4x3F32AVX2(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, FMA3, MMX+
-TEXT ·dots4x3F32AVX2(SB), NOSPLIT, $0-80
+TEXT ·dots4x3F32AVX2(SB), NOSPLIT, $64-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
 	MOVQ  groups+64(FP), DX
@@ -770,126 +798,143 @@ finish:
 	LEAQ        (CX)(DI*4), CX
 
 reduce:
-	VPERM2F128   $0x20, Y1, Y0, Y12
-	VPERM2F128   $0x31, Y1, Y0, Y0
-	VADDPS       Y0, Y12, Y12
-	VPERM2F128   $0x20, Y4, Y3, Y0
-	VPERM2F128   $0x31, Y4, Y3, Y1
-	VADDPS       Y1, Y0, Y0
-	VPERM2F128   $0x20, Y7, Y6, Y1
-	VPERM2F128   $0x31, Y7, Y6, Y3
-	VADDPS       Y3, Y1, Y1
-	VPERM2F128   $0x20, Y10, Y9, Y3
-	VPERM2F128   $0x31, Y10, Y9, Y4
-	VADDPS       Y4, Y3, Y3
-	VUNPCKLPS    Y0, Y12, Y4
-	VUNPCKHPS    Y0, Y12, Y0
-	VADDPS       Y0, Y4, Y4
-	VUNPCKLPS    Y3, Y1, Y0
-	VUNPCKHPS    Y3, Y1, Y1
-	VADDPS       Y1, Y0, Y0
-	VUNPCKLPD    Y0, Y4, Y1
-	VUNPCKHPD    Y0, Y4, Y0
-	VADDPS       Y0, Y1, Y1
-	VPERM2F128   $0x20, Y2, Y2, Y0
-	VPERM2F128   $0x31, Y2, Y2, Y2
-	VADDPS       Y2, Y0, Y0
-	VPERM2F128   $0x20, Y5, Y5, Y2
-	VPERM2F128   $0x31, Y5, Y5, Y3
-	VADDPS       Y3, Y2, Y2
-	VPERM2F128   $0x20, Y8, Y8, Y3
-	VPERM2F128   $0x31, Y8, Y8, Y4
-	VADDPS       Y4, Y3, Y3
-	VPERM2F128   $0x20, Y11, Y11, Y4
-	VPERM2F128   $0x31, Y11, Y11, Y5
-	VADDPS       Y5, Y4, Y4
-	VUNPCKLPS    Y2, Y0, Y5
-	VUNPCKHPS    Y2, Y0, Y0
-	VADDPS       Y0, Y5, Y5
-	VUNPCKLPS    Y4, Y3, Y0
-	VUNPCKHPS    Y4, Y3, Y2
-	VADDPS       Y2, Y0, Y0
-	VUNPCKLPD    Y0, Y5, Y2
-	VUNPCKHPD    Y0, Y5, Y0
-	VADDPS       Y0, Y2, Y2
-	MOVQ         groups+64(FP), DI
-	SHLQ         $0x02, DI
-	TESTQ        $+1, flags+72(FP)
-	JZ           set
-	MOVQ         AX, R8
-	MOVQ         yStride+32(FP), R9
-	LEAQ         (DI)(DI*1), R10
-	ADDQ         R10, R10
-	VMOVAPS      X1, X0
-	MOVQ         R8, R10
-	LEAQ         (DI)(DI*2), R11
-	VMOVSS       (R10), X3
-	VINSERTPS    $0x10, (R10)(DI*1), X3, X3
-	VINSERTPS    $0x20, (R10)(DI*2), X3, X3
-	VINSERTPS    $0x30, (R10)(R11*1), X3, X3
-	VADDPS       X3, X0, X0
-	VMOVSS       X0, (R10)
-	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
-	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
-	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
-	ADDQ         R9, R8
-	VEXTRACTF128 $0x01, Y1, X0
-	MOVQ         R8, R10
-	LEAQ         (DI)(DI*2), R11
-	VMOVSS       (R10), X1
-	VINSERTPS    $0x10, (R10)(DI*1), X1, X1
-	VINSERTPS    $0x20, (R10)(DI*2), X1, X1
-	VINSERTPS    $0x30, (R10)(R11*1), X1, X1
-	VADDPS       X1, X0, X0
-	VMOVSS       X0, (R10)
-	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
-	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
-	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
-	ADDQ         R9, R8
-	VMOVAPS      X2, X0
-	MOVQ         R8, R10
-	LEAQ         (DI)(DI*2), R11
-	VMOVSS       (R10), X1
-	VINSERTPS    $0x10, (R10)(DI*1), X1, X1
-	VINSERTPS    $0x20, (R10)(DI*2), X1, X1
-	VINSERTPS    $0x30, (R10)(R11*1), X1, X1
-	VADDPS       X1, X0, X0
-	VMOVSS       X0, (R10)
-	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
-	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
-	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
-	ADDQ         R9, R8
-	JMP          next
+	VPERM2F128 $0x20, Y1, Y0, Y12
+	VPERM2F128 $0x31, Y1, Y0, Y0
+	VADDPS     Y0, Y12, Y12
+	VPERM2F128 $0x20, Y4, Y3, Y0
+	VPERM2F128 $0x31, Y4, Y3, Y1
+	VADDPS     Y1, Y0, Y0
+	VPERM2F128 $0x20, Y7, Y6, Y1
+	VPERM2F128 $0x31, Y7, Y6, Y3
+	VADDPS     Y3, Y1, Y1
+	VPERM2F128 $0x20, Y10, Y9, Y3
+	VPERM2F128 $0x31, Y10, Y9, Y4
+	VADDPS     Y4, Y3, Y3
+	VUNPCKLPS  Y0, Y12, Y4
+	VUNPCKHPS  Y0, Y12, Y0
+	VADDPS     Y0, Y4, Y4
+	VUNPCKLPS  Y3, Y1, Y0
+	VUNPCKHPS  Y3, Y1, Y1
+	VADDPS     Y1, Y0, Y0
+	VUNPCKLPD  Y0, Y4, Y1
+	VUNPCKHPD  Y0, Y4, Y0
+	VADDPS     Y0, Y1, Y1
+	VMOVUPS    Y1, (SP)
+	VPERM2F128 $0x20, Y2, Y2, Y0
+	VPERM2F128 $0x31, Y2, Y2, Y1
+	VADDPS     Y1, Y0, Y0
+	VPERM2F128 $0x20, Y5, Y5, Y1
+	VPERM2F128 $0x31, Y5, Y5, Y2
+	VADDPS     Y2, Y1, Y1
+	VPERM2F128 $0x20, Y8, Y8, Y2
+	VPERM2F128 $0x31, Y8, Y8, Y3
+	VADDPS     Y3, Y2, Y2
+	VPERM2F128 $0x20, Y11, Y11, Y3
+	VPERM2F128 $0x31, Y11, Y11, Y4
+	VADDPS     Y4, Y3, Y3
+	VUNPCKLPS  Y1, Y0, Y4
+	VUNPCKHPS  Y1, Y0, Y0
+	VADDPS     Y0, Y4, Y4
+	VUNPCKLPS  Y3, Y2, Y0
+	VUNPCKHPS  Y3, Y2, Y1
+	VADDPS     Y1, Y0, Y0
+	VUNPCKLPD  Y0, Y4, Y1
+	VUNPCKHPD  Y0, Y4, Y0
+	VADDPS     Y0, Y1, Y1
+	VMOVUPS    Y1, 32(SP)
+	MOVQ       groups+64(FP), DI
+	SHLQ       $0x02, DI
+	TESTQ      $+1, flags+72(FP)
+	JZ         set
+	MOVQ       AX, R8
+	MOVQ       yStride+32(FP), R9
+	LEAQ       (DI)(DI*1), R10
+	ADDQ       R10, R10
+	MOVQ       R8, R10
+	LEAQ       (DI)(DI*2), R11
+	VMOVSS     (SP), X0
+	VADDSS     (R10), X0, X0
+	VMOVSS     X0, (R10)
+	VMOVSS     4(SP), X0
+	VADDSS     (R10)(DI*1), X0, X0
+	VMOVSS     X0, (R10)(DI*1)
+	VMOVSS     8(SP), X0
+	VADDSS     (R10)(DI*2), X0, X0
+	VMOVSS     X0, (R10)(DI*2)
+	VMOVSS     12(SP), X0
+	VADDSS     (R10)(R11*1), X0, X0
+	VMOVSS     X0, (R10)(R11*1)
+	ADDQ       R9, R8
+	MOVQ       R8, R10
+	LEAQ       (DI)(DI*2), R11
+	VMOVSS     16(SP), X0
+	VADDSS     (R10), X0, X0
+	VMOVSS     X0, (R10)
+	VMOVSS     20(SP), X0
+	VADDSS     (R10)(DI*1), X0, X0
+	VMOVSS     X0, (R10)(DI*1)
+	VMOVSS     24(SP), X0
+	VADDSS     (R10)(DI*2), X0, X0
+	VMOVSS     X0, (R10)(DI*2)
+	VMOVSS     28(SP), X0
+	VADDSS     (R10)(R11*1), X0, X0
+	VMOVSS     X0, (R10)(R11*1)
+	ADDQ       R9, R8
+	MOVQ       R8, R10
+	LEAQ       (DI)(DI*2), R11
+	VMOVSS     32(SP), X0
+	VADDSS     (R10), X0, X0
+	VMOVSS     X0, (R10)
+	VMOVSS     36(SP), X0
+	VADDSS     (R10)(DI*1), X0, X0
+	VMOVSS     X0, (R10)(DI*1)
+	VMOVSS     40(SP), X0
+	VADDSS     (R10)(DI*2), X0, X0
+	VMOVSS     X0, (R10)(DI*2)
+	VMOVSS     44(SP), X0
+	VADDSS     (R10)(R11*1), X0, X0
+	VMOVSS     X0, (R10)(R11*1)
+	ADDQ       R9, R8
+	JMP        next
 
 set:
-	MOVQ         AX, R8
-	MOVQ         yStride+32(FP), R9
-	LEAQ         (DI)(DI*1), R10
-	ADDQ         R10, R10
-	VMOVAPS      X1, X0
-	MOVQ         R8, R10
-	LEAQ         (DI)(DI*2), R11
-	VMOVSS       X0, (R10)
-	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
-	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
-	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
-	ADDQ         R9, R8
-	VEXTRACTF128 $0x01, Y1, X0
-	MOVQ         R8, R10
-	LEAQ         (DI)(DI*2), R11
-	VMOVSS       X0, (R10)
-	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
-	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
-	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
-	ADDQ         R9, R8
-	VMOVAPS      X2, X0
-	MOVQ         R8, R10
-	LEAQ         (DI)(DI*2), R11
-	VMOVSS       X0, (R10)
-	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
-	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
-	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
-	ADDQ         R9, R8
+	MOVQ AX, R8
+	MOVQ yStride+32(FP), R9
+	LEAQ (DI)(DI*1), R10
+	ADDQ R10, R10
+	MOVQ R8, R10
+	LEAQ (DI)(DI*2), R11
+	MOVL (SP), R12
+	MOVL R12, (R10)
+	MOVL 4(SP), R12
+	MOVL R12, (R10)(DI*1)
+	MOVL 8(SP), R12
+	MOVL R12, (R10)(DI*2)
+	MOVL 12(SP), R12
+	MOVL R12, (R10)(R11*1)
+	ADDQ R9, R8
+	MOVQ R8, R10
+	LEAQ (DI)(DI*2), R11
+	MOVL 16(SP), R12
+	MOVL R12, (R10)
+	MOVL 20(SP), R12
+	MOVL R12, (R10)(DI*1)
+	MOVL 24(SP), R12
+	MOVL R12, (R10)(DI*2)
+	MOVL 28(SP), R12
+	MOVL R12, (R10)(R11*1)
+	ADDQ R9, R8
+	MOVQ R8, R10
+	LEAQ (DI)(DI*2), R11
+	MOVL 32(SP), R12
+	MOVL R12, (R10)
+	MOVL 36(SP), R12
+	MOVL R12, (R10)(DI*1)
+	MOVL 40(SP), R12
+	MOVL R12, (R10)(DI*2)
+	MOVL 44(SP), DI
+	MOVL DI, (R10)(R11*1)
+	ADDQ R9, R8
 
 next:
 	ADDQ $0x04, AX
@@ -906,7 +951,7 @@ next:
 
 // func dots8x1BF16AVX2(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, AVX2, FMA3
-TEXT ·dots8x1BF16AVX2(SB), NOSPLIT, $0-80
+TEXT ·dots8x1BF16AVX2(SB), NOSPLIT, $32-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
 	MOVQ  groups+64(FP), DX
@@ -1041,84 +1086,95 @@ finish:
 	LEAQ        (CX)(R9*2), CX
 
 reduce:
-	VPERM2F128   $0x20, Y4, Y0, Y8
-	VPERM2F128   $0x31, Y4, Y0, Y0
-	VADDPS       Y0, Y8, Y8
-	VPERM2F128   $0x20, Y5, Y1, Y0
-	VPERM2F128   $0x31, Y5, Y1, Y1
-	VADDPS       Y1, Y0, Y0
-	VPERM2F128   $0x20, Y6, Y2, Y1
-	VPERM2F128   $0x31, Y6, Y2, Y2
-	VADDPS       Y2, Y1, Y1
-	VPERM2F128   $0x20, Y7, Y3, Y2
-	VPERM2F128   $0x31, Y7, Y3, Y3
-	VADDPS       Y3, Y2, Y2
-	VUNPCKLPS    Y0, Y8, Y3
-	VUNPCKHPS    Y0, Y8, Y0
-	VADDPS       Y0, Y3, Y3
-	VUNPCKLPS    Y2, Y1, Y0
-	VUNPCKHPS    Y2, Y1, Y1
-	VADDPS       Y1, Y0, Y0
-	VUNPCKLPD    Y0, Y3, Y1
-	VUNPCKHPD    Y0, Y3, Y0
-	VADDPS       Y0, Y1, Y1
-	MOVQ         groups+64(FP), R9
-	SHLQ         $0x02, R9
-	TESTQ        $+1, flags+72(FP)
-	JZ           set
-	MOVQ         AX, R10
-	MOVQ         yStride+32(FP), R11
-	LEAQ         (R9)(R9*1), R12
-	ADDQ         R12, R12
-	VMOVAPS      X1, X0
-	MOVQ         R10, R13
-	LEAQ         (R9)(R9*2), R14
-	VMOVSS       (R13), X2
-	VINSERTPS    $0x10, (R13)(R9*1), X2, X2
-	VINSERTPS    $0x20, (R13)(R9*2), X2, X2
-	VINSERTPS    $0x30, (R13)(R14*1), X2, X2
-	VADDPS       X2, X0, X0
-	VMOVSS       X0, (R13)
-	VEXTRACTPS   $0x01, X0, (R13)(R9*1)
-	VEXTRACTPS   $0x02, X0, (R13)(R9*2)
-	VEXTRACTPS   $0x03, X0, (R13)(R14*1)
-	VEXTRACTF128 $0x01, Y1, X0
-	MOVQ         R10, R13
-	ADDQ         R12, R13
-	LEAQ         (R9)(R9*2), R12
-	VMOVSS       (R13), X1
-	VINSERTPS    $0x10, (R13)(R9*1), X1, X1
-	VINSERTPS    $0x20, (R13)(R9*2), X1, X1
-	VINSERTPS    $0x30, (R13)(R12*1), X1, X1
-	VADDPS       X1, X0, X0
-	VMOVSS       X0, (R13)
-	VEXTRACTPS   $0x01, X0, (R13)(R9*1)
-	VEXTRACTPS   $0x02, X0, (R13)(R9*2)
-	VEXTRACTPS   $0x03, X0, (R13)(R12*1)
-	ADDQ         R11, R10
-	JMP          next
+	VPERM2F128 $0x20, Y4, Y0, Y8
+	VPERM2F128 $0x31, Y4, Y0, Y0
+	VADDPS     Y0, Y8, Y8
+	VPERM2F128 $0x20, Y5, Y1, Y0
+	VPERM2F128 $0x31, Y5, Y1, Y1
+	VADDPS     Y1, Y0, Y0
+	VPERM2F128 $0x20, Y6, Y2, Y1
+	VPERM2F128 $0x31, Y6, Y2, Y2
+	VADDPS     Y2, Y1, Y1
+	VPERM2F128 $0x20, Y7, Y3, Y2
+	VPERM2F128 $0x31, Y7, Y3, Y3
+	VADDPS     Y3, Y2, Y2
+	VUNPCKLPS  Y0, Y8, Y3
+	VUNPCKHPS  Y0, Y8, Y0
+	VADDPS     Y0, Y3, Y3
+	VUNPCKLPS  Y2, Y1, Y0
+	VUNPCKHPS  Y2, Y1, Y1
+	VADDPS     Y1, Y0, Y0
+	VUNPCKLPD  Y0, Y3, Y1
+	VUNPCKHPD  Y0, Y3, Y0
+	VADDPS     Y0, Y1, Y1
+	VMOVUPS    Y1, (SP)
+	MOVQ       groups+64(FP), R9
+	SHLQ       $0x02, R9
+	TESTQ      $+1, flags+72(FP)
+	JZ         set
+	MOVQ       AX, R10
+	MOVQ       yStride+32(FP), R11
+	LEAQ       (R9)(R9*1), R12
+	ADDQ       R12, R12
+	MOVQ       R10, R13
+	LEAQ       (R9)(R9*2), R14
+	VMOVSS     (SP), X0
+	VADDSS     (R13), X0, X0
+	VMOVSS     X0, (R13)
+	VMOVSS     4(SP), X0
+	VADDSS     (R13)(R9*1), X0, X0
+	VMOVSS     X0, (R13)(R9*1)
+	VMOVSS     8(SP), X0
+	VADDSS     (R13)(R9*2), X0, X0
+	VMOVSS     X0, (R13)(R9*2)
+	VMOVSS     12(SP), X0
+	VADDSS     (R13)(R14*1), X0, X0
+	VMOVSS     X0, (R13)(R14*1)
+	MOVQ       R10, R13
+	ADDQ       R12, R13
+	LEAQ       (R9)(R9*2), R12
+	VMOVSS     16(SP), X0
+	VADDSS     (R13), X0, X0
+	VMOVSS     X0, (R13)
+	VMOVSS     20(SP), X0
+	VADDSS     (R13)(R9*1), X0, X0
+	VMOVSS     X0, (R13)(R9*1)
+	VMOVSS     24(SP), X0
+	VADDSS     (R13)(R9*2), X0, X0
+	VMOVSS     X0, (R13)(R9*2)
+	VMOVSS     28(SP), X0
+	VADDSS     (R13)(R12*1), X0, X0
+	VMOVSS     X0, (R13)(R12*1)
+	ADDQ       R11, R10
+	JMP        next
 
 set:
-	MOVQ         AX, R10
-	MOVQ         yStride+32(FP), R11
-	LEAQ         (R9)(R9*1), R12
-	ADDQ         R12, R12
-	VMOVAPS      X1, X0
-	MOVQ         R10, R13
-	LEAQ         (R9)(R9*2), R14
-	VMOVSS       X0, (R13)
-	VEXTRACTPS   $0x01, X0, (R13)(R9*1)
-	VEXTRACTPS   $0x02, X0, (R13)(R9*2)
-	VEXTRACTPS   $0x03, X0, (R13)(R14*1)
-	VEXTRACTF128 $0x01, Y1, X0
-	MOVQ         R10, R13
-	ADDQ         R12, R13
-	LEAQ         (R9)(R9*2), R12
-	VMOVSS       X0, (R13)
-	VEXTRACTPS   $0x01, X0, (R13)(R9*1)
-	VEXTRACTPS   $0x02, X0, (R13)(R9*2)
-	VEXTRACTPS   $0x03, X0, (R13)(R12*1)
-	ADDQ         R11, R10
+	MOVQ AX, R10
+	MOVQ yStride+32(FP), R11
+	LEAQ (R9)(R9*1), R12
+	ADDQ R12, R12
+	MOVQ R10, R13
+	LEAQ (R9)(R9*2), R14
+	MOVL (SP), R15
+	MOVL R15, (R13)
+	MOVL 4(SP), R15
+	MOVL R15, (R13)(R9*1)
+	MOVL 8(SP), R15
+	MOVL R15, (R13)(R9*2)
+	MOVL 12(SP), R15
+	MOVL R15, (R13)(R14*1)
+	MOVQ R10, R13
+	ADDQ R12, R13
+	LEAQ (R9)(R9*2), R12
+	MOVL 16(SP), R14
+	MOVL R14, (R13)
+	MOVL 20(SP), R14
+	MOVL R14, (R13)(R9*1)
+	MOVL 24(SP), R14
+	MOVL R14, (R13)(R9*2)
+	MOVL 28(SP), R9
+	MOVL R9, (R13)(R12*1)
+	ADDQ R11, R10
 
 next:
 	ADDQ $0x04, AX
@@ -1135,7 +1191,7 @@ next:
 
 // func dots4x1BF16AVX2(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, AVX2, FMA3
-TEXT ·dots4x1BF16AVX2(SB), NOSPLIT, $0-80
+TEXT ·dots4x1BF16AVX2(SB), NOSPLIT, $32-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
 	MOVQ  groups+64(FP), DX
@@ -1249,6 +1305,7 @@ reduce:
 	VUNPCKLPD  Y0, Y3, Y1
 	VUNPCKHPD  Y0, Y3, Y0
 	VADDPS     Y0, Y1, Y1
+	VMOVUPS    Y1, (SP)
 	MOVQ       groups+64(FP), DI
 	SHLQ       $0x02, DI
 	TESTQ      $+1, flags+72(FP)
@@ -1257,34 +1314,39 @@ reduce:
 	MOVQ       yStride+32(FP), R9
 	LEAQ       (DI)(DI*1), R10
 	ADDQ       R10, R10
-	VMOVAPS    X1, X0
 	MOVQ       R8, R10
 	LEAQ       (DI)(DI*2), R11
-	VMOVSS     (R10), X1
-	VINSERTPS  $0x10, (R10)(DI*1), X1, X1
-	VINSERTPS  $0x20, (R10)(DI*2), X1, X1
-	VINSERTPS  $0x30, (R10)(R11*1), X1, X1
-	VADDPS     X1, X0, X0
+	VMOVSS     (SP), X0
+	VADDSS     (R10), X0, X0
 	VMOVSS     X0, (R10)
-	VEXTRACTPS $0x01, X0, (R10)(DI*1)
-	VEXTRACTPS $0x02, X0, (R10)(DI*2)
-	VEXTRACTPS $0x03, X0, (R10)(R11*1)
+	VMOVSS     4(SP), X0
+	VADDSS     (R10)(DI*1), X0, X0
+	VMOVSS     X0, (R10)(DI*1)
+	VMOVSS     8(SP), X0
+	VADDSS     (R10)(DI*2), X0, X0
+	VMOVSS     X0, (R10)(DI*2)
+	VMOVSS     12(SP), X0
+	VADDSS     (R10)(R11*1), X0, X0
+	VMOVSS     X0, (R10)(R11*1)
 	ADDQ       R9, R8
 	JMP        next
 
 set:
-	MOVQ       AX, R8
-	MOVQ       yStride+32(FP), R9
-	LEAQ       (DI)(DI*1), R10
-	ADDQ       R10, R10
-	VMOVAPS    X1, X0
-	MOVQ       R8, R10
-	LEAQ       (DI)(DI*2), R11
-	VMOVSS     X0, (R10)
-	VEXTRACTPS $0x01, X0, (R10)(DI*1)
-	VEXTRACTPS $0x02, X0, (R10)(DI*2)
-	VEXTRACTPS $0x03, X0, (R10)(R11*1)
-	ADDQ       R9, R8
+	MOVQ AX, R8
+	MOVQ yStride+32(FP), R9
+	LEAQ (DI)(DI*1), R10
+	ADDQ R10, R10
+	MOVQ R8, R10
+	LEAQ (DI)(DI*2), R11
+	MOVL (SP), R12
+	MOVL R12, (R10)
+	MOVL 4(SP), R12
+	MOVL R12, (R10)(DI*1)
+	MOVL 8(SP), R12
+	MOVL R12, (R10)(DI*2)
+	MOVL 12(SP), DI
+	MOVL DI, (R10)(R11*1)
+	ADDQ R9, R8
 
 next:
 	ADDQ $0x04, AX
@@ -1301,7 +1363,7 @@ next:
 
 // func dots4x2BF16AVX2(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·dots4x2BF16AVX2(SB), NOSPLIT, $0-80
+TEXT ·dots4x2BF16AVX2(SB), NOSPLIT, $32-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
 	MOVQ  groups+64(FP), DX
@@ -1436,84 +1498,95 @@ finish:
 	LEAQ        (CX)(DI*2), CX
 
 reduce:
-	VPERM2F128   $0x20, Y1, Y0, Y8
-	VPERM2F128   $0x31, Y1, Y0, Y0
-	VADDPS       Y0, Y8, Y8
-	VPERM2F128   $0x20, Y3, Y2, Y0
-	VPERM2F128   $0x31, Y3, Y2, Y1
-	VADDPS       Y1, Y0, Y0
-	VPERM2F128   $0x20, Y5, Y4, Y1
-	VPERM2F128   $0x31, Y5, Y4, Y2
-	VADDPS       Y2, Y1, Y1
-	VPERM2F128   $0x20, Y7, Y6, Y2
-	VPERM2F128   $0x31, Y7, Y6, Y3
-	VADDPS       Y3, Y2, Y2
-	VUNPCKLPS    Y0, Y8, Y3
-	VUNPCKHPS    Y0, Y8, Y0
-	VADDPS       Y0, Y3, Y3
-	VUNPCKLPS    Y2, Y1, Y0
-	VUNPCKHPS    Y2, Y1, Y1
-	VADDPS       Y1, Y0, Y0
-	VUNPCKLPD    Y0, Y3, Y1
-	VUNPCKHPD    Y0, Y3, Y0
-	VADDPS       Y0, Y1, Y1
-	MOVQ         groups+64(FP), DI
-	SHLQ         $0x02, DI
-	TESTQ        $+1, flags+72(FP)
-	JZ           set
-	MOVQ         AX, R8
-	MOVQ         yStride+32(FP), R9
-	LEAQ         (DI)(DI*1), R10
-	ADDQ         R10, R10
-	VMOVAPS      X1, X0
-	MOVQ         R8, R10
-	LEAQ         (DI)(DI*2), R11
-	VMOVSS       (R10), X2
-	VINSERTPS    $0x10, (R10)(DI*1), X2, X2
-	VINSERTPS    $0x20, (R10)(DI*2), X2, X2
-	VINSERTPS    $0x30, (R10)(R11*1), X2, X2
-	VADDPS       X2, X0, X0
-	VMOVSS       X0, (R10)
-	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
-	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
-	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
-	ADDQ         R9, R8
-	VEXTRACTF128 $0x01, Y1, X0
-	MOVQ         R8, R10
-	LEAQ         (DI)(DI*2), R11
-	VMOVSS       (R10), X1
-	VINSERTPS    $0x10, (R10)(DI*1), X1, X1
-	VINSERTPS    $0x20, (R10)(DI*2), X1, X1
-	VINSERTPS    $0x30, (R10)(R11*1), X1, X1
-	VADDPS       X1, X0, X0
-	VMOVSS       X0, (R10)
-	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
-	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
-	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
-	ADDQ         R9, R8
-	JMP          next
+	VPERM2F128 $0x20, Y1, Y0, Y8
+	VPERM2F128 $0x31, Y1, Y0, Y0
+	VADDPS     Y0, Y8, Y8
+	VPERM2F128 $0x20, Y3, Y2, Y0
+	VPERM2F128 $0x31, Y3, Y2, Y1
+	VADDPS     Y1, Y0, Y0
+	VPERM2F128 $0x20, Y5, Y4, Y1
+	VPERM2F128 $0x31, Y5, Y4, Y2
+	VADDPS     Y2, Y1, Y1
+	VPERM2F128 $0x20, Y7, Y6, Y2
+	VPERM2F128 $0x31, Y7, Y6, Y3
+	VADDPS     Y3, Y2, Y2
+	VUNPCKLPS  Y0, Y8, Y3
+	VUNPCKHPS  Y0, Y8, Y0
+	VADDPS     Y0, Y3, Y3
+	VUNPCKLPS  Y2, Y1, Y0
+	VUNPCKHPS  Y2, Y1, Y1
+	VADDPS     Y1, Y0, Y0
+	VUNPCKLPD  Y0, Y3, Y1
+	VUNPCKHPD  Y0, Y3, Y0
+	VADDPS     Y0, Y1, Y1
+	VMOVUPS    Y1, (SP)
+	MOVQ       groups+64(FP), DI
+	SHLQ       $0x02, DI
+	TESTQ      $+1, flags+72(FP)
+	JZ         set
+	MOVQ       AX, R8
+	MOVQ       yStride+32(FP), R9
+	LEAQ       (DI)(DI*1), R10
+	ADDQ       R10, R10
+	MOVQ       R8, R10
+	LEAQ       (DI)(DI*2), R11
+	VMOVSS     (SP), X0
+	VADDSS     (R10), X0, X0
+	VMOVSS     X0, (R10)
+	VMOVSS     4(SP), X0
+	VADDSS     (R10)(DI*1), X0, X0
+	VMOVSS     X0, (R10)(DI*1)
+	VMOVSS     8(SP), X0
+	VADDSS     (R10)(DI*2), X0, X0
+	VMOVSS     X0, (R10)(DI*2)
+	VMOVSS     12(SP), X0
+	VADDSS     (R10)(R11*1), X0, X0
+	VMOVSS     X0, (R10)(R11*1)
+	ADDQ       R9, R8
+	MOVQ       R8, R10
+	LEAQ       (DI)(DI*2), R11
+	VMOVSS     16(SP), X0
+	VADDSS     (R10), X0, X0
+	VMOVSS     X0, (R10)
+	VMOVSS     20(SP), X0
+	VADDSS     (R10)(DI*1), X0, X0
+	VMOVSS     X0, (R10)(DI*1)
+	VMOVSS     24(SP), X0
+	VADDSS     (R10)(DI*2), X0, X0
+	VMOVSS     X0, (R10)(DI*2)
+	VMOVSS     28(SP), X0
+	VADDSS     (R10)(R11*1), X0, X0
+	VMOVSS     X0, (R10)(R11*1)
+	ADDQ       R9, R8
+	JMP        next
 
 set:
-	MOVQ         AX, R8
-	MOVQ         yStride+32(FP), R9
-	LEAQ         (DI)(DI*1), R10
-	ADDQ         R10, R10
-	VMOVAPS      X1, X0
-	MOVQ         R8, R10
-	LEAQ         (DI)(DI*2), R11
-	VMOVSS       X0, (R10)
-	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
-	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
-	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
-	ADDQ         R9, R8
-	VEXTRACTF128 $0x01, Y1, X0
-	MOVQ         R8, R10
-	LEAQ         (DI)(DI*2), R11
-	VMOVSS       X0, (R10)
-	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
-	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
-	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
-	ADDQ         R9, R8
+	MOVQ AX, R8
+	MOVQ yStride+32(FP), R9
+	LEAQ (DI)(DI*1), R10
+	ADDQ R10, R10
+	MOVQ R8, R10
+	LEAQ (DI)(DI*2), R11
+	MOVL (SP), R12
+	MOVL R12, (R10)
+	MOVL 4(SP), R12
+	MOVL R12, (R10)(DI*1)
+	MOVL 8(SP), R12
+	MOVL R12, (R10)(DI*2)
+	MOVL 12(SP), R12
+	MOVL R12, (R10)(R11*1)
+	ADDQ R9, R8
+	MOVQ R8, R10
+	LEAQ (DI)(DI*2), R11
+	MOVL 16(SP), R12
+	MOVL R12, (R10)
+	MOVL 20(SP), R12
+	MOVL R12, (R10)(DI*1)
+	MOVL 24(SP), R12
+	MOVL R12, (R10)(DI*2)
+	MOVL 28(SP), DI
+	MOVL DI, (R10)(R11*1)
+	ADDQ R9, R8
 
 next:
 	ADDQ $0x04, AX
@@ -1530,7 +1603,7 @@ next:
 
 // func dots4x3BF16AVX2(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, AVX2, FMA3, MMX+
-TEXT ·dots4x3BF16AVX2(SB), NOSPLIT, $0-80
+TEXT ·dots4x3BF16AVX2(SB), NOSPLIT, $64-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
 	MOVQ  groups+64(FP), DX
@@ -1692,126 +1765,143 @@ finish:
 	LEAQ        (CX)(DI*2), CX
 
 reduce:
-	VPERM2F128   $0x20, Y1, Y0, Y12
-	VPERM2F128   $0x31, Y1, Y0, Y0
-	VADDPS       Y0, Y12, Y12
-	VPERM2F128   $0x20, Y4, Y3, Y0
-	VPERM2F128   $0x31, Y4, Y3, Y1
-	VADDPS       Y1, Y0, Y0
-	VPERM2F128   $0x20, Y7, Y6, Y1
-	VPERM2F128   $0x31, Y7, Y6, Y3
-	VADDPS       Y3, Y1, Y1
-	VPERM2F128   $0x20, Y10, Y9, Y3
-	VPERM2F128   $0x31, Y10, Y9, Y4
-	VADDPS       Y4, Y3, Y3
-	VUNPCKLPS    Y0, Y12, Y4
-	VUNPCKHPS    Y0, Y12, Y0
-	VADDPS       Y0, Y4, Y4
-	VUNPCKLPS    Y3, Y1, Y0
-	VUNPCKHPS    Y3, Y1, Y1
-	VADDPS       Y1, Y0, Y0
-	VUNPCKLPD    Y0, Y4, Y1
-	VUNPCKHPD    Y0, Y4, Y0
-	VADDPS       Y0, Y1, Y1
-	VPERM2F128   $0x20, Y2, Y2, Y0
-	VPERM2F128   $0x31, Y2, Y2, Y2
-	VADDPS       Y2, Y0, Y0
-	VPERM2F128   $0x20, Y5, Y5, Y2
-	VPERM2F128   $0x31, Y5, Y5, Y3
-	VADDPS       Y3, Y2, Y2
-	VPERM2F128   $0x20, Y8, Y8, Y3
-	VPERM2F128   $0x31, Y8, Y8, Y4
-	VADDPS       Y4, Y3, Y3
-	VPERM2F128   $0x20, Y11, Y11, Y4
-	VPERM2F128   $0x31, Y11, Y11, Y5
-	VADDPS       Y5, Y4, Y4
-	VUNPCKLPS    Y2, Y0, Y5
-	VUNPCKHPS    Y2, Y0, Y0
-	VADDPS       Y0, Y5, Y5
-	VUNPCKLPS    Y4, Y3, Y0
-	VUNPCKHPS    Y4, Y3, Y2
-	VADDPS       Y2, Y0, Y0
-	VUNPCKLPD    Y0, Y5, Y2
-	VUNPCKHPD    Y0, Y5, Y0
-	VADDPS       Y0, Y2, Y2
-	MOVQ         groups+64(FP), DI
-	SHLQ         $0x02, DI
-	TESTQ        $+1, flags+72(FP)
-	JZ           set
-	MOVQ         AX, R8
-	MOVQ         yStride+32(FP), R9
-	LEAQ         (DI)(DI*1), R10
-	ADDQ         R10, R10
-	VMOVAPS      X1, X0
-	MOVQ         R8, R10
-	LEAQ         (DI)(DI*2), R11
-	VMOVSS       (R10), X3
-	VINSERTPS    $0x10, (R10)(DI*1), X3, X3
-	VINSERTPS    $0x20, (R10)(DI*2), X3, X3
-	VINSERTPS    $0x30, (R10)(R11*1), X3, X3
-	VADDPS       X3, X0, X0
-	VMOVSS       X0, (R10)
-	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
-	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
-	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
-	ADDQ         R9, R8
-	VEXTRACTF128 $0x01, Y1, X0
-	MOVQ         R8, R10
-	LEAQ         (DI)(DI*2), R11
-	VMOVSS       (R10), X1
-	VINSERTPS    $0x10, (R10)(DI*1), X1, X1
-	VINSERTPS    $0x20, (R10)(DI*2), X1, X1
-	VINSERTPS    $0x30, (R10)(R11*1), X1, X1
-	VADDPS       X1, X0, X0
-	VMOVSS       X0, (R10)
-	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
-	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
-	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
-	ADDQ         R9, R8
-	VMOVAPS      X2, X0
-	MOVQ         R8, R10
-	LEAQ         (DI)(DI*2), R11
-	VMOVSS       (R10), X1
-	VINSERTPS    $0x10, (R10)(DI*1), X1, X1
-	VINSERTPS    $0x20, (R10)(DI*2), X1, X1
-	VINSERTPS    $0x30, (R10)(R11*1), X1, X1
-	VADDPS       X1, X0, X0
-	VMOVSS       X0, (R10)
-	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
-	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
-	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
-	ADDQ         R9, R8
-	JMP          next
+	VPERM2F128 $0x20, Y1, Y0, Y12
+	VPERM2F128 $0x31, Y1, Y0, Y0
+	VADDPS     Y0, Y12, Y12
+	VPERM2F128 $0x20, Y4, Y3, Y0
+	VPERM2F128 $0x31, Y4, Y3, Y1
+	VADDPS     Y1, Y0, Y0
+	VPERM2F128 $0x20, Y7, Y6, Y1
+	VPERM2F128 $0x31, Y7, Y6, Y3
+	VADDPS     Y3, Y1, Y1
+	VPERM2F128 $0x20, Y10, Y9, Y3
+	VPERM2F128 $0x31, Y10, Y9, Y4
+	VADDPS     Y4, Y3, Y3
+	VUNPCKLPS  Y0, Y12, Y4
+	VUNPCKHPS  Y0, Y12, Y0
+	VADDPS     Y0, Y4, Y4
+	VUNPCKLPS  Y3, Y1, Y0
+	VUNPCKHPS  Y3, Y1, Y1
+	VADDPS     Y1, Y0, Y0
+	VUNPCKLPD  Y0, Y4, Y1
+	VUNPCKHPD  Y0, Y4, Y0
+	VADDPS     Y0, Y1, Y1
+	VMOVUPS    Y1, (SP)
+	VPERM2F128 $0x20, Y2, Y2, Y0
+	VPERM2F128 $0x31, Y2, Y2, Y1
+	VADDPS     Y1, Y0, Y0
+	VPERM2F128 $0x20, Y5, Y5, Y1
+	VPERM2F128 $0x31, Y5, Y5, Y2
+	VADDPS     Y2, Y1, Y1
+	VPERM2F128 $0x20, Y8, Y8, Y2
+	VPERM2F128 $0x31, Y8, Y8, Y3
+	VADDPS     Y3, Y2, Y2
+	VPERM2F128 $0x20, Y11, Y11, Y3
+	VPERM2F128 $0x31, Y11, Y11, Y4
+	VADDPS     Y4, Y3, Y3
+	VUNPCKLPS  Y1, Y0, Y4
+	VUNPCKHPS  Y1, Y0, Y0
+	VADDPS     Y0, Y4, Y4
+	VUNPCKLPS  Y3, Y2, Y0
+	VUNPCKHPS  Y3, Y2, Y1
+	VADDPS     Y1, Y0, Y0
+	VUNPCKLPD  Y0, Y4, Y1
+	VUNPCKHPD  Y0, Y4, Y0
+	VADDPS     Y0, Y1, Y1
+	VMOVUPS    Y1, 32(SP)
+	MOVQ       groups+64(FP), DI
+	SHLQ       $0x02, DI
+	TESTQ      $+1, flags+72(FP)
+	JZ         set
+	MOVQ       AX, R8
+	MOVQ       yStride+32(FP), R9
+	LEAQ       (DI)(DI*1), R10
+	ADDQ       R10, R10
+	MOVQ       R8, R10
+	LEAQ       (DI)(DI*2), R11
+	VMOVSS     (SP), X0
+	VADDSS     (R10), X0, X0
+	VMOVSS     X0, (R10)
+	VMOVSS     4(SP), X0
+	VADDSS     (R10)(DI*1), X0, X0
+	VMOVSS     X0, (R10)(DI*1)
+	VMOVSS     8(SP), X0
+	VADDSS     (R10)(DI*2), X0, X0
+	VMOVSS     X0, (R10)(DI*2)
+	VMOVSS     12(SP), X0
+	VADDSS     (R10)(R11*1), X0, X0
+	VMOVSS     X0, (R10)(R11*1)
+	ADDQ       R9, R8
+	MOVQ       R8, R10
+	LEAQ       (DI)(DI*2), R11
+	VMOVSS     16(SP), X0
+	VADDSS     (R10), X0, X0
+	VMOVSS     X0, (R10)
+	VMOVSS     20(SP), X0
+	VADDSS     (R10)(DI*1), X0, X0
+	VMOVSS     X0, (R10)(DI*1)
+	VMOVSS     24(SP), X0
+	VADDSS     (R10)(DI*2), X0, X0
+	VMOVSS     X0, (R10)(DI*2)
+	VMOVSS     28(SP), X0
+	VADDSS     (R10)(R11*1), X0, X0
+	VMOVSS     X0, (R10)(R11*1)
+	ADDQ       R9, R8
+	MOVQ       R8, R10
+	LEAQ       (DI)(DI*2), R11
+	VMOVSS     32(SP), X0
+	VADDSS     (R10), X0, X0
+	VMOVSS     X0, (R10)
+	VMOVSS     36(SP), X0
+	VADDSS     (R10)(DI*1), X0, X0
+	VMOVSS     X0, (R10)(DI*1)
+	VMOVSS     40(SP), X0
+	VADDSS     (R10)(DI*2), X0, X0
+	VMOVSS     X0, (R10)(DI*2)
+	VMOVSS     44(SP), X0
+	VADDSS     (R10)(R11*1), X0, X0
+	VMOVSS     X0, (R10)(R11*1)
+	ADDQ       R9, R8
+	JMP        next
 
 set:
-	MOVQ         AX, R8
-	MOVQ         yStride+32(FP), R9
-	LEAQ         (DI)(DI*1), R10
-	ADDQ         R10, R10
-	VMOVAPS      X1, X0
-	MOVQ         R8, R10
-	LEAQ         (DI)(DI*2), R11
-	VMOVSS       X0, (R10)
-	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
-	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
-	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
-	ADDQ         R9, R8
-	VEXTRACTF128 $0x01, Y1, X0
-	MOVQ         R8, R10
-	LEAQ         (DI)(DI*2), R11
-	VMOVSS       X0, (R10)
-	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
-	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
-	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
-	ADDQ         R9, R8
-	VMOVAPS      X2, X0
-	MOVQ         R8, R10
-	LEAQ         (DI)(DI*2), R11
-	VMOVSS       X0, (R10)
-	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
-	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
-	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
-	ADDQ         R9, R8
+	MOVQ AX, R8
+	MOVQ yStride+32(FP), R9
+	LEAQ (DI)(DI*1), R10
+	ADDQ R10, R10
+	MOVQ R8, R10
+	LEAQ (DI)(DI*2), R11
+	MOVL (SP), R12
+	MOVL R12, (R10)
+	MOVL 4(SP), R12
+	MOVL R12, (R10)(DI*1)
+	MOVL 8(SP), R12
+	MOVL R12, (R10)(DI*2)
+	MOVL 12(SP), R12
+	MOVL R12, (R10)(R11*1)
+	ADDQ R9, R8
+	MOVQ R8, R10
+	LEAQ (DI)(DI*2), R11
+	MOVL 16(SP), R12
+	MOVL R12, (R10)
+	MOVL 20(SP), R12
+	MOVL R12, (R10)(DI*1)
+	MOVL 24(SP), R12
+	MOVL R12, (R10)(DI*2)
+	MOVL 28(SP), R12
+	MOVL R12, (R10)(R11*1)
+	ADDQ R9, R8
+	MOVQ R8, R10
+	LEAQ (DI)(DI*2), R11
+	MOVL 32(SP), R12
+	MOVL R12, (R10)
+	MOVL 36(SP), R12
+	MOVL R12, (R10)(DI*1)
+	MOVL 40(SP), R12
+	MOVL R12, (R10)(DI*2)
+	MOVL 44(SP), DI
+	MOVL DI, (R10)(R11*1)
+	ADDQ R9, R8
 
 next:
 	ADDQ $0x04, AX
@@ -1828,7 +1918,7 @@ next:
 
 // func dots8x1F16AVX2(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, F16C, FMA3
-TEXT ·dots8x1F16AVX2(SB), NOSPLIT, $0-80
+TEXT ·dots8x1F16AVX2(SB), NOSPLIT, $32-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
 	MOVQ  groups+64(FP), DX
@@ -1947,84 +2037,95 @@ finish:
 	LEAQ        (CX)(R9*2), CX
 
 reduce:
-	VPERM2F128   $0x20, Y4, Y0, Y8
-	VPERM2F128   $0x31, Y4, Y0, Y0
-	VADDPS       Y0, Y8, Y8
-	VPERM2F128   $0x20, Y5, Y1, Y0
-	VPERM2F128   $0x31, Y5, Y1, Y1
-	VADDPS       Y1, Y0, Y0
-	VPERM2F128   $0x20, Y6, Y2, Y1
-	VPERM2F128   $0x31, Y6, Y2, Y2
-	VADDPS       Y2, Y1, Y1
-	VPERM2F128   $0x20, Y7, Y3, Y2
-	VPERM2F128   $0x31, Y7, Y3, Y3
-	VADDPS       Y3, Y2, Y2
-	VUNPCKLPS    Y0, Y8, Y3
-	VUNPCKHPS    Y0, Y8, Y0
-	VADDPS       Y0, Y3, Y3
-	VUNPCKLPS    Y2, Y1, Y0
-	VUNPCKHPS    Y2, Y1, Y1
-	VADDPS       Y1, Y0, Y0
-	VUNPCKLPD    Y0, Y3, Y1
-	VUNPCKHPD    Y0, Y3, Y0
-	VADDPS       Y0, Y1, Y1
-	MOVQ         groups+64(FP), R9
-	SHLQ         $0x02, R9
-	TESTQ        $+1, flags+72(FP)
-	JZ           set
-	MOVQ         AX, R10
-	MOVQ         yStride+32(FP), R11
-	LEAQ         (R9)(R9*1), R12
-	ADDQ         R12, R12
-	VMOVAPS      X1, X0
-	MOVQ         R10, R13
-	LEAQ         (R9)(R9*2), R14
-	VMOVSS       (R13), X2
-	VINSERTPS    $0x10, (R13)(R9*1), X2, X2
-	VINSERTPS    $0x20, (R13)(R9*2), X2, X2
-	VINSERTPS    $0x30, (R13)(R14*1), X2, X2
-	VADDPS       X2, X0, X0
-	VMOVSS       X0, (R13)
-	VEXTRACTPS   $0x01, X0, (R13)(R9*1)
-	VEXTRACTPS   $0x02, X0, (R13)(R9*2)
-	VEXTRACTPS   $0x03, X0, (R13)(R14*1)
-	VEXTRACTF128 $0x01, Y1, X0
-	MOVQ         R10, R13
-	ADDQ         R12, R13
-	LEAQ         (R9)(R9*2), R12
-	VMOVSS       (R13), X1
-	VINSERTPS    $0x10, (R13)(R9*1), X1, X1
-	VINSERTPS    $0x20, (R13)(R9*2), X1, X1
-	VINSERTPS    $0x30, (R13)(R12*1), X1, X1
-	VADDPS       X1, X0, X0
-	VMOVSS       X0, (R13)
-	VEXTRACTPS   $0x01, X0, (R13)(R9*1)
-	VEXTRACTPS   $0x02, X0, (R13)(R9*2)
-	VEXTRACTPS   $0x03, X0, (R13)(R12*1)
-	ADDQ         R11, R10
-	JMP          next
+	VPERM2F128 $0x20, Y4, Y0, Y8
+	VPERM2F128 $0x31, Y4, Y0, Y0
+	VADDPS     Y0, Y8, Y8
+	VPERM2F128 $0x20, Y5, Y1, Y0
+	VPERM2F128 $0x31, Y5, Y1, Y1
+	VADDPS     Y1, Y0, Y0
+	VPERM2F128 $0x20, Y6, Y2, Y1
+	VPERM2F128 $0x31, Y6, Y2, Y2
+	VADDPS     Y2, Y1, Y1
+	VPERM2F128 $0x20, Y7, Y3, Y2
+	VPERM2F128 $0x31, Y7, Y3, Y3
+	VADDPS     Y3, Y2, Y2
+	VUNPCKLPS  Y0, Y8, Y3
+	VUNPCKHPS  Y0, Y8, Y0
+	VADDPS     Y0, Y3, Y3
+	VUNPCKLPS  Y2, Y1, Y0
+	VUNPCKHPS  Y2, Y1, Y1
+	VADDPS     Y1, Y0, Y0
+	VUNPCKLPD  Y0, Y3, Y1
+	VUNPCKHPD  Y0, Y3, Y0
+	VADDPS     Y0, Y1, Y1
+	VMOVUPS    Y1, (SP)
+	MOVQ       groups+64(FP), R9
+	SHLQ       $0x02, R9
+	TESTQ      $+1, flags+72(FP)
+	JZ         set
+	MOVQ       AX, R10
+	MOVQ       yStride+32(FP), R11
+	LEAQ       (R9)(R9*1), R12
+	ADDQ       R12, R12
+	MOVQ       R10, R13
+	LEAQ       (R9)(R9*2), R14
+	VMOVSS     (SP), X0
+	VADDSS     (R13), X0, X0
+	VMOVSS     X0, (R13)
+	VMOVSS     4(SP), X0
+	VADDSS     (R13)(R9*1), X0, X0
+	VMOVSS     X0, (R13)(R9*1)
+	VMOVSS     8(SP), X0
+	VADDSS     (R13)(R9*2), X0, X0
+	VMOVSS     X0, (R13)(R9*2)
+	VMOVSS     12(SP), X0
+	VADDSS     (R13)(R14*1), X0, X0
+	VMOVSS     X0, (R13)(R14*1)
+	MOVQ       R10, R13
+	ADDQ       R12, R13
+	LEAQ       (R9)(R9*2), R12
+	VMOVSS     16(SP), X0
+	VADDSS     (R13), X0, X0
+	VMOVSS     X0, (R13)
+	VMOVSS     20(SP), X0
+	VADDSS     (R13)(R9*1), X0, X0
+	VMOVSS     X0, (R13)(R9*1)
+	VMOVSS     24(SP), X0
+	VADDSS     (R13)(R9*2), X0, X0
+	VMOVSS     X0, (R13)(R9*2)
+	VMOVSS     28(SP), X0
+	VADDSS     (R13)(R12*1), X0, X0
+	VMOVSS     X0, (R13)(R12*1)
+	ADDQ       R11, R10
+	JMP        next
 
 set:
-	MOVQ         AX, R10
-	MOVQ         yStride+32(FP), R11
-	LEAQ         (R9)(R9*1), R12
-	ADDQ         R12, R12
-	VMOVAPS      X1, X0
-	MOVQ         R10, R13
-	LEAQ         (R9)(R9*2), R14
-	VMOVSS       X0, (R13)
-	VEXTRACTPS   $0x01, X0, (R13)(R9*1)
-	VEXTRACTPS   $0x02, X0, (R13)(R9*2)
-	VEXTRACTPS   $0x03, X0, (R13)(R14*1)
-	VEXTRACTF128 $0x01, Y1, X0
-	MOVQ         R10, R13
-	ADDQ         R12, R13
-	LEAQ         (R9)(R9*2), R12
-	VMOVSS       X0, (R13)
-	VEXTRACTPS   $0x01, X0, (R13)(R9*1)
-	VEXTRACTPS   $0x02, X0, (R13)(R9*2)
-	VEXTRACTPS   $0x03, X0, (R13)(R12*1)
-	ADDQ         R11, R10
+	MOVQ AX, R10
+	MOVQ yStride+32(FP), R11
+	LEAQ (R9)(R9*1), R12
+	ADDQ R12, R12
+	MOVQ R10, R13
+	LEAQ (R9)(R9*2), R14
+	MOVL (SP), R15
+	MOVL R15, (R13)
+	MOVL 4(SP), R15
+	MOVL R15, (R13)(R9*1)
+	MOVL 8(SP), R15
+	MOVL R15, (R13)(R9*2)
+	MOVL 12(SP), R15
+	MOVL R15, (R13)(R14*1)
+	MOVQ R10, R13
+	ADDQ R12, R13
+	LEAQ (R9)(R9*2), R12
+	MOVL 16(SP), R14
+	MOVL R14, (R13)
+	MOVL 20(SP), R14
+	MOVL R14, (R13)(R9*1)
+	MOVL 24(SP), R14
+	MOVL R14, (R13)(R9*2)
+	MOVL 28(SP), R9
+	MOVL R9, (R13)(R12*1)
+	ADDQ R11, R10
 
 next:
 	ADDQ $0x04, AX
@@ -2041,7 +2142,7 @@ next:
 
 // func dots4x1F16AVX2(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, F16C, FMA3
-TEXT ·dots4x1F16AVX2(SB), NOSPLIT, $0-80
+TEXT ·dots4x1F16AVX2(SB), NOSPLIT, $32-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
 	MOVQ  groups+64(FP), DX
@@ -2147,6 +2248,7 @@ reduce:
 	VUNPCKLPD  Y0, Y3, Y1
 	VUNPCKHPD  Y0, Y3, Y0
 	VADDPS     Y0, Y1, Y1
+	VMOVUPS    Y1, (SP)
 	MOVQ       groups+64(FP), DI
 	SHLQ       $0x02, DI
 	TESTQ      $+1, flags+72(FP)
@@ -2155,34 +2257,39 @@ reduce:
 	MOVQ       yStride+32(FP), R9
 	LEAQ       (DI)(DI*1), R10
 	ADDQ       R10, R10
-	VMOVAPS    X1, X0
 	MOVQ       R8, R10
 	LEAQ       (DI)(DI*2), R11
-	VMOVSS     (R10), X1
-	VINSERTPS  $0x10, (R10)(DI*1), X1, X1
-	VINSERTPS  $0x20, (R10)(DI*2), X1, X1
-	VINSERTPS  $0x30, (R10)(R11*1), X1, X1
-	VADDPS     X1, X0, X0
+	VMOVSS     (SP), X0
+	VADDSS     (R10), X0, X0
 	VMOVSS     X0, (R10)
-	VEXTRACTPS $0x01, X0, (R10)(DI*1)
-	VEXTRACTPS $0x02, X0, (R10)(DI*2)
-	VEXTRACTPS $0x03, X0, (R10)(R11*1)
+	VMOVSS     4(SP), X0
+	VADDSS     (R10)(DI*1), X0, X0
+	VMOVSS     X0, (R10)(DI*1)
+	VMOVSS     8(SP), X0
+	VADDSS     (R10)(DI*2), X0, X0
+	VMOVSS     X0, (R10)(DI*2)
+	VMOVSS     12(SP), X0
+	VADDSS     (R10)(R11*1), X0, X0
+	VMOVSS     X0, (R10)(R11*1)
 	ADDQ       R9, R8
 	JMP        next
 
 set:
-	MOVQ       AX, R8
-	MOVQ       yStride+32(FP), R9
-	LEAQ       (DI)(DI*1), R10
-	ADDQ       R10, R10
-	VMOVAPS    X1, X0
-	MOVQ       R8, R10
-	LEAQ       (DI)(DI*2), R11
-	VMOVSS     X0, (R10)
-	VEXTRACTPS $0x01, X0, (R10)(DI*1)
-	VEXTRACTPS $0x02, X0, (R10)(DI*2)
-	VEXTRACTPS $0x03, X0, (R10)(R11*1)
-	ADDQ       R9, R8
+	MOVQ AX, R8
+	MOVQ yStride+32(FP), R9
+	LEAQ (DI)(DI*1), R10
+	ADDQ R10, R10
+	MOVQ R8, R10
+	LEAQ (DI)(DI*2), R11
+	MOVL (SP), R12
+	MOVL R12, (R10)
+	MOVL 4(SP), R12
+	MOVL R12, (R10)(DI*1)
+	MOVL 8(SP), R12
+	MOVL R12, (R10)(DI*2)
+	MOVL 12(SP), DI
+	MOVL DI, (R10)(R11*1)
+	ADDQ R9, R8
 
 next:
 	ADDQ $0x04, AX
@@ -2199,7 +2306,7 @@ next:
 
 // func dots4x2F16AVX2(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, F16C, FMA3, MMX+
-TEXT ·dots4x2F16AVX2(SB), NOSPLIT, $0-80
+TEXT ·dots4x2F16AVX2(SB), NOSPLIT, $32-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
 	MOVQ  groups+64(FP), DX
@@ -2326,84 +2433,95 @@ finish:
 	LEAQ        (CX)(DI*2), CX
 
 reduce:
-	VPERM2F128   $0x20, Y1, Y0, Y8
-	VPERM2F128   $0x31, Y1, Y0, Y0
-	VADDPS       Y0, Y8, Y8
-	VPERM2F128   $0x20, Y3, Y2, Y0
-	VPERM2F128   $0x31, Y3, Y2, Y1
-	VADDPS       Y1, Y0, Y0
-	VPERM2F128   $0x20, Y5, Y4, Y1
-	VPERM2F128   $0x31, Y5, Y4, Y2
-	VADDPS       Y2, Y1, Y1
-	VPERM2F128   $0x20, Y7, Y6, Y2
-	VPERM2F128   $0x31, Y7, Y6, Y3
-	VADDPS       Y3, Y2, Y2
-	VUNPCKLPS    Y0, Y8, Y3
-	VUNPCKHPS    Y0, Y8, Y0
-	VADDPS       Y0, Y3, Y3
-	VUNPCKLPS    Y2, Y1, Y0
-	VUNPCKHPS    Y2, Y1, Y1
-	VADDPS       Y1, Y0, Y0
-	VUNPCKLPD    Y0, Y3, Y1
-	VUNPCKHPD    Y0, Y3, Y0
-	VADDPS       Y0, Y1, Y1
-	MOVQ         groups+64(FP), DI
-	SHLQ         $0x02, DI
-	TESTQ        $+1, flags+72(FP)
-	JZ           set
-	MOVQ         AX, R8
-	MOVQ         yStride+32(FP), R9
-	LEAQ         (DI)(DI*1), R10
-	ADDQ         R10, R10
-	VMOVAPS      X1, X0
-	MOVQ         R8, R10
-	LEAQ         (DI)(DI*2), R11
-	VMOVSS       (R10), X2
-	VINSERTPS    $0x10, (R10)(DI*1), X2, X2
-	VINSERTPS    $0x20, (R10)(DI*2), X2, X2
-	VINSERTPS    $0x30, (R10)(R11*1), X2, X2
-	VADDPS       X2, X0, X0
-	VMOVSS       X0, (R10)
-	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
-	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
-	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
-	ADDQ         R9, R8
-	VEXTRACTF128 $0x01, Y1, X0
-	MOVQ         R8, R10
-	LEAQ         (DI)(DI*2), R11
-	VMOVSS       (R10), X1
-	VINSERTPS    $0x10, (R10)(DI*1), X1, X1
-	VINSERTPS    $0x20, (R10)(DI*2), X1, X1
-	VINSERTPS    $0x30, (R10)(R11*1), X1, X1
-	VADDPS       X1, X0, X0
-	VMOVSS       X0, (R10)
-	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
-	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
-	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
-	ADDQ         R9, R8
-	JMP          next
+	VPERM2F128 $0x20, Y1, Y0, Y8
+	VPERM2F128 $0x31, Y1, Y0, Y0
+	VADDPS     Y0, Y8, Y8
+	VPERM2F128 $0x20, Y3, Y2, Y0
+	VPERM2F128 $0x31, Y3, Y2, Y1
+	VADDPS     Y1, Y0, Y0
+	VPERM2F128 $0x20, Y5, Y4, Y1
+	VPERM2F128 $0x31, Y5, Y4, Y2
+	VADDPS     Y2, Y1, Y1
+	VPERM2F128 $0x20, Y7, Y6, Y2
+	VPERM2F128 $0x31, Y7, Y6, Y3
+	VADDPS     Y3, Y2, Y2
+	VUNPCKLPS  Y0, Y8, Y3
+	VUNPCKHPS  Y0, Y8, Y0
+	VADDPS     Y0, Y3, Y3
+	VUNPCKLPS  Y2, Y1, Y0
+	VUNPCKHPS  Y2, Y1, Y1
+	VADDPS     Y1, Y0, Y0
+	VUNPCKLPD  Y0, Y3, Y1
+	VUNPCKHPD  Y0, Y3, Y0
+	VADDPS     Y0, Y1, Y1
+	VMOVUPS    Y1, (SP)
+	MOVQ       groups+64(FP), DI
+	SHLQ       $0x02, DI
+	TESTQ      $+1, flags+72(FP)
+	JZ         set
+	MOVQ       AX, R8
+	MOVQ       yStride+32(FP), R9
+	LEAQ       (DI)(DI*1), R10
+	ADDQ       R10, R10
+	MOVQ       R8, R10
+	LEAQ       (DI)(DI*2), R11
+	VMOVSS     (SP), X0
+	VADDSS     (R10), X0, X0
+	VMOVSS     X0, (R10)
+	VMOVSS     4(SP), X0
+	VADDSS     (R10)(DI*1), X0, X0
+	VMOVSS     X0, (R10)(DI*1)
+	VMOVSS     8(SP), X0
+	VADDSS     (R10)(DI*2), X0, X0
+	VMOVSS     X0, (R10)(DI*2)
+	VMOVSS     12(SP), X0
+	VADDSS     (R10)(R11*1), X0, X0
+	VMOVSS     X0, (R10)(R11*1)
+	ADDQ       R9, R8
+	MOVQ       R8, R10
+	LEAQ       (DI)(DI*2), R11
+	VMOVSS     16(SP), X0
+	VADDSS     (R10), X0, X0
+	VMOVSS     X0, (R10)
+	VMOVSS     20(SP), X0
+	VADDSS     (R10)(DI*1), X0, X0
+	VMOVSS     X0, (R10)(DI*1)
+	VMOVSS     24(SP), X0
+	VADDSS     (R10)(DI*2), X0, X0
+	VMOVSS     X0, (R10)(DI*2)
+	VMOVSS     28(SP), X0
+	VADDSS     (R10)(R11*1), X0, X0
+	VMOVSS     X0, (R10)(R11*1)
+	ADDQ       R9, R8
+	JMP        next
 
 set:
-	MOVQ         AX, R8
-	MOVQ         yStride+32(FP), R9
-	LEAQ         (DI)(DI*1), R10
-	ADDQ         R10, R10
-	VMOVAPS      X1, X0
-	MOVQ         R8, R10
-	LEAQ         (DI)(DI*2), R11
-	VMOVSS       X0, (R10)
-	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
-	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
-	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
-	ADDQ         R9, R8
-	VEXTRACTF128 $0x01, Y1, X0
-	MOVQ         R8, R10
-	LEAQ         (DI)(DI*2), R11
-	VMOVSS       X0, (R10)
-	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
-	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
-	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
-	ADDQ         R9, R8
+	MOVQ AX, R8
+	MOVQ yStride+32(FP), R9
+	LEAQ (DI)(DI*1), R10
+	ADDQ R10, R10
+	MOVQ R8, R10
+	LEAQ (DI)(DI*2), R11
+	MOVL (SP), R12
+	MOVL R12, (R10)
+	MOVL 4(SP), R12
+	MOVL R12, (R10)(DI*1)
+	MOVL 8(SP), R12
+	MOVL R12, (R10)(DI*2)
+	MOVL 12(SP), R12
+	MOVL R12, (R10)(R11*1)
+	ADDQ R9, R8
+	MOVQ R8, R10
+	LEAQ (DI)(DI*2), R11
+	MOVL 16(SP), R12
+	MOVL R12, (R10)
+	MOVL 20(SP), R12
+	MOVL R12, (R10)(DI*1)
+	MOVL 24(SP), R12
+	MOVL R12, (R10)(DI*2)
+	MOVL 28(SP), DI
+	MOVL DI, (R10)(R11*1)
+	ADDQ R9, R8
 
 next:
 	ADDQ $0x04, AX
@@ -2420,7 +2538,7 @@ next:
 
 // func dots4x3F16AVX2(y *float32, x *float32, w *byte, carry *float32, yStride int, xStride int, wStride int, k int, groups int, flags int)
 // Requires: AVX, F16C, FMA3, MMX+
-TEXT ·dots4x3F16AVX2(SB), NOSPLIT, $0-80
+TEXT ·dots4x3F16AVX2(SB), NOSPLIT, $64-80
 	MOVQ  y+0(FP), AX
 	MOVQ  w+16(FP), CX
 	MOVQ  groups+64(FP), DX
@@ -2574,126 +2692,143 @@ finish:
 	LEAQ        (CX)(DI*2), CX
 
 reduce:
-	VPERM2F128   $0x20, Y1, Y0, Y12
-	VPERM2F128   $0x31, Y1, Y0, Y0
-	VADDPS       Y0, Y12, Y12
-	VPERM2F128   $0x20, Y4, Y3, Y0
-	VPERM2F128   $0x31, Y4, Y3, Y1
-	VADDPS       Y1, Y0, Y0
-	VPERM2F128   $0x20, Y7, Y6, Y1
-	VPERM2F128   $0x31, Y7, Y6, Y3
-	VADDPS       Y3, Y1, Y1
-	VPERM2F128   $0x20, Y10, Y9, Y3
-	VPERM2F128   $0x31, Y10, Y9, Y4
-	VADDPS       Y4, Y3, Y3
-	VUNPCKLPS    Y0, Y12, Y4
-	VUNPCKHPS    Y0, Y12, Y0
-	VADDPS       Y0, Y4, Y4
-	VUNPCKLPS    Y3, Y1, Y0
-	VUNPCKHPS    Y3, Y1, Y1
-	VADDPS       Y1, Y0, Y0
-	VUNPCKLPD    Y0, Y4, Y1
-	VUNPCKHPD    Y0, Y4, Y0
-	VADDPS       Y0, Y1, Y1
-	VPERM2F128   $0x20, Y2, Y2, Y0
-	VPERM2F128   $0x31, Y2, Y2, Y2
-	VADDPS       Y2, Y0, Y0
-	VPERM2F128   $0x20, Y5, Y5, Y2
-	VPERM2F128   $0x31, Y5, Y5, Y3
-	VADDPS       Y3, Y2, Y2
-	VPERM2F128   $0x20, Y8, Y8, Y3
-	VPERM2F128   $0x31, Y8, Y8, Y4
-	VADDPS       Y4, Y3, Y3
-	VPERM2F128   $0x20, Y11, Y11, Y4
-	VPERM2F128   $0x31, Y11, Y11, Y5
-	VADDPS       Y5, Y4, Y4
-	VUNPCKLPS    Y2, Y0, Y5
-	VUNPCKHPS    Y2, Y0, Y0
-	VADDPS       Y0, Y5, Y5
-	VUNPCKLPS    Y4, Y3, Y0
-	VUNPCKHPS    Y4, Y3, Y2
-	VADDPS       Y2, Y0, Y0
-	VUNPCKLPD    Y0, Y5, Y2
-	VUNPCKHPD    Y0, Y5, Y0
-	VADDPS       Y0, Y2, Y2
-	MOVQ         groups+64(FP), DI
-	SHLQ         $0x02, DI
-	TESTQ        $+1, flags+72(FP)
-	JZ           set
-	MOVQ         AX, R8
-	MOVQ         yStride+32(FP), R9
-	LEAQ         (DI)(DI*1), R10
-	ADDQ         R10, R10
-	VMOVAPS      X1, X0
-	MOVQ         R8, R10
-	LEAQ         (DI)(DI*2), R11
-	VMOVSS       (R10), X3
-	VINSERTPS    $0x10, (R10)(DI*1), X3, X3
-	VINSERTPS    $0x20, (R10)(DI*2), X3, X3
-	VINSERTPS    $0x30, (R10)(R11*1), X3, X3
-	VADDPS       X3, X0, X0
-	VMOVSS       X0, (R10)
-	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
-	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
-	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
-	ADDQ         R9, R8
-	VEXTRACTF128 $0x01, Y1, X0
-	MOVQ         R8, R10
-	LEAQ         (DI)(DI*2), R11
-	VMOVSS       (R10), X1
-	VINSERTPS    $0x10, (R10)(DI*1), X1, X1
-	VINSERTPS    $0x20, (R10)(DI*2), X1, X1
-	VINSERTPS    $0x30, (R10)(R11*1), X1, X1
-	VADDPS       X1, X0, X0
-	VMOVSS       X0, (R10)
-	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
-	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
-	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
-	ADDQ         R9, R8
-	VMOVAPS      X2, X0
-	MOVQ         R8, R10
-	LEAQ         (DI)(DI*2), R11
-	VMOVSS       (R10), X1
-	VINSERTPS    $0x10, (R10)(DI*1), X1, X1
-	VINSERTPS    $0x20, (R10)(DI*2), X1, X1
-	VINSERTPS    $0x30, (R10)(R11*1), X1, X1
-	VADDPS       X1, X0, X0
-	VMOVSS       X0, (R10)
-	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
-	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
-	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
-	ADDQ         R9, R8
-	JMP          next
+	VPERM2F128 $0x20, Y1, Y0, Y12
+	VPERM2F128 $0x31, Y1, Y0, Y0
+	VADDPS     Y0, Y12, Y12
+	VPERM2F128 $0x20, Y4, Y3, Y0
+	VPERM2F128 $0x31, Y4, Y3, Y1
+	VADDPS     Y1, Y0, Y0
+	VPERM2F128 $0x20, Y7, Y6, Y1
+	VPERM2F128 $0x31, Y7, Y6, Y3
+	VADDPS     Y3, Y1, Y1
+	VPERM2F128 $0x20, Y10, Y9, Y3
+	VPERM2F128 $0x31, Y10, Y9, Y4
+	VADDPS     Y4, Y3, Y3
+	VUNPCKLPS  Y0, Y12, Y4
+	VUNPCKHPS  Y0, Y12, Y0
+	VADDPS     Y0, Y4, Y4
+	VUNPCKLPS  Y3, Y1, Y0
+	VUNPCKHPS  Y3, Y1, Y1
+	VADDPS     Y1, Y0, Y0
+	VUNPCKLPD  Y0, Y4, Y1
+	VUNPCKHPD  Y0, Y4, Y0
+	VADDPS     Y0, Y1, Y1
+	VMOVUPS    Y1, (SP)
+	VPERM2F128 $0x20, Y2, Y2, Y0
+	VPERM2F128 $0x31, Y2, Y2, Y1
+	VADDPS     Y1, Y0, Y0
+	VPERM2F128 $0x20, Y5, Y5, Y1
+	VPERM2F128 $0x31, Y5, Y5, Y2
+	VADDPS     Y2, Y1, Y1
+	VPERM2F128 $0x20, Y8, Y8, Y2
+	VPERM2F128 $0x31, Y8, Y8, Y3
+	VADDPS     Y3, Y2, Y2
+	VPERM2F128 $0x20, Y11, Y11, Y3
+	VPERM2F128 $0x31, Y11, Y11, Y4
+	VADDPS     Y4, Y3, Y3
+	VUNPCKLPS  Y1, Y0, Y4
+	VUNPCKHPS  Y1, Y0, Y0
+	VADDPS     Y0, Y4, Y4
+	VUNPCKLPS  Y3, Y2, Y0
+	VUNPCKHPS  Y3, Y2, Y1
+	VADDPS     Y1, Y0, Y0
+	VUNPCKLPD  Y0, Y4, Y1
+	VUNPCKHPD  Y0, Y4, Y0
+	VADDPS     Y0, Y1, Y1
+	VMOVUPS    Y1, 32(SP)
+	MOVQ       groups+64(FP), DI
+	SHLQ       $0x02, DI
+	TESTQ      $+1, flags+72(FP)
+	JZ         set
+	MOVQ       AX, R8
+	MOVQ       yStride+32(FP), R9
+	LEAQ       (DI)(DI*1), R10
+	ADDQ       R10, R10
+	MOVQ       R8, R10
+	LEAQ       (DI)(DI*2), R11
+	VMOVSS     (SP), X0
+	VADDSS     (R10), X0, X0
+	VMOVSS     X0, (R10)
+	VMOVSS     4(SP), X0
+	VADDSS     (R10)(DI*1), X0, X0
+	VMOVSS     X0, (R10)(DI*1)
+	VMOVSS     8(SP), X0
+	VADDSS     (R10)(DI*2), X0, X0
+	VMOVSS     X0, (R10)(DI*2)
+	VMOVSS     12(SP), X0
+	VADDSS     (R10)(R11*1), X0, X0
+	VMOVSS     X0, (R10)(R11*1)
+	ADDQ       R9, R8
+	MOVQ       R8, R10
+	LEAQ       (DI)(DI*2), R11
+	VMOVSS     16(SP), X0
+	VADDSS     (R10), X0, X0
+	VMOVSS     X0, (R10)
+	VMOVSS     20(SP), X0
+	VADDSS     (R10)(DI*1), X0, X0
+	VMOVSS     X0, (R10)(DI*1)
+	VMOVSS     24(SP), X0
+	VADDSS     (R10)(DI*2), X0, X0
+	VMOVSS     X0, (R10)(DI*2)
+	VMOVSS     28(SP), X0
+	VADDSS     (R10)(R11*1), X0, X0
+	VMOVSS     X0, (R10)(R11*1)
+	ADDQ       R9, R8
+	MOVQ       R8, R10
+	LEAQ       (DI)(DI*2), R11
+	VMOVSS     32(SP), X0
+	VADDSS     (R10), X0, X0
+	VMOVSS     X0, (R10)
+	VMOVSS     36(SP), X0
+	VADDSS     (R10)(DI*1), X0, X0
+	VMOVSS     X0, (R10)(DI*1)
+	VMOVSS     40(SP), X0
+	VADDSS     (R10)(DI*2), X0, X0
+	VMOVSS     X0, (R10)(DI*2)
+	VMOVSS     44(SP), X0
+	VADDSS     (R10)(R11*1), X0, X0
+	VMOVSS     X0, (R10)(R11*1)
+	ADDQ       R9, R8
+	JMP        next
 
 set:
-	MOVQ         AX, R8
-	MOVQ         yStride+32(FP), R9
-	LEAQ         (DI)(DI*1), R10
-	ADDQ         R10, R10
-	VMOVAPS      X1, X0
-	MOVQ         R8, R10
-	LEAQ         (DI)(DI*2), R11
-	VMOVSS       X0, (R10)
-	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
-	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
-	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
-	ADDQ         R9, R8
-	VEXTRACTF128 $0x01, Y1, X0
-	MOVQ         R8, R10
-	LEAQ         (DI)(DI*2), R11
-	VMOVSS       X0, (R10)
-	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
-	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
-	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
-	ADDQ         R9, R8
-	VMOVAPS      X2, X0
-	MOVQ         R8, R10
-	LEAQ         (DI)(DI*2), R11
-	VMOVSS       X0, (R10)
-	VEXTRACTPS   $0x01, X0, (R10)(DI*1)
-	VEXTRACTPS   $0x02, X0, (R10)(DI*2)
-	VEXTRACTPS   $0x03, X0, (R10)(R11*1)
-	ADDQ         R9, R8
+	MOVQ AX, R8
+	MOVQ yStride+32(FP), R9
+	LEAQ (DI)(DI*1), R10
+	ADDQ R10, R10
+	MOVQ R8, R10
+	LEAQ (DI)(DI*2), R11
+	MOVL (SP), R12
+	MOVL R12, (R10)
+	MOVL 4(SP), R12
+	MOVL R12, (R10)(DI*1)
+	MOVL 8(SP), R12
+	MOVL R12, (R10)(DI*2)
+	MOVL 12(SP), R12
+	MOVL R12, (R10)(R11*1)
+	ADDQ R9, R8
+	MOVQ R8, R10
+	LEAQ (DI)(DI*2), R11
+	MOVL 16(SP), R12
+	MOVL R12, (R10)
+	MOVL 20(SP), R12
+	MOVL R12, (R10)(DI*1)
+	MOVL 24(SP), R12
+	MOVL R12, (R10)(DI*2)
+	MOVL 28(SP), R12
+	MOVL R12, (R10)(R11*1)
+	ADDQ R9, R8
+	MOVQ R8, R10
+	LEAQ (DI)(DI*2), R11
+	MOVL 32(SP), R12
+	MOVL R12, (R10)
+	MOVL 36(SP), R12
+	MOVL R12, (R10)(DI*1)
+	MOVL 40(SP), R12
+	MOVL R12, (R10)(DI*2)
+	MOVL 44(SP), DI
+	MOVL DI, (R10)(R11*1)
+	ADDQ R9, R8
 
 next:
 	ADDQ $0x04, AX

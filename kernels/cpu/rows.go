@@ -18,7 +18,13 @@ type rowsCode struct {
 	normalize  func(y, x, gain *float32, n int, scale float32)
 	rotate     func(x, angles *float32, half, width, heads int)
 	swiGLU     func(y, gate, up *float32, n int)
+	scatter    scatterFunc // y[cols[i]] = x[i]
+	scatterAdd scatterFunc // y[cols[i]] += x[i]
 }
+
+// scatterFunc works on n elements; no place comes twice among the cols. Meanwhile it fetches the places of what is ahead
+// bytes behind y, the row after a few more: places that come from far away hold up the stores, which are in order.
+type scatterFunc func(y, x *float32, cols *int32, n, ahead int)
 
 type rowsVerb uint8
 

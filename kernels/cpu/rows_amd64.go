@@ -8,9 +8,9 @@ import "eckart/kernels"
 func rowsFor(isa ISA) rowsCode {
 	switch isa {
 	case AVX512:
-		return rowsCode{addAVX512, sumSquaresAVX512, normalizeAVX512, rotateAVX512, swiGLUAVX512}
+		return rowsCode{addAVX512, sumSquaresAVX512, normalizeAVX512, rotateAVX512, swiGLUAVX512, scatterAVX512, scatterAddAVX512}
 	case AVX2:
-		return rowsCode{addAVX2, sumSquaresAVX2, normalizeAVX2, rotateAVX2, swiGLUAVX2}
+		return rowsCode{addAVX2, sumSquaresAVX2, normalizeAVX2, rotateAVX2, swiGLUAVX2, scatterAVX2, scatterAddAVX2}
 	}
 	return rowsCode{}
 }

@@ -8,7 +8,7 @@ import "eckart/kernels"
 func rowsFor(isa ISA) rowsCode {
 	switch isa {
 	case NEON, NEONDotProd:
-		return rowsCode{addNEON, sumSquaresNEON, normalizeNEON, rotateNEON, swiGLUNEON}
+		return rowsCode{addNEON, sumSquaresNEON, normalizeNEON, rotateNEON, swiGLUNEON, scatterNEON, scatterAddNEON}
 	}
 	return rowsCode{}
 }

@@ -53,3 +53,13 @@ func narrowF16AVX2(y *uint16, x *float32, n int)
 //
 //go:noescape
 func narrowBF16AVX2(y *uint16, x *float32, n int)
+
+// scatterAVX2 is a scatterFunc: y[cols[i]] = x[i].
+//
+//go:noescape
+func scatterAVX2(y *float32, x *float32, cols *int32, n int, ahead int)
+
+// scatterAddAVX2 is a scatterFunc: y[cols[i]] += x[i].
+//
+//go:noescape
+func scatterAddAVX2(y *float32, x *float32, cols *int32, n int, ahead int)

@@ -621,3 +621,136 @@ GLOBL half<>(SB), RODATA|NOPTR, $4
 
 DATA quiet<>+0(SB)/4, $0x00000040
 GLOBL quiet<>(SB), RODATA|NOPTR, $4
+
+// func scatterAVX2(y *float32, x *float32, cols *int32, n int, ahead int)
+// Requires: AVX, MMX+
+TEXT ·scatterAVX2(SB), NOSPLIT, $0-40
+	MOVQ y+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ cols+16(FP), DX
+	MOVQ n+24(FP), BX
+	MOVQ ahead+32(FP), SI
+	ADDQ AX, SI
+	SUBQ $0x08, BX
+	JLT  rest
+
+many:
+	MOVL       (DX), DI
+	PREFETCHT0 (SI)(DI*4)
+	MOVL       (CX), R8
+	MOVL       R8, (AX)(DI*4)
+	MOVL       4(DX), DI
+	MOVL       4(CX), R8
+	MOVL       R8, (AX)(DI*4)
+	MOVL       8(DX), DI
+	MOVL       8(CX), R8
+	MOVL       R8, (AX)(DI*4)
+	MOVL       12(DX), DI
+	MOVL       12(CX), R8
+	MOVL       R8, (AX)(DI*4)
+	MOVL       16(DX), DI
+	PREFETCHT0 (SI)(DI*4)
+	MOVL       16(CX), R8
+	MOVL       R8, (AX)(DI*4)
+	MOVL       20(DX), DI
+	MOVL       20(CX), R8
+	MOVL       R8, (AX)(DI*4)
+	MOVL       24(DX), DI
+	MOVL       24(CX), R8
+	MOVL       R8, (AX)(DI*4)
+	MOVL       28(DX), DI
+	MOVL       28(CX), R8
+	MOVL       R8, (AX)(DI*4)
+	ADDQ       $0x20, CX
+	ADDQ       $0x20, DX
+	SUBQ       $0x08, BX
+	JGE        many
+
+rest:
+	ADDQ $0x07, BX
+	JLT  done
+
+one:
+	MOVL       (DX), DI
+	PREFETCHT0 (SI)(DI*4)
+	MOVL       (CX), R8
+	MOVL       R8, (AX)(DI*4)
+	ADDQ       $0x04, CX
+	ADDQ       $0x04, DX
+	SUBQ       $0x01, BX
+	JGE        one
+
+done:
+	VZEROUPPER
+	RET
+
+// func scatterAddAVX2(y *float32, x *float32, cols *int32, n int, ahead int)
+// Requires: AVX, MMX+
+TEXT ·scatterAddAVX2(SB), NOSPLIT, $0-40
+	MOVQ y+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ cols+16(FP), DX
+	MOVQ n+24(FP), BX
+	MOVQ ahead+32(FP), SI
+	ADDQ AX, SI
+	SUBQ $0x08, BX
+	JLT  rest
+
+many:
+	MOVL       (DX), DI
+	PREFETCHT0 (SI)(DI*4)
+	VMOVSS     (CX), X0
+	VADDSS     (AX)(DI*4), X0, X0
+	VMOVSS     X0, (AX)(DI*4)
+	MOVL       4(DX), DI
+	VMOVSS     4(CX), X0
+	VADDSS     (AX)(DI*4), X0, X0
+	VMOVSS     X0, (AX)(DI*4)
+	MOVL       8(DX), DI
+	VMOVSS     8(CX), X0
+	VADDSS     (AX)(DI*4), X0, X0
+	VMOVSS     X0, (AX)(DI*4)
+	MOVL       12(DX), DI
+	VMOVSS     12(CX), X0
+	VADDSS     (AX)(DI*4), X0, X0
+	VMOVSS     X0, (AX)(DI*4)
+	MOVL       16(DX), DI
+	PREFETCHT0 (SI)(DI*4)
+	VMOVSS     16(CX), X0
+	VADDSS     (AX)(DI*4), X0, X0
+	VMOVSS     X0, (AX)(DI*4)
+	MOVL       20(DX), DI
+	VMOVSS     20(CX), X0
+	VADDSS     (AX)(DI*4), X0, X0
+	VMOVSS     X0, (AX)(DI*4)
+	MOVL       24(DX), DI
+	VMOVSS     24(CX), X0
+	VADDSS     (AX)(DI*4), X0, X0
+	VMOVSS     X0, (AX)(DI*4)
+	MOVL       28(DX), DI
+	VMOVSS     28(CX), X0
+	VADDSS     (AX)(DI*4), X0, X0
+	VMOVSS     X0, (AX)(DI*4)
+	ADDQ       $0x20, CX
+	ADDQ       $0x20, DX
+	SUBQ       $0x08, BX
+	JGE        many
+
+rest:
+	ADDQ $0x07, BX
+	JLT  done
+
+one:
+	MOVL       (DX), DI
+	PREFETCHT0 (SI)(DI*4)
+	VMOVSS     (CX), X0
+	VADDSS     (AX)(DI*4), X0, X0
+	VMOVSS     X0, (AX)(DI*4)
+	ADDQ       $0x04, CX
+	ADDQ       $0x04, DX
+	SUBQ       $0x01, BX
+	JGE        one
+
+done:
+	VZEROUPPER
+	RET

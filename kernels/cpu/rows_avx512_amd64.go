@@ -53,3 +53,13 @@ func narrowF16AVX512(y *uint16, x *float32, n int)
 //
 //go:noescape
 func narrowBF16AVX512(y *uint16, x *float32, n int)
+
+// scatterAVX512 is a scatterFunc: y[cols[i]] = x[i].
+//
+//go:noescape
+func scatterAVX512(y *float32, x *float32, cols *int32, n int, ahead int)
+
+// scatterAddAVX512 is a scatterFunc: y[cols[i]] += x[i].
+//
+//go:noescape
+func scatterAddAVX512(y *float32, x *float32, cols *int32, n int, ahead int)

@@ -53,3 +53,13 @@ func narrowF16NEON(y *uint16, x *float32, n int)
 //
 //go:noescape
 func narrowBF16NEON(y *uint16, x *float32, n int)
+
+// scatterNEON is a scatterFunc: y[cols[i]] = x[i].
+//
+//go:noescape
+func scatterNEON(y *float32, x *float32, cols *int32, n int, ahead int)
+
+// scatterAddNEON is a scatterFunc: y[cols[i]] += x[i].
+//
+//go:noescape
+func scatterAddNEON(y *float32, x *float32, cols *int32, n int, ahead int)

@@ -711,6 +711,114 @@ vector:
 	BNE vector
 	RET
 
+// func scatterNEON(y *float32, x *float32, cols *int32, n int, ahead int)
+TEXT ·scatterNEON(SB), NOSPLIT, $0-40
+	MOVD y+0(FP), R0
+	MOVD x+8(FP), R1
+	MOVD cols+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD ahead+32(FP), R4
+	ADD R0, R4
+	SUBS $4, R3
+	BLT rest
+
+many:
+	MOVWU 0(R2), R6
+	FMOVS 0(R1), F0
+	MOVWU 4(R2), R7
+	FMOVS 4(R1), F1
+	MOVWU 8(R2), R8
+	FMOVS 8(R1), F2
+	MOVWU 12(R2), R9
+	FMOVS 12(R1), F3
+	ADD $16, R2
+	ADD $16, R1
+	ADD R6<<2, R4, R5
+	PRFM (R5), PSTL1KEEP
+	FMOVS F0, (R0)(R6<<2)
+	FMOVS F1, (R0)(R7<<2)
+	FMOVS F2, (R0)(R8<<2)
+	FMOVS F3, (R0)(R9<<2)
+	SUBS $4, R3
+	BGE many
+
+rest:
+	ADDS $3, R3
+	BLT done
+
+one:
+	MOVWU 0(R2), R6
+	FMOVS 0(R1), F0
+	ADD $4, R2
+	ADD $4, R1
+	ADD R6<<2, R4, R5
+	PRFM (R5), PSTL1KEEP
+	FMOVS F0, (R0)(R6<<2)
+	SUBS $1, R3
+	BGE one
+
+done:
+	RET
+
+// func scatterAddNEON(y *float32, x *float32, cols *int32, n int, ahead int)
+TEXT ·scatterAddNEON(SB), NOSPLIT, $0-40
+	MOVD y+0(FP), R0
+	MOVD x+8(FP), R1
+	MOVD cols+16(FP), R2
+	MOVD n+24(FP), R3
+	MOVD ahead+32(FP), R4
+	ADD R0, R4
+	SUBS $4, R3
+	BLT rest
+
+many:
+	MOVWU 0(R2), R6
+	FMOVS 0(R1), F0
+	MOVWU 4(R2), R7
+	FMOVS 4(R1), F1
+	MOVWU 8(R2), R8
+	FMOVS 8(R1), F2
+	MOVWU 12(R2), R9
+	FMOVS 12(R1), F3
+	ADD $16, R2
+	ADD $16, R1
+	ADD R6<<2, R4, R5
+	PRFM (R5), PSTL1KEEP
+	FMOVS (R0)(R6<<2), F4
+	FADDS F4, F0, F0
+	FMOVS F0, (R0)(R6<<2)
+	FMOVS (R0)(R7<<2), F5
+	FADDS F5, F1, F1
+	FMOVS F1, (R0)(R7<<2)
+	FMOVS (R0)(R8<<2), F6
+	FADDS F6, F2, F2
+	FMOVS F2, (R0)(R8<<2)
+	FMOVS (R0)(R9<<2), F7
+	FADDS F7, F3, F3
+	FMOVS F3, (R0)(R9<<2)
+	SUBS $4, R3
+	BGE many
+
+rest:
+	ADDS $3, R3
+	BLT done
+
+one:
+	MOVWU 0(R2), R6
+	FMOVS 0(R1), F0
+	ADD $4, R2
+	ADD $4, R1
+	ADD R6<<2, R4, R5
+	PRFM (R5), PSTL1KEEP
+	FMOVS (R0)(R6<<2), F4
+	FADDS F4, F0, F0
+	FMOVS F0, (R0)(R6<<2)
+	SUBS $1, R3
+	BGE one
+
+done:
+	RET
+
 DATA exponential<>+0(SB)/4, $0x3fb8aa3b
 DATA exponential<>+4(SB)/4, $0x3f318000
 DATA exponential<>+8(SB)/4, $0xb95e8083

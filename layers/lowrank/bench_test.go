@@ -14,13 +14,16 @@ import (
 	"eckart/layers/lowrank"
 )
 
-// benchBytes is the bytes of weights that one and the other of two layers go through before they come to a matrix again:
-// more than caches hold, as in a model; with -short a few matrices.
-func benchBytes() int64 {
-	if testing.Short() {
+// benchBytes is the bytes of weights that each of two layers goes through before it comes to a matrix again: both together
+// more than caches hold, as in a model. With many rows it is arithmetic that takes the time; with -short it is a few matrices.
+func benchBytes(rows int) int64 {
+	switch {
+	case testing.Short():
 		return 4 << 20
+	case rows > 1:
+		return 64 << 20
 	}
-	return 384 << 20
+	return 224 << 20
 }
 
 // benchShapes returns (out, in) of the linears of a model of 2048 features; with -short one, to see that all runs.
@@ -49,7 +52,7 @@ func BenchmarkRatio(b *testing.B) {
 					for _, density := range densities() {
 						name := fmt.Sprintf("%s/threads=%d/rows=%d/%dx%d/%.1f", kind, threads, rows, s[0], s[1], density)
 						b.Run(name, func(b *testing.B) {
-							d := openBench(b, threads)
+							d := openBench(b, threads, rows)
 							out, in := s[0], s[1]
 							d.turns(rows, func() layers.Weight { return d.bf16(out, in) }, func() layers.Weight { return d.ofDensity(kind, out, in, density) })
 						})
@@ -66,9 +69,9 @@ func BenchmarkResidual(b *testing.B) {
 	for _, threads := range []int{1, 2} {
 		for _, rows := range []int{1, 512} {
 			for _, s := range benchShapes() {
-				for _, rank := range []int{32, 128} {
+				for _, rank := range []int{64, 128} {
 					b.Run(fmt.Sprintf("threads=%d/rows=%d/%dx%d/rank=%d", threads, rows, s[0], s[1], rank), func(b *testing.B) {
-						d := openBench(b, threads)
+						d := openBench(b, threads, rows)
 						out, in := s[0], s[1]
 						d.turns(rows, func() layers.Weight { return d.int4(out, in) }, func() layers.Weight {
 							return d.must(layers.NewSum(d.int4(out, in), d.must(lowrank.New(d.bf16(out, rank), d.bf16(rank, in)))))
@@ -84,15 +87,18 @@ type ratioBench struct {
 	*testing.B
 	kernels.Arena
 	stream kernels.Stream
-	noise  []byte
+	bytes  int64  // benchBytes
+	noise  []byte // numbers in BF16
+	codes  []byte // of 4 bits
 }
 
-func openBench(b *testing.B, threads int) *ratioBench {
+func openBench(b *testing.B, threads, rows int) *ratioBench {
 	dev, err := cpu.Open(cpu.Options{Threads: threads})
 	if err != nil {
 		b.Fatal(err)
 	}
-	a, err := dev.NewArena(2*benchBytes() + 512<<20)
+	enough := benchBytes(rows)
+	a, err := dev.NewArena(2*enough + 512<<20)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -107,7 +113,11 @@ func openBench(b *testing.B, threads int) *ratioBench {
 		bits := math.Float32bits(float32(rng.NormFloat64())/64) >> 16
 		noise[i], noise[i+1] = byte(bits), byte(bits>>8)
 	}
-	return &ratioBench{b, a, s, noise}
+	codes := make([]byte, len(noise))
+	for i, b := range noise {
+		codes[i] = b & 15
+	}
+	return &ratioBench{b, a, s, enough, noise, codes}
 }
 
 func (d *ratioBench) must(w layers.Weight, err error) layers.Weight {
@@ -119,19 +129,22 @@ func (d *ratioBench) must(w layers.Weight, err error) layers.Weight {
 
 func (d *ratioBench) bf16(out, in int) layers.Weight {
 	return layers.NewDense(layers.Part{Type: kernels.BF16, Rows: out, Cols: in, Read: func(dst []byte, _ int) error {
-		for len(dst) > 0 {
-			dst = dst[copy(dst, d.noise):]
-		}
+		fill(dst, d.noise)
 		return nil
 	}})
+}
+
+// fill repeats some bytes.
+func fill(dst, some []byte) {
+	for len(dst) > 0 {
+		dst = dst[copy(dst, some):]
+	}
 }
 
 func (d *ratioBench) int4(out, in int) layers.Weight {
 	f := kernels.Grouped{Rows: out, Cols: in, Bits: 4, Group: 32, ScaleType: kernels.BF16}
 	return d.must(layers.NewGrouped(f, nil, func(dst layers.GroupedRows, _ int) error {
-		for i := range dst.Codes {
-			dst.Codes[i] = d.noise[i%len(d.noise)] & 15
-		}
+		fill(dst.Codes, d.codes)
 		for i := 0; i < len(dst.Scales); i += 2 {
 			dst.Scales[i], dst.Scales[i+1] = 0, 0x3c
 		}
@@ -158,7 +171,7 @@ func (d *ratioBench) ofDensity(kind string, out, in int, density float64) layers
 
 // copies returns bound layers of so many bytes.
 func (d *ratioBench) copies(make func() layers.Weight) (all []layers.Linear, bytes int64) {
-	for bytes < benchBytes() {
+	for bytes < d.bytes {
 		l, err := make().Bind(d.Arena, d.stream)
 		if err != nil {
 			d.Fatal(err)

@@ -171,23 +171,11 @@ func (l *pifaLinear) Dims() (out, in int) {
 
 func (l *pifaLinear) Bytes() int64 { return l.v.Bytes() + l.k.Bytes() + l.places.Bytes() }
 
-// pifaTokens is how many tokens are taken at once: what lies between the stages and their places stays in a cache.
-const pifaTokens = 128
-
 func (l *pifaLinear) Apply(p *layers.Pass, y, x kernels.Mat, m kernels.Mode) {
 	mark := p.Mark()
 	rest, rank := l.k.Dims()
-	// Rows an odd number of cache lines apart do not compete for the same places of the cache.
-	const line = kernels.Align / 4
-	stride := ((rank+rest+line-1)/line | 1) * line
-	whole := p.Mat(min(x.Rows, pifaTokens), stride).Window(0, rank+rest)
-	for from := 0; from < x.Rows; from += pifaTokens {
-		n := min(pifaTokens, x.Rows-from)
-		z, x := whole.Slice(0, n), x.Slice(from, n)
-		t := z.Window(0, rank)
-		l.v.Apply(p, t, x, kernels.Set)
-		l.k.Apply(p, z.Window(rank, rest), t, kernels.Set)
-		p.Scatter(y.Slice(from, n), z, l.places, m)
-	}
+	t := p.Mat(x.Rows, layers.OddLines(rank)).Window(0, rank)
+	l.v.Apply(p, t, x, kernels.Set)
+	layers.Scatter(p, l.k, y, t, l.places.Window(0, rank), l.places.Window(rank, rest), m)
 	p.Release(mark)
 }

@@ -5,6 +5,7 @@ package lowrank
 import (
 	"fmt"
 
+	"eckart/internal/linalg"
 	"eckart/kernels"
 	"eckart/layers"
 )
@@ -92,20 +93,7 @@ func (w *Weight) Dense() ([]float32, error) {
 
 // product returns u·v for v (rank, in), summed in float64.
 func product(u, v []float32, rank, in int) []float32 {
-	y := make([]float32, len(u)/rank*in)
-	sums := make([]float64, in)
-	for o := range len(u) / rank {
-		clear(sums)
-		for k, f := range u[o*rank:][:rank] {
-			for i, g := range v[k*in:][:in] {
-				sums[i] += float64(f) * float64(g)
-			}
-		}
-		for i, sum := range sums {
-			y[o*in+i] = float32(sum)
-		}
-	}
-	return y
+	return linalg.Mul(linalg.FromFloat32s(u, len(u)/rank, rank), linalg.FromFloat32s(v, rank, in)).Float32s()
 }
 
 // Bind binds both factors.

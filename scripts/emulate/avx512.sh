@@ -7,7 +7,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-packages=(./kernels/cpu ./layers)
+packages=(./kernels/cpu ./layers ./internal/grid ./internal/linalg)
 model=sapphire_rapids
 share=/usr/share/bochs
 boot=(/usr/lib/ISOLINUX/isolinux.bin /usr/lib/syslinux/modules/bios/ldlinux.c32)

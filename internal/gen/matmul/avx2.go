@@ -62,7 +62,7 @@ func (avx2) prepareTail(r reg.GPVirtual) {
 	tailMask = operand.Mem{Base: at, Index: r, Scale: 4}
 }
 
-func (a avx2) sums(quads [][4]reg.VecVirtual) reg.VecVirtual {
+func (a avx2) sums(quads [][4]reg.VecVirtual) (reg.VecVirtual, func(i, j int) int) {
 	// Lanes i and i+4 of two accumulators at once: each ends in its own 128 bits.
 	var rows [4]reg.VecVirtual
 	for r := range rows {
@@ -73,15 +73,5 @@ func (a avx2) sums(quads [][4]reg.VecVirtual) reg.VecVirtual {
 		build.VADDPS(v, u, u)
 		rows[r] = u
 	}
-	return transposedSums(rows)
-}
-
-func (avx2) quad(v reg.VecVirtual, i int) reg.VecVirtual {
-	q := build.XMM()
-	if i == 0 {
-		build.VMOVAPS(v.AsX(), q)
-	} else {
-		build.VEXTRACTF128(operand.U8(i), v, q)
-	}
-	return q
+	return transposedSums(rows), quadByQuad
 }

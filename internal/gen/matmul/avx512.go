@@ -58,20 +58,30 @@ func (avx512) prepareTail(r reg.GPVirtual) {
 	build.KMOVW(mask, reg.K1)
 }
 
-func (a avx512) sums(quads [][4]reg.VecVirtual) reg.VecVirtual {
+func (a avx512) sums(quads [][4]reg.VecVirtual) (reg.VecVirtual, func(i, j int) int) {
 	// Lanes i and i+8, then i and i+4, of four accumulators at once: each ends in its own 128 bits.
+	blocks := func(v [4]reg.VecVirtual) reg.VecVirtual {
+		return a.halves(a.halves(v[0], v[1], 0x44, 0xee), a.halves(v[2], v[3], 0x44, 0xee), 0x88, 0xdd)
+	}
 	var rows [4]reg.VecVirtual
+	if len(quads) <= 2 {
+		// Two accumulators of each quad in a vector.
+		p, q := quads[0], quads[len(quads)-1]
+		u := inPairs(blocks([4]reg.VecVirtual{p[0], q[0], p[1], q[1]}), blocks([4]reg.VecVirtual{p[2], q[2], p[3], q[3]}))
+		v := build.ZMM()
+		build.VPERMILPS(operand.U8(0b01001110), u, v)
+		build.VADDPS(v, u, u)
+		return u, func(i, j int) int { return (i+j%2*2)*16 + j/2*4 }
+	}
 	for r := range rows {
 		at := func(i int) reg.VecVirtual { return quads[min(i, len(quads)-1)][r] }
-		low := a.halves(at(0), at(1), 0x44, 0xee)
-		high := low
-		if len(quads) > 2 {
-			high = a.halves(at(2), at(3), 0x44, 0xee)
-		}
-		rows[r] = a.halves(low, high, 0x88, 0xdd)
+		rows[r] = blocks([4]reg.VecVirtual{at(0), at(1), at(2), at(3)})
 	}
-	return transposedSums(rows)
+	return transposedSums(rows), quadByQuad
 }
+
+// quadByQuad is where transposedSums leaves the sums of each quad: in 128 bits.
+func quadByQuad(i, j int) int { return i*16 + j*4 }
 
 // halves adds what p and q pick from a and b, in blocks of 128 bits.
 func (avx512) halves(a, b reg.VecVirtual, p, q uint8) reg.VecVirtual {
@@ -84,17 +94,19 @@ func (avx512) halves(a, b reg.VecVirtual, p, q uint8) reg.VecVirtual {
 
 // transposedSums reduces the four lanes of every 128 bits, i and i+2 first, and turns four rows into one quad of sums.
 func transposedSums(rows [4]reg.VecVirtual) reg.VecVirtual {
-	pairs := func(a, b reg.VecVirtual) reg.VecVirtual {
-		u, v := like(a), like(a)
-		build.VUNPCKLPS(b, a, u)
-		build.VUNPCKHPS(b, a, v)
-		build.VADDPS(v, u, u)
-		return u
-	}
-	a, b := pairs(rows[0], rows[1]), pairs(rows[2], rows[3])
+	a, b := inPairs(rows[0], rows[1]), inPairs(rows[2], rows[3])
 	u, v := like(a), like(a)
 	build.VUNPCKLPD(b, a, u)
 	build.VUNPCKHPD(b, a, v)
+	build.VADDPS(v, u, u)
+	return u
+}
+
+// inPairs adds lanes i and i+2 of a and b, which lie in turns then.
+func inPairs(a, b reg.VecVirtual) reg.VecVirtual {
+	u, v := like(a), like(a)
+	build.VUNPCKLPS(b, a, u)
+	build.VUNPCKHPS(b, a, v)
 	build.VADDPS(v, u, u)
 	return u
 }
@@ -104,14 +116,4 @@ func like(v reg.VecVirtual) reg.VecVirtual {
 		return build.ZMM()
 	}
 	return build.YMM()
-}
-
-func (avx512) quad(v reg.VecVirtual, i int) reg.VecVirtual {
-	q := build.XMM()
-	if i == 0 {
-		build.VMOVAPS(v.AsX(), q)
-	} else {
-		build.VEXTRACTF32X4(operand.U8(i), v, q)
-	}
-	return q
 }

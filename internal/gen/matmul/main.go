@@ -59,10 +59,10 @@ type isa interface {
 	prepareTail(r reg.GPVirtual)
 	// dot adds products of a and b to dst.
 	dot(a, b, dst reg.VecVirtual)
-	// sums reduces the accumulators of up to quads() quads to one vector that holds a quad of sums in each 128 bits.
+	// sums reduces the accumulators of up to quads() quads to one vector of sums, that of accumulator j of quad i at byte
+	// at(i, j).
 	quads() int
-	sums(quads [][4]reg.VecVirtual) reg.VecVirtual
-	quad(v reg.VecVirtual, i int) reg.VecVirtual
+	sums(quads [][4]reg.VecVirtual) (v reg.VecVirtual, at func(i, j int) int)
 	done()
 }
 
@@ -215,9 +215,22 @@ func dots(t isa, weight string, s shape) {
 			places = append(places, shape{rows: r, tokens: i})
 		}
 	}
-	var sums []reg.VecVirtual
-	for at := 0; at < len(all); at += t.quads() {
-		sums = append(sums, t.sums(all[at:min(at+t.quads(), len(all))]))
+	// Sums go to their columns by way of the stack: taking them out of a vector one by one keeps the port of shuffles, which
+	// multiplies too, as long as half of the reduction.
+	spilled := build.AllocLocal((len(all) + t.quads() - 1) / t.quads() * accBytes)
+	sums := make([][4]operand.Mem, len(all))
+	for from := 0; from < len(all); from += t.quads() {
+		some := all[from:min(from+t.quads(), len(all))]
+		v, at := t.sums(some)
+		m := spilled
+		m.Disp += from / t.quads() * accBytes
+		build.VMOVUPS(v, m)
+		for i := range some {
+			for j := range 4 {
+				sums[from+i][j] = m
+				sums[from+i][j].Disp += at(i, j)
+			}
+		}
 	}
 	columns := param("groups") // between the group's rows of y
 	build.SHLQ(operand.U8(2), columns)
@@ -229,24 +242,23 @@ func dots(t isa, weight string, s shape) {
 		build.LEAQ(operand.Mem{Base: columns, Index: columns, Scale: 1}, four)
 		build.ADDQ(four, four)
 		for i, p := range places {
-			v := t.quad(sums[i/t.quads()], i%t.quads()).AsX()
 			to := build.GP64()
 			build.MOVQ(at, to)
 			if p.rows > 0 {
 				build.ADDQ(four, to)
 			}
 			place := strided(to, columns, 4)
-			if onto {
-				old := build.XMM()
-				build.VMOVSS(place(0), old)
-				for j := 1; j < 4; j++ {
-					build.VINSERTPS(operand.U8(j<<4), place(j), old, old)
+			for j, sum := range sums[i] {
+				if onto {
+					v := build.XMM()
+					build.VMOVSS(sum, v)
+					build.VADDSS(place(j), v, v)
+					build.VMOVSS(v, place(j))
+				} else {
+					v := build.GP32()
+					build.MOVL(sum, v)
+					build.MOVL(v, place(j))
 				}
-				build.VADDPS(old, v, v)
-			}
-			build.VMOVSS(v, place(0))
-			for j := 1; j < 4; j++ {
-				build.VEXTRACTPS(operand.U8(j), v, place(j))
 			}
 			if p.rows+4 == s.rows {
 				build.ADDQ(next, at)

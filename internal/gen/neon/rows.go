@@ -14,6 +14,8 @@ func rows(f *arm64.File) {
 	scaled(f)
 	narrowF16(f)
 	narrowBF16(f)
+	scatter(f, false)
+	scatter(f, true)
 }
 
 // along writes a loop over n elements, four at a time and then one by one, which gives the same bits. It moves the
@@ -280,4 +282,51 @@ func narrowBF16(file *arm64.File) {
 		}
 		return v[0], v[2]
 	})
+}
+
+// scatter writes a function that places the elements of a row, or adds them to what is there, one by one.
+func scatter(file *arm64.File, onto bool) {
+	name, doc := "scatterNEON", "is a scatterFunc: y[cols[i]] = x[i]."
+	if onto {
+		name, doc = "scatterAddNEON", "is a scatterFunc: y[cols[i]] += x[i]."
+	}
+	f := file.Func(name, join(float32s("y", "x"), arm64.Params("*int32", "cols"), ints("n", "ahead")), "", doc)
+	y, x, cols, n := f.Param("y"), f.Param("x"), f.Param("cols"), f.Param("n")
+	ahead, line := f.Param("ahead"), f.X()
+	f.Go("ADD %s, %s", y, ahead)
+	const many = 4
+	var at [many]arm64.X
+	for i := range at {
+		at[i] = f.X()
+	}
+	v, old := f.Vs(many), f.Vs(many)
+	loop := func(label string, elements int) {
+		f.Label(label)
+		for i := range elements {
+			f.Go("MOVWU %d(%s), %s", 4*i, cols, at[i])
+			f.Go("FMOVS %d(%s), %s", 4*i, x, v[i].F())
+		}
+		f.AddBytes(4*elements, cols)
+		f.AddBytes(4*elements, x)
+		f.Go("ADD %s<<2, %s, %s", at[0], ahead, line)
+		f.Go("PRFM (%s), PSTL1KEEP", line)
+		for i := range elements {
+			if onto {
+				f.Go("FMOVS (%s)(%s<<2), %s", y, at[i], old[i].F())
+				f.Go("FADDS %s, %s, %s", old[i].F(), v[i].F(), v[i].F())
+			}
+			f.Go("FMOVS %s, (%s)(%s<<2)", v[i].F(), y, at[i])
+		}
+		f.Go("SUBS $%d, %s", elements, n)
+		f.Go("BGE %s", label)
+	}
+	f.Go("SUBS $%d, %s", many, n)
+	f.Go("BLT rest")
+	loop("many", many)
+	f.Label("rest")
+	f.Go("ADDS $%d, %s", many-1, n)
+	f.Go("BLT done")
+	loop("one", 1)
+	f.Label("done")
+	f.Ret()
 }

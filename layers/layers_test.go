@@ -67,22 +67,66 @@ func TestGroup(t *testing.T) {
 	}
 }
 
+// gatedStream has a gated product, put together from verbs in scratch of its own.
+type gatedStream struct {
+	kernels.Stream
+	up      kernels.Mat
+	refuses bool
+	asked   int
+}
+
+func (s *gatedStream) GatedMatMul(y, x, w kernels.Mat) bool {
+	s.asked++
+	if s.refuses {
+		return false
+	}
+	s.MatMul(y, x, w.Slice(0, y.Cols), kernels.Set)
+	s.MatMul(s.up, x, w.Slice(y.Cols, y.Cols), kernels.Set)
+	s.SwiGLU(y, y, s.up)
+	return true
+}
+
+// TestSwiGLU computes gate and up on a stream without a gated product, one with it, and one that has none for such weights;
+// a group with a bias is never given to it.
 func TestSwiGLU(t *testing.T) {
 	d := open(t)
 	gate, up := d.Dense(10, 8, kernels.F32), d.Dense(10, 8, kernels.F32)
-	g, err := layers.BindGroup(d.Arena, d.Stream, "mlp", layers.Member{Weight: gate}, layers.Member{Weight: up})
-	if err != nil {
-		t.Fatal(err)
-	}
+	bias := d.Random(1, 10).Float32s(0)
 	x := d.Random(3, 8)
-	y := g.SwiGLU(d.Pass(1<<16), x)
-	want := d.Want(gate, x, nil, y, false)
-	for i, row := range d.Want(up, x, nil, y, false) {
-		for j, u := range row {
-			want[i][j] *= u / (1 + math.Exp(-want[i][j]))
+	for _, c := range []struct {
+		name   string
+		stream kernels.Stream
+		bias   []float32
+		asked  int
+	}{
+		{"verbs", d.Stream, nil, 0},
+		{"gated", &gatedStream{Stream: d.Stream, up: d.Random(3, 10)}, nil, 1},
+		{"refused", &gatedStream{Stream: d.Stream, refuses: true}, nil, 1},
+		{"bias", &gatedStream{Stream: d.Stream}, bias, 0},
+	} {
+		g, err := layers.BindGroup(d.Arena, d.Stream, "mlp", layers.Member{Weight: gate, Bias: c.bias}, layers.Member{Weight: up})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := d.Pass(1 << 16)
+		p.Stream = c.stream
+		taps := 0
+		p.Probe = func(string, kernels.Mat) { taps++ }
+		y := g.SwiGLU(p, x)
+		want := d.Want(gate, x, c.bias, y, false)
+		for i, row := range d.Want(up, x, nil, y, false) {
+			for j, u := range row {
+				want[i][j] *= u / (1 + math.Exp(-want[i][j]))
+			}
+		}
+		d.Near(c.name, y, want)
+		if taps != 1 {
+			t.Errorf("%s: the probe saw the input %d times", c.name, taps)
+		}
+		if s, ok := c.stream.(*gatedStream); ok && s.asked != c.asked {
+			t.Errorf("%s: the gated product was asked for %d times, want %d", c.name, s.asked, c.asked)
 		}
 	}
-	d.Near("swiglu", y, want)
 }
 
 // TestScratch holds the stack of a pass to its rules: aligned pieces that do not overlap, reused after Release, and

@@ -129,6 +129,52 @@ func TestSwiGLU(t *testing.T) {
 	}
 }
 
+// diagonalStream multiplies by a diagonal's blocks at once, as its callers see it.
+type diagonalStream struct {
+	kernels.Stream
+	asked int
+}
+
+func (s *diagonalStream) DiagonalMatMul(y, x kernels.Mat, ws []kernels.Mat, m kernels.Mode) {
+	s.asked++
+	row, col := 0, 0
+	for _, w := range ws {
+		s.MatMul(y.Window(row, w.Rows), x.Window(col, w.Cols), w, m)
+		row, col = row+w.Rows, col+w.Cols
+	}
+}
+
+// TestDiagonal multiplies by matrices along a diagonal on a stream that does it at once and on one that does not; only those
+// that are all dense are given to it.
+func TestDiagonal(t *testing.T) {
+	d := open(t)
+	dense := []layers.Member{{Weight: d.Dense(5, 8, kernels.BF16)}, {Weight: d.Dense(3, 6, kernels.F32)}, {Weight: d.Dense(7, 2, kernels.BF16)}}
+	nested := []layers.Member{dense[0], {Weight: layers.Diagonal(dense[1:])}}
+	for _, c := range []struct {
+		name    string
+		members []layers.Member
+		asked   int
+	}{{"dense", dense, 1}, {"nested", nested, 1}} {
+		w := layers.Diagonal(c.members)
+		l, err := w.Bind(d.Arena, d.Stream)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &diagonalStream{Stream: d.Stream}
+		for _, stream := range []kernels.Stream{d.Stream, s} {
+			p := d.Pass(1 << 16)
+			p.Stream = stream
+			x, y := d.Random(4, 16), d.Random(4, 15)
+			want := d.Want(w, x, nil, y, true)
+			l.Apply(p, y, x, kernels.Add)
+			d.Near(c.name, y, want)
+		}
+		if s.asked != c.asked {
+			t.Errorf("%s: the stream was asked %d times, want %d", c.name, s.asked, c.asked)
+		}
+	}
+}
+
 // TestScratch holds the stack of a pass to its rules: aligned pieces that do not overlap, reused after Release, and
 // the same peak with memory and without.
 func TestScratch(t *testing.T) {

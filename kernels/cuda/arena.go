@@ -43,20 +43,16 @@ func (d *Device) NewArena(bytes int64) (kernels.Arena, error) {
 
 // allocate returns the address of zeroed memory, aligned as the driver does it: to 256 bytes.
 func (d *Device) allocate(bytes int64) (addr uint64, err error) {
-	err = d.do(fmt.Sprintf("allocate %d bytes of GPU memory", bytes), func() (err error) {
-		if addr, err = d.driver.alloc(bytes); err != nil {
+	err = d.do(fmt.Sprintf("allocate %d bytes of %s's memory", bytes, d.label()), func() (err error) {
+		if addr, err = d.driver.alloc(bytes); code(err) == errOutOfMemory {
+			free, total, _ := d.driver.memory()
+			return fmt.Errorf("%d of %d bytes are free: %w", free, total, err)
+		} else if err != nil {
 			return err
 		}
 		return d.driver.zero(d.service, addr, bytes)
 	})
-	if code(err) == errOutOfMemory {
-		free, total := d.Memory()
-		return 0, fmt.Errorf("allocate %d bytes of GPU memory on cuda:%d: %d of %d are free: %w", bytes, d.options.Ordinal, free, total, err)
-	}
-	if err != nil {
-		return 0, fmt.Errorf("allocate %d bytes of GPU memory: %w", bytes, err)
-	}
-	return addr, nil
+	return addr, err
 }
 
 // Alloc implements kernels.Arena.
@@ -93,10 +89,7 @@ func (a *arena) Close() error {
 	if !open || d.lost.Load() != nil {
 		return nil
 	}
-	if err := d.do(fmt.Sprintf("free %d bytes of GPU memory", a.size), a.free); err != nil {
-		return fmt.Errorf("free %d bytes of GPU memory: %w", a.size, err)
-	}
-	return nil
+	return d.do(fmt.Sprintf("free %d bytes of %s's memory", a.size, d.label()), a.free)
 }
 
 // free gives the memory back, in the device's context.

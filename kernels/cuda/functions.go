@@ -1,5 +1,7 @@
 package cuda
 
+import "slices"
+
 // function is a kernel on a device.
 type function struct {
 	handle cuFunction
@@ -7,10 +9,18 @@ type function struct {
 }
 
 // functions are the kernels of a device, each under the name that its source gives it.
-type functions struct{}
+type functions struct {
+	rows      rowsFunctions
+	matMul    matMulFunctions
+	grouped   groupedFunctions
+	attention attentionFunctions
+	empty     function // of no verb: what a launch costs
+}
 
 // table lists the kernels that are looked up when a device is opened.
-func (f *functions) table() []kernelName { return nil }
+func (f *functions) table() []kernelName {
+	return slices.Concat(f.rows.table(), f.matMul.table(), f.grouped.table(), f.attention.table(), []kernelName{{&f.empty, "empty"}})
+}
 
 // kernelName says where the kernel of a name belongs.
 type kernelName struct {

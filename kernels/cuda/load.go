@@ -8,42 +8,34 @@ import (
 // images returns the PTX for a compute capability.
 func images(major int) [][]byte { return [][]byte{nil} }
 
-// loadKernels compiles the PTX for the device and looks the kernels up.
+// loadKernels compiles the PTX for the device and looks the kernels up, in the device's context.
 func (d *Device) loadKernels() error {
 	for _, image := range images(d.info.Major) {
-		err := d.do("compile kernels", func() error {
-			m, log, err := d.driver.loadModule(image)
-			if err != nil {
-				return refused(err, log, d.info.Driver)
-			}
-			d.modules = append(d.modules, m)
-			return nil
-		})
+		m, log, err := d.driver.loadModule(image)
 		if err != nil {
-			return err
+			return refused(err, log, d.info.Driver)
 		}
+		d.modules = append(d.modules, m)
 	}
-	return d.do("look kernels up", func() error {
-		var missing []string
-		for _, k := range d.functions.table() {
-			f, err := d.find(k.name)
-			if code(err) == errNotFound {
-				missing = append(missing, k.name)
-				continue
-			}
-			if err != nil {
-				return fmt.Errorf("look kernel %s up: %w", k.name, err)
-			}
-			if err := d.driver.prepare(f, d.info.sharedPerBlock); err != nil {
-				return fmt.Errorf("load kernel %s: %w", k.name, err)
-			}
-			*k.at = function{f, k.name}
+	var missing []string
+	for _, k := range d.functions.table() {
+		f, err := d.find(k.name)
+		if code(err) == errNotFound {
+			missing = append(missing, k.name)
+			continue
 		}
-		if len(missing) > 0 {
-			return fmt.Errorf("the PTX lacks kernels %s", strings.Join(missing, ", "))
+		if err != nil {
+			return fmt.Errorf("look kernel %s up: %w", k.name, err)
 		}
-		return nil
-	})
+		if err := d.driver.prepare(f, d.info.sharedPerBlock); err != nil {
+			return fmt.Errorf("load kernel %s: %w", k.name, err)
+		}
+		*k.at = function{f, k.name}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("the PTX lacks kernels %s", strings.Join(missing, ", "))
+	}
+	return nil
 }
 
 // find looks a kernel up in every module.
@@ -56,7 +48,7 @@ func (d *Device) find(name string) (f cuFunction, err error) {
 	return f, err
 }
 
-// refused says why the driver did not take PTX.
+// refused says why the driver did not take PTX. A driver that cannot take it at all is as good as none.
 func refused(err error, log string, driver int) error {
 	said := ""
 	if log != "" {
@@ -64,11 +56,12 @@ func refused(err error, log string, driver int) error {
 	}
 	switch code(err) {
 	case errUnsupportedPTX:
-		return fmt.Errorf("the driver (CUDA %s) is too old for the kernels, update it%s: %w", version(driver), said, err)
+		return fmt.Errorf("%w: the driver (CUDA %s) is too old for the kernels, update it%s: %w", ErrNoDevice, version(driver), said, err)
 	case errJITCompilerMissing:
-		return fmt.Errorf("the driver's compiler library (libnvidia-ptxjitcompiler.so.1) is missing, as in containers without the driver's compute parts: %w", err)
+		return fmt.Errorf("%w: the driver's compiler library, libnvidia-ptxjitcompiler.so.1, is missing, as in containers that were given "+
+			"only parts of the driver: %w", ErrNoDevice, err)
 	case errInvalidPTX, errInvalidImage, errNoBinaryForGPU:
-		return fmt.Errorf("the driver refuses the kernels%s: %w", said, err)
+		return fmt.Errorf("%w: the driver refuses the kernels%s: %w", ErrNoDevice, said, err)
 	}
 	return fmt.Errorf("compile kernels%s: %w", said, err)
 }

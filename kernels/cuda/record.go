@@ -40,7 +40,7 @@ func (s *stream) Record(verbs func()) (kernels.Program, error) {
 		return errors.Join(err, s.driver.destroyGraph(graph))
 	})
 	if err != nil {
-		return nil, fmt.Errorf("record verbs: %w", err)
+		return nil, err
 	}
 	return p, nil
 }
@@ -108,8 +108,5 @@ func (p *program) Close() error {
 	if exec == 0 || d.lost.Load() != nil {
 		return nil
 	}
-	if err := d.do("free program", func() error { return d.driver.destroyGraphExec(exec) }); err != nil {
-		return fmt.Errorf("free program on cuda:%d: %w", d.options.Ordinal, err)
-	}
-	return nil
+	return d.do("free program on "+d.label(), func() error { return d.driver.destroyGraphExec(exec) })
 }

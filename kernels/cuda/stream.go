@@ -12,8 +12,6 @@ import (
 // stream runs verbs in order on a device. It owns everything that a verb needs beside its arguments, so that verbs
 // allocate nothing; and it lies on the heap as a whole, where nothing moves: the driver reads arguments from it.
 type stream struct {
-	kernels.Discard // the verbs whose kernels are still to come
-
 	device *Device
 	driver *driver
 	f      *functions
@@ -63,9 +61,9 @@ func (d *Device) NewStream() (kernels.Stream, error) {
 	if closed {
 		return nil, fmt.Errorf("make stream: %s is closed", d.Name())
 	}
-	if err := d.do("make stream", s.make); err != nil {
+	if err := d.do("make stream on "+d.label(), s.make); err != nil {
 		_ = s.Close() // what was made already; the first error is the one that matters
-		return nil, fmt.Errorf("make stream on cuda:%d: %w", d.options.Ordinal, err)
+		return nil, err
 	}
 	return s, nil
 }
@@ -109,10 +107,7 @@ func (s *stream) Close() error {
 	if !open || d.lost.Load() != nil {
 		return nil
 	}
-	if err := d.do("free stream", s.free); err != nil {
-		return fmt.Errorf("free stream on cuda:%d: %w", d.options.Ordinal, err)
-	}
-	return nil
+	return d.do("free stream on "+d.label(), s.free)
 }
 
 // free gives back what make has made, in the device's context.
@@ -152,7 +147,7 @@ func (s *stream) fail(err error) {
 		return
 	}
 	if code(err).ends() && s.operations > 0 {
-		err = fmt.Errorf("%w, in one of %s since the device was last idle", err, s.pending())
+		err = fmt.Errorf("%w, in %s since the device was last idle", err, s.pending())
 	}
 	s.err = s.device.ended(err)
 }
@@ -214,12 +209,12 @@ func (s *stream) await(e cuEvent) {
 			return
 		}
 		if r != errNotReady {
-			s.fail(fmt.Errorf("wait for cuda:%d: %w", s.device.options.Ordinal, s.driver.failure(&s.driver.eventQuery, r)))
+			s.fail(fmt.Errorf("wait for %s: %w", s.device.label(), s.driver.failure(&s.driver.eventQuery, r)))
 			return
 		}
 		switch waited := time.Since(start); {
 		case waited > s.device.options.Timeout:
-			s.err = s.device.lose(s.device.silent("wait for " + s.pending()))
+			s.err = s.device.lose(s.device.silent("wait for "+s.pending(), s.device.options.Timeout))
 		case waited < spinning:
 			runtime.Gosched()
 		case waited < 100*longNap:

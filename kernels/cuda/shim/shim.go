@@ -83,7 +83,7 @@ func build(kernels fs.FS) (library string, err error) {
 func flags() []string {
 	f := []string{
 		"-std=c++20", "-O2", "-g1", "-fPIC", "-ffp-contract=off", "-fvisibility=hidden", "-ftls-model=initial-exec",
-		"-fstack-clash-protection", "-Wall", "-Wextra", "-Werror",
+		"-fstack-clash-protection", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function", "-Wno-unknown-pragmas",
 	}
 	if runtime.GOARCH == "amd64" && cpu.X86.HasAVX2 && cpu.X86.HasFMA && cpu.X86.HasBMI2 {
 		f = append(f, "-march=x86-64-v3")

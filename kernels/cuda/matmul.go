@@ -1,0 +1,215 @@
+package cuda
+
+import "eckart/kernels"
+
+// Products with dense weights (src/matmul.cu).
+//
+// A row of a product with BF16 weights has the same bits in any call of up to skinnyTokens rows, and the same in any call
+// of more; the order of its sum depends on the number of columns alone, within each of the two. With F16 and F32 weights
+// it has the same bits in every call.
+
+// What matmul.cu fixes.
+const (
+	stepCols   = 32
+	sliceSteps = 4
+	tileRows   = 16
+	warps      = blockThreads / 32
+	mostSplits = 16
+
+	skinnyTokens = 64
+	skinnyCols   = 64 << 10 // beyond, there are more slices than the splits and the levels of every variant have room for
+
+	tiledStages = 4
+)
+
+// matMulFunctions are the kernels of matmul.cu.
+type matMulFunctions struct {
+	skinny                                                  [len(skinnyVariants)]function
+	oddSkinny, tiled128, tiled64, oddTiled, round, f32, f16 function
+}
+
+func (f *matMulFunctions) table() []kernelName {
+	return []kernelName{
+		{&f.skinny[0], "matmul_8"},
+		{&f.skinny[1], "matmul_16"},
+		{&f.skinny[2], "matmul_32"},
+		{&f.skinny[3], "matmul_64"},
+		{&f.oddSkinny, "matmul_odd_16"},
+		{&f.tiled128, "matmul_tiled_128"},
+		{&f.tiled64, "matmul_tiled_64"},
+		{&f.oddTiled, "matmul_odd_tiled"},
+		{&f.round, "round_rows"},
+		{&f.f32, "matmul_f32"},
+		{&f.f16, "matmul_f16"},
+	}
+}
+
+// skinnyVariant is a kernel for few tokens.
+type skinnyVariant struct {
+	tokens  int // it has room for
+	levels  int // of the tree in a warp: it adds up to 2^levels slices
+	buffers int // for the sums of a block's warps
+}
+
+// The variants of skinny, and which of them there is for rows that are not aligned.
+var skinnyVariants = [...]skinnyVariant{{8, 4, 2}, {16, 2, 2}, {32, 1, 1}, {64, 0, 1}}
+
+const oddVariant = 1
+
+// shared returns the bytes of shared memory beside the activations: the sums of each warp, padded, and the answer of a
+// ticket.
+func (v skinnyVariant) shared() int { return v.buffers*warps*v.tokens*(tileRows+4)*4 + 16 }
+
+// MatMul implements kernels.Stream.
+func (s *stream) MatMul(y, x, w kernels.Mat, m kernels.Mode) {
+	if y.Rows == 0 || y.Cols == 0 {
+		return
+	}
+	switch {
+	case w.Type != kernels.BF16:
+		s.matMulPlain(y, x, w, m)
+	case x.Rows > skinnyTokens || x.Cols > skinnyCols:
+		s.matMulTiled(y, x, w, m)
+	default:
+		for first := 0; first < x.Rows; {
+			n := s.matMulSkinny(y.Slice(first, x.Rows-first), x.Slice(first, x.Rows-first), w, m)
+			first += n
+		}
+	}
+}
+
+func (s *stream) matMulPlain(y, x, w kernels.Mat, m kernels.Mode) {
+	const tokens = 4
+	f := s.f.matMul.f32
+	if w.Type == kernels.F16 {
+		f = s.f.matMul.f16
+	}
+	launch(s, f, dim{blocks(x.Rows, tokens), blocks(w.Rows, warps), 1}, blockThreads, 0, &struct {
+		y, x, w mat
+		add     uint32
+	}{argument(y), argument(x), argument(w), flag(m)})
+}
+
+// aligned reports whether kernels may read rows of BF16 weights 16 bytes at once.
+func aligned(w kernels.Mat) bool { return w.Addr%16 == 0 && w.Stride%8 == 0 && w.Cols%8 == 0 }
+
+// skinnyPlan is how a product with few tokens is cut.
+type skinnyPlan struct {
+	variant   int // of skinnyVariants
+	tokens    int // of this call
+	logSlices int
+	splits    int // blocks that share the columns of a tile
+	pitch     int // bytes of a token in shared memory
+	shared    int // bytes of a block
+	blocks    int // side by side in a split, each of which goes through tiles
+}
+
+// planSkinny cuts a product of tokens with (out, in) weights, for a GPU of so many multiprocessors and bytes of shared
+// memory; odd says that the weights are not aligned. It takes the smallest variant that has room for the tokens, or the next
+// smaller one where they are too wide for its shared memory. No cut changes a bit: sums run over slices in the order of one tree.
+func planSkinny(tokens, out, in, multiprocessors, shared int, odd bool) skinnyPlan {
+	variant := len(skinnyVariants) - 1
+	for variant > 0 && skinnyVariants[variant-1].tokens >= tokens {
+		variant--
+	}
+	if odd {
+		variant = oddVariant
+	}
+	p := skinnyPlan{logSlices: 3}
+	steps := blocks(in, stepCols)
+	for sliceSteps<<p.logSlices < steps {
+		p.logSlices++
+	}
+	for ; ; variant-- {
+		v := skinnyVariants[variant]
+		p.variant, p.tokens = variant, min(tokens, v.tokens)
+		fits := p.split(v, out, steps, multiprocessors, shared)
+		if !fits && (odd || variant == 0) { // with fewer tokens than it has room for
+			p.tokens = min(p.tokens, (shared-v.shared())/p.pitch)
+			fits = p.split(v, out, steps, multiprocessors, shared)
+		}
+		if fits {
+			return p
+		}
+	}
+}
+
+// split chooses the splits of a variant, and reports whether a block finds room.
+func (p *skinnyPlan) split(v skinnyVariant, out, steps, multiprocessors, shared int) bool {
+	tiles, share := blocks(out, tileRows), 1<<p.logSlices/warps // slices of a warp, without splits
+	most := min(mostSplits, share)
+	for p.splits = 1; ; p.splits *= 2 {
+		p.pitch = (blocks(steps, p.splits) + 1 | 1) * stepCols * 2
+		p.shared = v.shared() + p.tokens*p.pitch
+		resident := multiprocessors * max(1, min(2, shared/p.shared))
+		p.blocks = min(tiles, max(1, resident/p.splits))
+		holds := share/p.splits <= 1<<v.levels
+		if p.splits == most {
+			return holds && p.shared <= shared
+		}
+		if holds &&
+			tiles*p.splits >= multiprocessors*3/4 && // else some would have nothing to do
+			p.shared <= shared/2-1024 && // else one block would fill a multiprocessor
+			p.blocks*p.tokens*20 <= out*3 { // else staging would read more than 0.3 of the weights' bytes
+			return true
+		}
+	}
+}
+
+type skinnyArgs struct {
+	y, x, w                              mat
+	partials, tickets                    uint64
+	add, steps, logSlices, splits, pitch uint32
+}
+
+// matMulSkinny multiplies the first rows of x and returns how many.
+func (s *stream) matMulSkinny(y, x, w kernels.Mat, m kernels.Mode) int {
+	odd := !aligned(w)
+	p := planSkinny(x.Rows, w.Rows, w.Cols, s.device.info.Multiprocessors, s.device.info.sharedPerBlock, odd)
+	f := s.f.matMul.skinny[p.variant]
+	if odd {
+		f = s.f.matMul.oddSkinny
+	}
+	a := skinnyArgs{
+		x: argument(x.Slice(0, p.tokens)), partials: s.work.addr, tickets: s.tickets.addr, add: flag(m),
+		steps: uint32(blocks(w.Cols, stepCols)), logSlices: uint32(p.logSlices), splits: uint32(p.splits), pitch: uint32(p.pitch),
+	}
+	// Where blocks share tiles, as many weight rows at a time as there is room for their sums.
+	rows := w.Rows
+	if p.splits > 1 {
+		tiles := min(s.work.bytes/int64(p.splits*p.tokens*tileRows*4), s.tickets.bytes/4)
+		rows = min(rows, int(tiles)*tileRows)
+	}
+	for first := 0; first < w.Rows; first += rows {
+		n := min(rows, w.Rows-first)
+		a.y, a.w = argument(y.Slice(0, p.tokens).Window(first, n)), argument(w.Slice(first, n))
+		launch(s, f, dim{min(p.blocks, blocks(n, tileRows)), p.splits, 1}, blockThreads, p.shared, &a)
+	}
+	return p.tokens
+}
+
+// matMulTiled rounds as many rows of x as the workspace holds, and multiplies them.
+func (s *stream) matMulTiled(y, x, w kernels.Mat, m kernels.Mode) {
+	cols := blocks(x.Cols, stepCols) * stepCols
+	most := max(1, int(s.work.bytes)/max(1, cols*2))
+	if most < x.Rows && most > 128 {
+		most = most / 128 * 128
+	}
+	for first := 0; first < x.Rows; first += most {
+		n := min(most, x.Rows-first)
+		rounded := mat{addr: s.work.addr, rows: uint32(n), cols: uint32(cols), stride: uint32(cols)}
+		launch(s, s.f.matMul.round, dim{n, blocks(cols, 8*blockThreads), 1}, blockThreads, 0, &struct{ y, x mat }{rounded, argument(x.Slice(first, n))})
+		// Large tiles where they give every multiprocessor something to do. Both sum in the same order.
+		f, edge := s.f.matMul.tiled64, 64
+		switch {
+		case !aligned(w):
+			f = s.f.matMul.oddTiled
+		case blocks(n, 128)*blocks(w.Rows, 128) >= s.device.info.Multiprocessors:
+			f, edge = s.f.matMul.tiled128, 128
+		}
+		launch(s, f, dim{blocks(n, edge), blocks(w.Rows, edge), 1}, blockThreads, tiledStages*2*edge*stepCols*2, &struct {
+			y, x, w mat
+			add     uint32
+		}{argument(y.Slice(first, n)), rounded, argument(w), flag(m)})
+	}
+}

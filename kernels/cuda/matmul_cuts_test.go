@@ -1,0 +1,174 @@
+//go:build linux && (amd64 || arm64)
+
+package cuda
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"eckart/kernels"
+)
+
+// product is a product with BF16 weights on a device.
+type product struct {
+	t       testing.TB
+	d       *Device
+	s       *stream
+	y, x, w kernels.Mat
+	old     []float32
+	want    [2][]float64 // by the mode
+}
+
+// newProduct places random operands, and computes the product in float64 of activations that are rounded as the verb says.
+// Rows of weights begin at multiples of pitch elements.
+func newProduct(t testing.TB, d *Device, tokens, out, in, pitch int) *product {
+	st, err := d.NewStream()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &product{t: t, d: d, s: st.(*stream)}
+	a, err := d.NewArena(kernels.ArenaBytes(tokens, out, kernels.F32) + kernels.ArenaBytes(tokens, in, kernels.F32) + kernels.ArenaBytes(out, pitch, kernels.BF16))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = a.Close() })
+	take := func(rows, cols int, ty kernels.DType) kernels.Mat {
+		m, err := a.Alloc(rows, cols, ty)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	p.y, p.x = take(tokens, out, kernels.F32), take(tokens, in, kernels.F32)
+	whole := take(out, pitch, kernels.BF16)
+	p.w = whole.Window(pitch-in, in)
+	r := rand.New(rand.NewPCG(uint64(out), uint64(in)))
+	normal := func(n int) []float32 {
+		v := make([]float32, n)
+		for i := range v {
+			v[i] = float32(r.NormFloat64())
+		}
+		return v
+	}
+	x, w := normal(tokens*in), normal(out*in)
+	p.old = normal(tokens * out)
+	bits := make([]byte, whole.Bytes())
+	for i := range bits {
+		bits[i] = 0xff // NaNs beside the weights
+	}
+	for i, v := range w {
+		b := nearestBF16(v)
+		w[i] = math.Float32frombits(uint32(b) << 16)
+		at := (i/in*pitch + pitch - in + i%in) * 2
+		bits[at], bits[at+1] = byte(b), byte(b>>8)
+	}
+	p.s.Upload(whole, bits)
+	p.s.Upload(p.x, kernels.Float32Bytes(x))
+	for i := range tokens {
+		for o := range out {
+			var sum float64
+			for j := range in {
+				sum += float64(math.Float32frombits(uint32(nearestBF16(x[i*in+j]))<<16)) * float64(w[o*in+j])
+			}
+			p.want[kernels.Set] = append(p.want[kernels.Set], sum)
+			p.want[kernels.Add] = append(p.want[kernels.Add], sum+float64(p.old[i*out+o]))
+		}
+	}
+	p.sync()
+	return p
+}
+
+// nearestBF16 rounds to nearest, ties to even.
+func nearestBF16(v float32) uint16 {
+	b := math.Float32bits(v)
+	return uint16((b + 0x7fff + b>>16&1) >> 16)
+}
+
+func (p *product) sync() {
+	p.t.Helper()
+	if err := p.s.Sync(); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// run multiplies, and holds the result against the reference.
+func (p *product) run(name string, m kernels.Mode) []float32 {
+	p.t.Helper()
+	p.s.Upload(p.y, kernels.Float32Bytes(p.old))
+	p.s.MatMul(p.y, p.x, p.w, m)
+	got := make([]float32, len(p.old))
+	p.s.Download(kernels.Float32Bytes(got), p.y)
+	p.sync()
+	var sum, norm float64
+	for i, w := range p.want[m] {
+		sum += (float64(got[i]) - w) * (float64(got[i]) - w)
+		norm += w * w
+	}
+	if nmse := sum / norm; !(nmse <= 2e-12) { // kerneltest's bound
+		p.t.Fatalf("%s, mode %d: error (NMSE) is %.3g", name, m, nmse)
+	}
+	return got
+}
+
+func (p *product) same(name string, got, want []float32) {
+	p.t.Helper()
+	for i := range want {
+		if math.Float32bits(got[i]) != math.Float32bits(want[i]) {
+			p.t.Fatalf("%s: element %d has other bits: got %v, want %v", name, i, got[i], want[i])
+		}
+	}
+}
+
+// TestMatMulCuts holds that no cut of a product with few tokens changes a bit: as GPUs of many sizes and workspaces of little
+// room make them.
+func TestMatMulCuts(t *testing.T) {
+	d := fakes{}.open(t, Options{})
+	info := d.info
+	for _, c := range []struct{ tokens, out, in, pitch int }{
+		{3, 70, 2120, 2120}, {21, 35, 1160, 1160}, {40, 20, 1160, 1160}, {5, 20, 1156, 1161},
+	} {
+		p := newProduct(t, d, c.tokens, c.out, c.in, c.pitch)
+		work := p.s.work.bytes
+		for _, m := range []kernels.Mode{kernels.Set, kernels.Add} {
+			d.info, p.s.work.bytes = info, work
+			want := p.run(fmt.Sprintf("%+v", c), m)
+			for _, multiprocessors := range []int{1, 4, 200} {
+				for _, shared := range []int{227 << 10, 60 << 10} {
+					for _, room := range []int64{work, int64(mostSplits * c.tokens * tileRows * 4)} {
+						d.info.Multiprocessors, d.info.sharedPerBlock, p.s.work.bytes = multiprocessors, shared, room
+						name := fmt.Sprintf("%+v on %d multiprocessors with %d bytes, workspace of %d", c, multiprocessors, shared, room)
+						p.same(name, p.run(name, m), want)
+					}
+				}
+			}
+		}
+	}
+	d.info = info
+}
+
+// TestMatMulTiled holds products with many tokens, ragged at every edge, against float64; and that neither the size of tiles nor the
+// workspace changes a bit.
+func TestMatMulTiled(t *testing.T) {
+	d := fakes{}.open(t, Options{})
+	info := d.info
+	for _, c := range []struct{ tokens, out, in, pitch int }{
+		{65, 70, 40, 40}, {130, 129, 96, 96}, {200, 33, 104, 104}, {66, 131, 100, 103},
+	} {
+		p := newProduct(t, d, c.tokens, c.out, c.in, c.pitch)
+		work := p.s.work.bytes
+		for _, m := range []kernels.Mode{kernels.Set, kernels.Add} {
+			d.info, p.s.work.bytes = info, work
+			want := p.run(fmt.Sprintf("%+v", c), m)
+			for _, multiprocessors := range []int{1, 1000} {
+				for _, room := range []int64{work, 30 * 128 * 2} {
+					d.info.Multiprocessors, p.s.work.bytes = multiprocessors, room
+					name := fmt.Sprintf("%+v on %d multiprocessors, workspace of %d", c, multiprocessors, room)
+					p.same(name, p.run(name, m), want)
+				}
+			}
+		}
+	}
+	d.info = info
+}

@@ -1,0 +1,48 @@
+package cuda_test
+
+import (
+	"testing"
+
+	"eckart/kernels"
+	"eckart/kernels/cuda"
+	"eckart/kernels/cuda/shim"
+	"eckart/kernels/kerneltest"
+)
+
+// open returns the device that the kernels make when they are compiled for the CPU, closed when the test ends.
+func open(t testing.TB, o cuda.Options) *cuda.Device {
+	t.Helper()
+	o.Library = shim.ForTest(t)
+	d, err := cuda.Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
+}
+
+// options say what the kernels leave open: products with BF16 weights round activations to BF16 and have one kernel for up
+// to 64 rows and one for more; attention has one for up to 16 rows of a sequence and one for more.
+var options = kerneltest.Options{
+	Rounds:      true,
+	Activations: kernels.BF16,
+	ByShape:     true,
+	Class: func(verb string, rows int) int {
+		few := 64
+		if verb == "Attend" {
+			few = 16
+		}
+		if rows <= few {
+			return 0
+		}
+		return 1
+	},
+}
+
+func TestSuite(t *testing.T) {
+	kerneltest.Run(t, open(t, cuda.Options{}), options)
+}

@@ -33,6 +33,10 @@ test: ## run all tests
 race: ## run the short tests under the race detector
 	CGO_ENABLED=1 go test -race -short ./...
 
+.PHONY: gpu
+gpu: ## run the kernel suite on this machine's GPU
+	REQUIRE_CUDA=1 go test -count=1 -v -run OnGPU ./kernels/cuda
+
 .PHONY: pure
 pure: ## run the short tests without assembly
 	go test -short -tags purego ./...

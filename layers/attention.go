@@ -10,11 +10,23 @@ type Attention struct {
 	kernels.Attention
 }
 
-// Out stores k and v (tokens, key heads·dim) and returns attention of q (tokens, heads·dim) over all that is stored, in
-// scratch: (tokens, heads·ValueDim).
-func (a *Attention) Out(p *Pass, q, k, v kernels.Mat) kernels.Mat {
+// RotaryStore is implemented by streams that rotate queries and keys and store keys and values in one pass: q is rotated in
+// place, as Rotate does with heads, and keys on their way into the cache, as Store puts them there. k may be rotated or not
+// afterwards. The bits are those of Rotate and Store.
+type RotaryStore interface {
+	RotateStore(kv kernels.Pages, q, k, v, angles, slots kernels.Mat, heads int)
+}
+
+// Out rotates q (tokens, heads·dim) and k (tokens, key heads·dim), stores k and v, and returns attention of q over all that
+// is stored, in scratch: (tokens, heads·ValueDim). q and k are used up.
+func (a *Attention) Out(p *Pass, r *Rope, q, k, v kernels.Mat) kernels.Mat {
 	kv := p.KV(a.Layer)
-	p.Store(kv, k, v, p.Slots)
+	if s, ok := p.Stream.(RotaryStore); ok {
+		s.RotateStore(kv, q, k, v, r.table(p), p.Slots, a.Heads)
+	} else {
+		r.Apply(p, q, a.Heads, k, kv.Heads)
+		p.Store(kv, k, v, p.Slots)
+	}
 	y := p.Mat(q.Rows, a.Heads*a.ValueDim)
 	p.Attend(y, q, kv, p.Seqs, a.Attention)
 	return y

@@ -122,6 +122,9 @@ func (r *Rope) Out(p *Pass, pos kernels.Mat) kernels.Mat {
 
 // Apply rotates the heads of q and k in place.
 func (r *Rope) Apply(p *Pass, q kernels.Mat, heads int, k kernels.Mat, keyHeads int) {
-	p.Rotate(q, p.Tables[r.Index], heads)
-	p.Rotate(k, p.Tables[r.Index], keyHeads)
+	p.Rotate(q, r.table(p), heads)
+	p.Rotate(k, r.table(p), keyHeads)
 }
+
+// table returns the step's rotary table.
+func (r *Rope) table(p *Pass) kernels.Mat { return p.Tables[r.Index] }

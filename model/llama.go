@@ -32,7 +32,6 @@ type preNorm struct {
 
 func newBlock(l Loader, c Config, f preNorm, layer int) *block {
 	b := &block{
-		heads: c.Heads, keyHeads: c.KVHeads,
 		spec:     kvcache.Spec{Heads: c.KVHeads, KeyDim: c.HeadDim, ValueDim: c.HeadDim, Window: c.Windows[layer]},
 		attnNorm: l.RMSNorm("input_layernorm", c.Dim, c.Eps),
 		qkv: l.Group(c.Dim,
@@ -61,8 +60,7 @@ func newBlock(l Loader, c Config, f preNorm, layer int) *block {
 
 // block is one pre-norm transformer block.
 type block struct {
-	heads, keyHeads int
-	spec            kvcache.Spec
+	spec kvcache.Spec
 
 	attnNorm     layers.RMSNorm
 	qkv          *layers.Group
@@ -87,9 +85,8 @@ func (b *block) Forward(p *layers.Pass, x kernels.Mat) {
 		b.qNorm.Apply(p, q)
 		b.kNorm.Apply(p, k)
 	}
-	b.rope.Apply(p, q, b.heads, k, b.keyHeads)
-	a := b.attn.Out(p, q, k, v)     // stores k and v, then attends
-	b.o.Apply(p, x, a, kernels.Add) // x += W_o·a
+	a := b.attn.Out(p, b.rope, q, k, v) // rotates q and k, stores k and v, then attends
+	b.o.Apply(p, x, a, kernels.Add)     // x += W_o·a
 	p.Release(mark)
 
 	h = b.mlpNorm.Out(p, x)

@@ -14,7 +14,14 @@ type storeArgs struct {
 	_                                                      uint32
 }
 
-// attendArgs are AttendArgs of src/attention.cuh.
+// rotateStoreArgs are RotateStoreArgs there.
+type rotateStoreArgs struct {
+	store                                storeArgs
+	q, angles                            uint64
+	qStride, anglesStride, heads, halves uint32
+}
+
+// attendArgs are AttendArgs there.
 type attendArgs struct {
 	y, q, keys, values, rows, from, blocks, partials, tickets                        uint64
 	yStride, qStride, keysStride, valuesStride, rowsStride, fromStride, blocksStride uint32
@@ -40,21 +47,11 @@ const (
 // there at a time.
 const decodeBlocks = 4
 
-// attendClass says which rows of Attend get the same bits, by the rows of their sequence in the call: decoding and prompts
-// have kernels of their own.
-func attendClass(rows int) int {
-	if rows <= decodeRows {
-		return 0
-	}
-	return 1
-}
-
-// attentionFunctions are the kernels of Store and Attend by the type of the cache; those that work on tiles also by the
-// width of heads (attendWidth).
+// attentionFunctions are the kernels of Store and Attend by the type of the cache; decode and prompt also by the
+// width of heads (attendTiles).
 type attentionFunctions struct {
-	store, attend  [kernels.BF16 + 1]function
-	storeTiles     [kernels.BF16 + 1]function
-	decode, prompt [kernels.BF16 + 1][len(attendTiles)]function
+	store, storeTiles, rotateStore, rotateStoreTiles, attend [kernels.BF16 + 1]function
+	decode, prompt                                           [kernels.BF16 + 1][len(attendTiles)]function
 }
 
 // attendTiles are the most tiles of 16 features of keys, and of values, that the kernels on tiles have room for.
@@ -67,6 +64,11 @@ func (f *attentionFunctions) table() []kernelName {
 		{&f.store[kernels.BF16], "store_bf16"},
 		{&f.storeTiles[kernels.F16], "store_f16_tiles"},
 		{&f.storeTiles[kernels.BF16], "store_bf16_tiles"},
+		{&f.rotateStore[kernels.F32], "rotate_store_f32"},
+		{&f.rotateStore[kernels.F16], "rotate_store_f16"},
+		{&f.rotateStore[kernels.BF16], "rotate_store_bf16"},
+		{&f.rotateStoreTiles[kernels.F16], "rotate_store_f16_tiles"},
+		{&f.rotateStoreTiles[kernels.BF16], "rotate_store_bf16_tiles"},
 		{&f.attend[kernels.F32], "attend_f32"},
 		{&f.attend[kernels.F16], "attend_f16"},
 		{&f.attend[kernels.BF16], "attend_bf16"},
@@ -100,13 +102,33 @@ func (s *stream) Store(kv kernels.Pages, k, v, slots kernels.Mat) {
 	if tiled(&kv) {
 		f = s.f.attention.storeTiles[kv.K.Type]
 	}
-	// A token's heads are work for several blocks where there are few tokens.
-	blocks := min(kv.Heads, max(1, 2*s.device.info.Multiprocessors/max(1, k.Rows)))
-	launch(s, f, dim{k.Rows, blocks, 1}, attendThreads, 0, &storeArgs{
+	args := newStoreArgs(kv, k, v, slots)
+	launch(s, f, dim{k.Rows, s.headBlocks(k.Rows, kv.Heads), 1}, attendThreads, 0, &args)
+}
+
+func newStoreArgs(kv kernels.Pages, k, v, slots kernels.Mat) storeArgs {
+	return storeArgs{
 		k: k.Addr, v: v.Addr, slots: slots.Addr, keys: kv.K.Addr, values: kv.V.Addr,
 		kStride: uint32(k.Stride), vStride: uint32(v.Stride), slotStride: uint32(slots.Stride),
 		keysStride: uint32(kv.K.Stride), valuesStride: uint32(kv.V.Stride),
 		heads: uint32(kv.Heads), keyDim: uint32(kv.KeyDim), valueDim: uint32(kv.ValueDim), blockTokens: uint32(kv.BlockTokens),
+	}
+}
+
+// headBlocks returns for how many blocks a token's heads are work: several where there are few tokens.
+func (s *stream) headBlocks(rows, heads int) int {
+	return min(heads, max(1, 2*s.device.info.Multiprocessors/max(1, rows)))
+}
+
+// RotateStore implements layers.RotaryStore: Rotate of q and k, and Store, in one launch. k stays as it is.
+func (s *stream) RotateStore(kv kernels.Pages, q, k, v, angles, slots kernels.Mat, heads int) {
+	f := s.f.attention.rotateStore[kv.K.Type]
+	if tiled(&kv) {
+		f = s.f.attention.rotateStoreTiles[kv.K.Type]
+	}
+	launch(s, f, dim{q.Rows, s.headBlocks(q.Rows, heads+kv.Heads), 1}, attendThreads, 0, &rotateStoreArgs{
+		store: newStoreArgs(kv, k, v, slots), q: q.Addr, angles: angles.Addr,
+		qStride: uint32(q.Stride), anglesStride: uint32(angles.Stride), heads: uint32(heads), halves: uint32(angles.Cols / 2),
 	})
 }
 

@@ -207,6 +207,9 @@ func rounded(t kernels.DType, v []float32) []float32 {
 func (b *bench) judge(verb string, t kernels.DType, name string, cols int, got []float32, want []float64) {
 	b.Helper()
 	bound := bounds[verb][t]
+	if own, ok := b.options.Bounds[verb]; ok {
+		bound = own[t]
+	}
 	var sum, norm, worst float64
 	at := 0
 	for i, w := range want {

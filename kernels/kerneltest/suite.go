@@ -26,6 +26,9 @@ type Options struct {
 	// ByShape says that the order of sums in products depends on both extents of the weights, as kernels.Stream allows: a
 	// row of weights alone then need not give the bits it gives among others.
 	ByShape bool
+	// Bounds stand in place of the suite's own (NMSE), for some verbs, by the type of weights or cache: f32, f16, bf16.
+	// The reason for each stands where it is set.
+	Bounds map[string][3]float64
 }
 
 // Run holds dev to every verb. Under -short the real sizes and two thirds of the cases of Attend are left out.

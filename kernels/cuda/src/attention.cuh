@@ -32,6 +32,14 @@ struct StoreArgs {
     u32 heads, key_dim, value_dim, block_tokens;
 };
 
+struct RotateStoreArgs {
+    StoreArgs store;
+    float* q; // (rows, heads·key_dim)
+    const float* angles;
+    u32 q_stride, angles_stride;
+    u32 heads, half; // query heads; pairs of features that turn
+};
+
 struct AttendArgs {
     float* y;
     const float* q;

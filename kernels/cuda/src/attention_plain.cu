@@ -70,16 +70,17 @@ template <class T> DEV void attend(const AttendArgs& a) {
         w = warp_sum(w);
         if (lane() == 0) sst(parts + warps + warp(), w);
         block_sync();
-        sum *= grown;
+        float add = 0;
 #pragma unroll
-        for (u32 i = 0; i < warps; i++) sum += sld(parts + warps + i);
+        for (u32 i = 0; i < warps; i++) add += sld(parts + warps + i);
+        sum = fma(sum, grown, add);
         for (u32 i = tid(); i < a.value_dim; i += threads) {
-            float y = sld(sums + i) * grown;
+            float y = 0; // a tile's sum by itself, so that chains stay short
             for (u32 j = first; j < end; j++) {
                 const E* v = values + (u64)sld(blocks + (j - at)) * a.values_stride + (u64)(j % a.block_tokens) * a.value_dim;
                 y = fma(sld(weights + (j - at)), T::wide(ld(v + i)), y);
             }
-            sst(sums + i, y);
+            sst(sums + i, fma(sld(sums + i), grown, y));
         }
         block_sync();
     }

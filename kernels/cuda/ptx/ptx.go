@@ -71,6 +71,7 @@ func Text(module string) ([]byte, error) {
 	}
 	return text, nil
 }
+
 // Images returns the PTX of all kernels for a GPU of a compute capability (80 is 8.0): one text for each source, in the order
 // of names. A GPU older than all targets has none.
 func Images(capability int) ([][]byte, error) {

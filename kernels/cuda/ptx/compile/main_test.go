@@ -60,6 +60,8 @@ var (
 		"ex2.approx.f32",
 		"fence.acq_rel.gpu",
 		"ld.acquire.gpu.global.u32",
+		"ld.global.v2.u32",
+		"ld.global.v4.u32",
 		"ld.global.nc.L1::no_allocate.u32",
 		"ld.global.nc.L1::no_allocate.v2.u32",
 		"ld.global.nc.L1::no_allocate.v4.u32",
@@ -89,7 +91,7 @@ func TestText(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		byHand := false
+		byHand, said := false, map[string]bool{}
 		for line := range strings.Lines(string(text)) {
 			line = strings.Join(strings.Fields(line), " ")
 			switch {
@@ -105,7 +107,8 @@ func TestText(t *testing.T) {
 				continue
 			}
 			stem, _, _ := strings.Cut(op[1], ".")
-			if known := slices.Contains(exact, op[1]); byHand && !known || !known && !slices.Contains(stems, stem) {
+			if known := slices.Contains(exact, op[1]); !known && (byHand || !slices.Contains(stems, stem)) && !said[op[1]] {
+				said[op[1]] = true
 				t.Errorf("%s: instruction that is not in the list of this test: %s", name, line)
 			}
 			if strings.Contains(line, "ftz") || strings.Contains(op[1], ".approx") && op[1] != "ex2.approx.f32" {
@@ -119,7 +122,7 @@ func TestText(t *testing.T) {
 func TestVectorLoads(t *testing.T) {
 	for module, wanted := range map[string][]string{
 		"matmul.sm_80":            {"ld.global.nc.L1::no_allocate.v4.u32", "mma.sync", "ld.shared.v4"},
-		"grouped.sm_80":           {"ld.global.nc.L1::no_allocate.v4.u32", "mma.sync"},
+		"grouped.sm_80":           {"cp.async.cg.shared.global", "mma.sync"},
 		"attention_prefill.sm_80": {"mma.sync", "cp.async.cg.shared.global"},
 		"attention_decode.sm_80":  {"v4"},
 	} {

@@ -305,9 +305,9 @@ template <class T, u32 K, u32 V, u32 S> DEV void prefill(const AttendArgs& a) {
 } // namespace attention
 
 // Kernels for keys and values of up to 64, 128 and 256 features.
-KERNEL(prefill_f16_64, attention::AttendArgs, attention::threads) { attention::prefill<attention::F16, 4, 4, 4>(a); }
-KERNEL(prefill_f16_128, attention::AttendArgs, attention::threads) { attention::prefill<attention::F16, 8, 8, 2>(a); }
-KERNEL(prefill_f16_256, attention::AttendArgs, attention::threads) { attention::prefill<attention::F16, 16, 16, 2>(a); }
-KERNEL(prefill_bf16_64, attention::AttendArgs, attention::threads) { attention::prefill<attention::BF16, 4, 4, 4>(a); }
-KERNEL(prefill_bf16_128, attention::AttendArgs, attention::threads) { attention::prefill<attention::BF16, 8, 8, 2>(a); }
-KERNEL(prefill_bf16_256, attention::AttendArgs, attention::threads) { attention::prefill<attention::BF16, 16, 16, 2>(a); }
+ATTENTION_KERNEL(prefill_f16_64, 3) { attention::prefill<attention::F16, 4, 4, 4>(a); }
+ATTENTION_KERNEL(prefill_f16_128, 3) { attention::prefill<attention::F16, 8, 8, 2>(a); }
+ATTENTION_KERNEL(prefill_f16_256, 2) { attention::prefill<attention::F16, 16, 16, 2>(a); }
+ATTENTION_KERNEL(prefill_bf16_64, 3) { attention::prefill<attention::BF16, 4, 4, 4>(a); }
+ATTENTION_KERNEL(prefill_bf16_128, 3) { attention::prefill<attention::BF16, 8, 8, 2>(a); }
+ATTENTION_KERNEL(prefill_bf16_256, 2) { attention::prefill<attention::BF16, 16, 16, 2>(a); }

@@ -25,7 +25,8 @@ type Options struct {
 	Ordinal int    // the GPU, in the driver's order, from 0
 	Library string // the driver's library; "" looks in the usual places
 
-	// Timeout is how long a wait for the device may take before the device is given up; 0 stands for DefaultTimeout.
+	// Timeout is how long a wait for the device may take before the device is given up, and a tenth of what its start may
+	// take; 0 stands for DefaultTimeout.
 	Timeout time.Duration
 	// Workspace is the memory in bytes that a stream keeps for partial results; 0 stands for DefaultWorkspace.
 	Workspace int64
@@ -51,7 +52,7 @@ type Device struct {
 	functions functions
 	service   cuStream // for what belongs to no stream
 
-	lost atomic.Pointer[error] // set once: the device is beyond use
+	lost atomic.Pointer[error] // set once: why the device is beyond use
 
 	mu      sync.Mutex
 	arenas  map[*arena]struct{}
@@ -110,20 +111,21 @@ func open(o Options, driver *driver) (*Device, error) {
 // start makes the context and loads the kernels.
 func (d *Device) start() error {
 	what := "start " + d.Name()
+	limit := 10 * d.options.Timeout // compiling all kernels takes the driver a while when it does it for the first time
 	// The primary context is the one that other libraries in the process use as well.
-	err := d.within(what, func() (err error) {
+	err := d.within(limit, what, func() (err error) {
 		d.context, err = d.driver.retain(d.dev)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	err = d.do(what, func() (err error) {
+	err = d.within(limit, what, d.inContext(func() (err error) {
 		if d.service, err = d.driver.newStream(); err != nil {
 			return err
 		}
 		return d.loadKernels()
-	})
+	}))
 	if err != nil {
 		return errors.Join(err, d.Close())
 	}
@@ -181,6 +183,10 @@ func (d *Device) Close() error {
 	if d.lost.Load() != nil {
 		return errors.Join(errs...) // whoever still calls a lost device may wait forever
 	}
+	defer func() { // no call reaches a context that is gone
+		err := fmt.Errorf("%s is closed", d.label())
+		d.lost.CompareAndSwap(nil, &err)
+	}()
 	errs = append(errs, d.do("close "+d.label(), func() error {
 		var errs []error
 		for s := range streams {
@@ -247,24 +253,29 @@ func (d *Device) lose(err error) error {
 // do runs calls of the driver that may wait for the device, in its context, within Options.Timeout. Errors begin with what
 // was to be done.
 func (d *Device) do(what string, calls func() error) error {
-	return d.within(what, func() error {
+	return d.within(d.options.Timeout, what, d.inContext(calls))
+}
+
+// inContext returns a function that does calls with the device's context current.
+func (d *Device) inContext(calls func() error) func() error {
+	return func() error {
 		defer d.leave()
 		if err := d.enter(); err != nil {
 			return err
 		}
 		return calls()
-	})
+	}
 }
 
-// within runs calls within Options.Timeout. When it has passed the calls are left to themselves and the device is lost:
-// there is no way to end them.
-func (d *Device) within(what string, calls func() error) error {
+// within runs calls within a limit. When it has passed the calls are left to themselves and the device is lost: there is no
+// way to end them.
+func (d *Device) within(limit time.Duration, what string, calls func() error) error {
 	if lost := d.lost.Load(); lost != nil {
 		return fmt.Errorf("%s: %w", what, *lost)
 	}
 	done := make(chan error, 1)
 	go func() { done <- calls() }()
-	timer := time.NewTimer(d.options.Timeout)
+	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
 	case err := <-done:
@@ -273,13 +284,13 @@ func (d *Device) within(what string, calls func() error) error {
 		}
 		return d.ended(fmt.Errorf("%s: %w", what, err))
 	case <-timer.C:
-		return d.lose(d.silent(what))
+		return d.lose(d.silent(what, limit))
 	}
 }
 
 // silent returns the error of a wait that took too long.
-func (d *Device) silent(what string) error {
-	return fmt.Errorf("%s: %s has not answered for %v", what, d.label(), d.options.Timeout)
+func (d *Device) silent(what string, limit time.Duration) error {
+	return fmt.Errorf("%s: %s has not answered for %v", what, d.label(), limit)
 }
 
 // caller returns the place that called the function that called caller.

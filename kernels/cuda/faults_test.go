@@ -239,13 +239,14 @@ func TestKernelsRefused(t *testing.T) {
 	const said = "ptxas application ptx input, line 9; fatal   : Unsupported .version 7.8; current version is '7.0'"
 	for _, c := range []struct {
 		code result
+		is   error
 		says []string
 	}{
-		{errUnsupportedPTX, []string{"too old for the kernels, update it", "line 9; fatal : Unsupported .version 7.8"}},
-		{errInvalidPTX, []string{"the driver refuses the kernels", "line 9"}},
-		{errNoBinaryForGPU, []string{"the driver refuses the kernels"}},
-		{errJITCompilerMissing, []string{"libnvidia-ptxjitcompiler.so.1"}},
-		{errOutOfMemory, []string{"compile kernels"}},
+		{errUnsupportedPTX, ErrNoDevice, []string{"too old for the kernels, update it", "line 9; fatal : Unsupported .version 7.8"}},
+		{errInvalidPTX, ErrNoDevice, []string{"the driver refuses the kernels", "line 9"}},
+		{errNoBinaryForGPU, ErrNoDevice, []string{"the driver refuses the kernels"}},
+		{errJITCompilerMissing, ErrNoDevice, []string{"libnvidia-ptxjitcompiler.so.1"}},
+		{errOutOfMemory, nil, []string{"compile kernels"}},
 	} {
 		driver, err := fakes{"cuModuleLoadDataEx": func(_, _, n, options, values uintptr) uintptr {
 			for i := range n {
@@ -262,7 +263,7 @@ func TestKernelsRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = open(Options{}, driver)
-		expect(t, err, nil, append(c.says, "start cuda:0")...)
+		expect(t, err, c.is, append(c.says, "start cuda:0")...)
 	}
 }
 
@@ -423,6 +424,7 @@ func TestSilentDevice(t *testing.T) {
 
 // TestSilentDriver has calls of the driver never return.
 func TestSilentDriver(t *testing.T) {
+	const limit = 100 * time.Millisecond
 	for _, name := range []string{"cuMemAlloc_v2", "cuModuleLoadDataEx", "cuStreamCreate", "cuMemFree_v2"} {
 		t.Run(name, func(t *testing.T) {
 			release := make(chan struct{})
@@ -432,9 +434,9 @@ func TestSilentDriver(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			d, err := open(Options{Timeout: 100 * time.Millisecond}, driver)
+			d, err := open(Options{Timeout: limit}, driver)
 			if err != nil {
-				expect(t, err, ErrLost, "has not answered for 100ms")
+				expect(t, err, ErrLost, "start cuda:0", "has not answered for 1s")
 				return
 			}
 			a, err := d.NewArena(100)

@@ -1,11 +1,8 @@
 package cuda_test
 
 import (
-	"errors"
-	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
 	"testing"
 
 	"eckart/kernels"
@@ -14,18 +11,10 @@ import (
 	"eckart/kernels/kerneltest"
 )
 
-// openShim returns the device that the kernels make when they are compiled for a CPU; the test is skipped without a C++
-// compiler, unless REQUIRE_SHIM is set.
-func openShimGrouped(t *testing.T, workspace int64) *cuda.Device {
+// openGrouped returns the device that the kernels make when they are compiled for a CPU.
+func openGrouped(t *testing.T, workspace int64) *cuda.Device {
 	t.Helper()
-	path, err := shim.Build()
-	if errors.Is(err, shim.ErrNoCompiler) && os.Getenv("REQUIRE_SHIM") == "" {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	d, err := cuda.Open(cuda.Options{Library: path, Workspace: workspace})
+	d, err := cuda.Open(cuda.Options{Library: shim.ForTest(t), Workspace: workspace})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,15 +28,16 @@ func openShimGrouped(t *testing.T, workspace int64) *cuda.Device {
 
 // Grouped products have the same bits in every kernel, so there is one class of them.
 func TestGrouped(t *testing.T) {
-	kerneltest.RunGrouped(t, openShimGrouped(t, 0), kerneltest.Options{Rounds: true})
+	kerneltest.RunGrouped(t, openGrouped(t, 0), kerneltest.Options{Rounds: true})
 }
 
-// Rows that are summed in several slices have the same bits in every kernel, in whatever pieces the workspace makes of them.
+// Rows that are summed in several slices have the same bits in every kernel, and however few fit into the workspace at once.
 func TestGroupedSlices(t *testing.T) {
-	const tokens, out = 70, 37
-	for _, in := range []int{16 * 32, 35*32 - 1, 69 * 32} {
+	const tokens, out = 70, 21
+	wide, narrow := openGrouped(t, 1<<20), openGrouped(t, 1<<16)
+	for i, in := range []int{35*32 - 1, 69 * 32} {
 		for _, bits := range []int{8, 4, 3, 2} {
-			w := kernels.Grouped{Rows: out, Cols: in, Bits: bits, Group: 96, ScaleType: kernels.F16, Zeros: bits == 3}
+			w := kernels.Grouped{Rows: out, Cols: in, Bits: bits, Group: 96, ScaleType: kernels.F16, Zeros: bits%2 == i}
 			r := rand.New(rand.NewPCG(uint64(in), uint64(bits)))
 			codes, scales, zeros := make([]byte, out*in), make([]byte, 2*out*w.Groups()), []byte(nil)
 			for i := range codes {
@@ -66,18 +56,15 @@ func TestGroupedSlices(t *testing.T) {
 			for i := range x {
 				x[i] = float32(r.NormFloat64())
 			}
-			var want []float32
-			for _, workspace := range []int64{1 << 20, 8 * 70 * 40 * 2} {
-				multiply := groupedProducts(t, openShimGrouped(t, workspace), w, codes, scales, zeros, x, tokens)
-				if want == nil {
-					want = multiply(tokens)
-				}
-				for _, piece := range []int{1, 5, 13, 33, tokens} {
-					for i, v := range multiply(piece) {
-						if math.Float32bits(v) != math.Float32bits(want[i]) {
-							t.Fatalf("%d columns of %d bits, workspace of %d bytes, in pieces of %d rows: element (%d, %d) is %v, want %v",
-								in, bits, workspace, piece, i/out, i%out, v, want[i])
-						}
+			multiply := groupedProducts(t, wide, w, codes, scales, zeros, x)
+			want := multiply(1, 5, 13, 33, 18)
+			for name, got := range map[string][]float32{
+				"at once":                 multiply(tokens),
+				"in a workspace of 64 KB": groupedProducts(t, narrow, w, codes, scales, zeros, x)(tokens),
+			} {
+				for i, v := range got {
+					if math.Float32bits(v) != math.Float32bits(want[i]) {
+						t.Fatalf("%d columns of %d bits, %s: element (%d, %d) is %v, want %v", in, bits, name, i/out, i%out, v, want[i])
 					}
 				}
 			}
@@ -85,18 +72,22 @@ func TestGroupedSlices(t *testing.T) {
 	}
 }
 
-// groupedProducts packs a matrix and returns a function that multiplies rows by it in pieces.
-func groupedProducts(t *testing.T, d *cuda.Device, w kernels.Grouped, codes, scales, zeros []byte, x []float32, tokens int) func(piece int) []float32 {
+// groupedProducts packs a matrix and returns a function that multiplies all rows of x by it, in pieces.
+func groupedProducts(t *testing.T, d *cuda.Device, w kernels.Grouped, codes, scales, zeros []byte, x []float32) func(pieces ...int) []float32 {
 	t.Helper()
 	s, err := d.NewStream()
 	if err != nil {
 		t.Fatal(err)
 	}
-	arena, err := d.NewArena(8 << 20)
+	arena, err := d.NewArena(2 << 20)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = arena.Close() })
+	t.Cleanup(func() {
+		if err := arena.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	alloc := func(rows, cols int, dt kernels.DType) kernels.Mat {
 		m, err := arena.Alloc(rows, cols, dt)
 		if err != nil {
@@ -104,19 +95,21 @@ func groupedProducts(t *testing.T, d *cuda.Device, w kernels.Grouped, codes, sca
 		}
 		return m
 	}
+	tokens := len(x) / w.Cols
 	w.Packed = alloc(1, w.PackedBytes(), kernels.U8)
 	in, y := alloc(tokens, w.Cols, kernels.F32), alloc(tokens, w.Rows, kernels.F32)
 	s.Pack(w, 0, codes, scales, zeros)
 	s.Upload(in, kernels.Float32Bytes(x))
-	return func(piece int) []float32 {
-		for at := 0; at < tokens; at += piece {
-			n := min(piece, tokens-at)
+	return func(pieces ...int) []float32 {
+		at := 0
+		for _, n := range pieces {
 			s.GroupedMatMul(y.Slice(at, n), in.Slice(at, n), w, kernels.Set)
+			at += n
 		}
 		got := make([]float32, tokens*w.Rows)
 		s.Download(kernels.Float32Bytes(got), y)
 		if err := s.Sync(); err != nil {
-			t.Fatal(fmt.Errorf("%+v: %w", w, err))
+			t.Fatalf("%d x %d of %d bits: %v", w.Rows, w.Cols, w.Bits, err)
 		}
 		return got
 	}

@@ -48,7 +48,7 @@ func (d *Device) find(name string) (f cuFunction, err error) {
 	return f, err
 }
 
-// refused says why the driver did not take PTX.
+// refused says why the driver did not take PTX. A driver that cannot take it at all is as good as none.
 func refused(err error, log string, driver int) error {
 	said := ""
 	if log != "" {
@@ -56,11 +56,12 @@ func refused(err error, log string, driver int) error {
 	}
 	switch code(err) {
 	case errUnsupportedPTX:
-		return fmt.Errorf("the driver (CUDA %s) is too old for the kernels, update it%s: %w", version(driver), said, err)
+		return fmt.Errorf("%w: the driver (CUDA %s) is too old for the kernels, update it%s: %w", ErrNoDevice, version(driver), said, err)
 	case errJITCompilerMissing:
-		return fmt.Errorf("the driver's compiler library (libnvidia-ptxjitcompiler.so.1) is missing, as in containers without the driver's compute parts: %w", err)
+		return fmt.Errorf("%w: the driver's compiler library, libnvidia-ptxjitcompiler.so.1, is missing, as in containers that were given "+
+			"only parts of the driver: %w", ErrNoDevice, err)
 	case errInvalidPTX, errInvalidImage, errNoBinaryForGPU:
-		return fmt.Errorf("the driver refuses the kernels%s: %w", said, err)
+		return fmt.Errorf("%w: the driver refuses the kernels%s: %w", ErrNoDevice, said, err)
 	}
 	return fmt.Errorf("compile kernels%s: %w", said, err)
 }

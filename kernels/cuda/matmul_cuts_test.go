@@ -172,3 +172,43 @@ func TestMatMulTiled(t *testing.T) {
 	}
 	d.info = info
 }
+
+// TestGatedMatMul holds that a gated product has the bits of a product and SwiGLU, with few tokens and with many, and leaves
+// weights that it has no kernel for alone.
+func TestGatedMatMul(t *testing.T) {
+	d := fakes{}.open(t, Options{})
+	info := d.info
+	for _, c := range []struct{ tokens, out, in int }{{1, 24, 1160}, {11, 35, 1160}, {20, 9, 72}, {37, 40, 96}, {70, 33, 40}, {150, 70, 72}} {
+		p := newProduct(t, d, c.tokens, 2*c.out, c.in, c.in)
+		work := p.s.work.bytes
+		for _, multiprocessors := range []int{1, 200} {
+			for _, room := range []int64{work, int64(mostSplits * c.tokens * tileRows * 4)} {
+				d.info = info
+				p.s.work.bytes = work
+				p.run(fmt.Sprintf("%+v", c), kernels.Set)
+				gate, up := p.y.Window(0, c.out), p.y.Window(c.out, c.out)
+				p.s.SwiGLU(gate, gate, up)
+				both, got := make([]float32, 2*c.tokens*c.out), make([]float32, 2*c.tokens*c.out)
+				p.s.Download(kernels.Float32Bytes(both), p.y)
+				p.sync()
+
+				d.info.Multiprocessors, p.s.work.bytes = multiprocessors, room
+				p.s.Upload(p.y, kernels.Float32Bytes(both))
+				if !p.s.GatedMatMul(up, p.x, p.w) {
+					t.Fatalf("%+v: no kernel", c)
+				}
+				p.s.Download(kernels.Float32Bytes(got), p.y)
+				p.sync()
+				for i := range c.tokens {
+					copy(both[(2*i+1)*c.out:][:c.out], both[2*i*c.out:])
+				}
+				p.same(fmt.Sprintf("%+v on %d multiprocessors, workspace of %d", c, multiprocessors, room), got, both)
+			}
+		}
+	}
+	d.info = info
+	p := newProduct(t, d, 1, 16, 20, 20)
+	if p.s.GatedMatMul(p.y.Window(0, 8), p.x, p.w) {
+		t.Error("a gated product of 20 columns has a kernel")
+	}
+}

@@ -214,7 +214,7 @@ func (s *stream) await(e cuEvent) {
 		}
 		switch waited := time.Since(start); {
 		case waited > s.device.options.Timeout:
-			s.err = s.device.lose(s.device.silent("wait for " + s.pending()))
+			s.err = s.device.lose(s.device.silent("wait for "+s.pending(), s.device.options.Timeout))
 		case waited < spinning:
 			runtime.Gosched()
 		case waited < 100*longNap:

@@ -30,16 +30,12 @@ func open(t testing.TB, o cuda.Options) *cuda.Device {
 var options = kerneltest.Options{
 	Rounds:      true,
 	Activations: kernels.BF16,
-	ByShape:     true,
 	Class: func(verb string, rows int) int {
-		few := 64
-		if verb == "Attend" {
-			few = 16
+		few, ok := map[string]int{"MatMul": 64, "Attend": 16}[verb]
+		if ok && rows > few {
+			return 1
 		}
-		if rows <= few {
-			return 0
-		}
-		return 1
+		return 0
 	},
 	// Of prompts over a cache of BF16, queries and weights go into products as two terms of BF16: 16 bits of 24, an error of
 	// some 2e-6 where keys and values were rounded by 2e-3 when they were stored.

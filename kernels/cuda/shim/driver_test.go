@@ -79,16 +79,22 @@ func (d *driver) refused(code int, entry string, args ...uintptr) {
 // get calls an entry point that writes what it has made to its first argument.
 func (d *driver) get(entry string, args ...uintptr) uintptr {
 	d.t.Helper()
-	out := new(uintptr)
+	out := fixed(uintptr(0))
 	d.do(entry, append([]uintptr{uintptr(unsafe.Pointer(out))}, args...)...)
-	runtime.KeepAlive(out)
 	return *out
 }
 
-// address returns where the elements of s are.
-func address[T any](s []T) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(s))) }
+// fixed returns a copy of v that does not move, as stacks do.
+func fixed[T any](v T) *T {
+	p := new(T)
+	*p = v
+	heap = p
+	return p
+}
 
-// bytes returns the size of s.
+var heap any
+
+// size returns the bytes of s.
 func size[T any](s []T) uintptr { return uintptr(len(s)) * unsafe.Sizeof(*new(T)) }
 
 // upload puts s into memory of its own.
@@ -111,7 +117,7 @@ func download[T any](d *driver, at uintptr, n int) []T {
 func (d *driver) function(name string) uintptr {
 	d.t.Helper()
 	text := append([]byte(name), 0)
-	out := new(uintptr)
+	out := fixed(uintptr(0))
 	d.do("cuModuleGetFunction", uintptr(unsafe.Pointer(out)), d.module, uintptr(unsafe.Pointer(unsafe.SliceData(text))))
 	return *out
 }
@@ -124,11 +130,10 @@ type rows struct {
 
 // enqueue launches a kernel with its arguments as one block.
 func enqueue[A any](d *driver, f uintptr, blocks, threads, shared int, args A) int {
-	p, n := new(A), new(uintptr)
-	*p, *n = args, unsafe.Sizeof(args)
-	extra := []uintptr{1, uintptr(unsafe.Pointer(p)), 2, uintptr(unsafe.Pointer(n)), 0}
+	p, n := fixed(args), fixed(unsafe.Sizeof(args))
+	extra := fixed([5]uintptr{1, uintptr(unsafe.Pointer(p)), 2, uintptr(unsafe.Pointer(n)), 0})
 	code := d.result("cuLaunchKernel", f, uintptr(blocks), 1, 1, uintptr(threads), 1, 1, uintptr(shared), d.stream, 0,
-		uintptr(unsafe.Pointer(unsafe.SliceData(extra))))
+		uintptr(unsafe.Pointer(extra)))
 	runtime.KeepAlive(p)
 	runtime.KeepAlive(n)
 	return code

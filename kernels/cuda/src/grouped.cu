@@ -245,7 +245,7 @@ struct GroupedMatMulArgs {
 // them.
 template <u32 MOST> DEV void copy(u8* to, const u8* from, u32 bytes) {
     const u32 at = lane() * 16;
-#pragma unroll
+#pragma GCC unroll 16
     for (u32 i = 0; i < MOST; i += 32 * 16)
         if (at + i < bytes) cp16(to + at + i, from + at + i);
 }
@@ -391,7 +391,7 @@ template <int BITS, u32 PANELS, u32 TILES, u32 BLOCKS, u32 DEPTH, bool ONE> DEV 
         }
         cp_commit();
     };
-#pragma unroll 1
+#pragma GCC unroll 1
     for (u32 i = 0; i < DEPTH - 1; i++) fetch();
 
     // The rounded token of ONE: for each block of the slice 32 bytes, scale and sum.
@@ -402,12 +402,12 @@ template <int BITS, u32 PANELS, u32 TILES, u32 BLOCKS, u32 DEPTH, bool ONE> DEV 
         const u32 quad = lane() % 8;
         for (u32 b = first; b < end; b += 16) {
             float v[4][4]; // four blocks at a time, and four times that on their way
-#pragma unroll
+#pragma GCC unroll 16
             for (u32 i = 0; i < 4; i++) {
                 const u32 block = b + i * 4 + lane() / 8;
                 load_quad(row, block < end ? block * BLOCK + quad * 4 : w.cols, v[i]);
             }
-#pragma unroll
+#pragma GCC unroll 16
             for (u32 i = 0; i < 4; i++) {
                 const u32 block = b + i * 4 + lane() / 8;
                 float scale;
@@ -432,12 +432,12 @@ template <int BITS, u32 PANELS, u32 TILES, u32 BLOCKS, u32 DEPTH, bool ONE> DEV 
         const u8* stage = ring + from;
         from = from + S::bytes == DEPTH * S::bytes ? 0 : from + S::bytes;
         const u32 lowest = group_of(w, b);
-#pragma unroll
+#pragma GCC unroll 16
         for (u32 j = 0; j < BLOCKS; j++) {
             if (b + j >= end) break;
             const u32 g = group_of(w, b + j);
             u32 codes[PANELS][4];
-#pragma unroll
+#pragma GCC unroll 16
             for (u32 p = 0; p < PANELS; p++) {
                 if (g != group)
                     f[p] = factors<BITS>(w, stage + S::scales_at + p * S::scales + (g - lowest) * PANEL * scale_bytes(w),
@@ -445,7 +445,7 @@ template <int BITS, u32 PANELS, u32 TILES, u32 BLOCKS, u32 DEPTH, bool ONE> DEV 
                 fragment<BITS>(codes[p], stage + p * S::codes + j * block_bytes<BITS>());
             }
             group = g;
-#pragma unroll
+#pragma GCC unroll 16
             for (u32 t = 0; t < TILES; t++) {
                 Tokens x;
                 if constexpr (ONE) {
@@ -459,7 +459,7 @@ template <int BITS, u32 PANELS, u32 TILES, u32 BLOCKS, u32 DEPTH, bool ONE> DEV 
                 } else {
                     x = tokens_of(stage + S::records_at + t * S::records + j * RECORD);
                 }
-#pragma unroll
+#pragma GCC unroll 16
                 for (u32 p = 0; p < PANELS; p++) multiply<ONE ? 1 : 2>(sums[p][t], codes[p], f[p], x);
             }
         }
@@ -469,11 +469,11 @@ template <int BITS, u32 PANELS, u32 TILES, u32 BLOCKS, u32 DEPTH, bool ONE> DEV 
     constexpr u32 rows = PANELS * PANEL, apart = rows + 4, all = ONE ? 1 : TILES * TILE;
     block_sync();
     float* to_sum = (float*)smem() + warp() * (all * apart);
-#pragma unroll
+#pragma GCC unroll 16
     for (u32 t = 0; t < TILES; t++)
-#pragma unroll
+#pragma GCC unroll 16
         for (u32 p = 0; p < PANELS; p++)
-#pragma unroll
+#pragma GCC unroll 16
             for (u32 i = 0; i < 4; i++) {
                 const u32 token = t * TILE + lane() % 4 * 2 + i % 2;
                 if (token < all) sst(to_sum + token * apart + p * PANEL + lane() / 4 + i / 2 * 8, sums[p][t][i]);
@@ -517,7 +517,7 @@ template <int BITS> DEV void tiled(const GroupedMatMulArgs& a) {
         }
         cp_commit();
     };
-#pragma unroll 1
+#pragma GCC unroll 1
     for (u32 i = 0; i < DEPTH - 1; i++) fetch();
 
     float total[PANELS][TILES][4] = {};
@@ -533,12 +533,12 @@ template <int BITS> DEV void tiled(const GroupedMatMulArgs& a) {
             const u8* stage = smem() + from;
             from = from + S::bytes == DEPTH * S::bytes ? 0 : from + S::bytes;
             const u32 lowest = group_of(w, b);
-#pragma unroll
+#pragma GCC unroll 16
             for (u32 j = 0; j < BLOCKS; j++) {
                 if (b + j >= end) break;
                 const u32 g = group_of(w, b + j);
                 u32 codes[PANELS][4];
-#pragma unroll
+#pragma GCC unroll 16
                 for (u32 p = 0; p < PANELS; p++) {
                     if (g != group)
                         f[p] = factors<BITS>(w, stage + S::scales_at + (p0 + p) * S::scales + (g - lowest) * PANEL * scale_bytes(w),
@@ -546,26 +546,26 @@ template <int BITS> DEV void tiled(const GroupedMatMulArgs& a) {
                     fragment<BITS>(codes[p], stage + (p0 + p) * S::codes + j * block_bytes<BITS>());
                 }
                 group = g;
-#pragma unroll
+#pragma GCC unroll 16
                 for (u32 t = 0; t < TILES; t++) {
                     const Tokens x = tokens_of(stage + S::records_at + (t0 + t) * S::records + j * RECORD);
-#pragma unroll
+#pragma GCC unroll 16
                     for (u32 p = 0; p < PANELS; p++) multiply<2>(sums[p][t], codes[p], f[p], x);
                 }
             }
         }
-#pragma unroll
+#pragma GCC unroll 16
         for (u32 p = 0; p < PANELS; p++)
-#pragma unroll
+#pragma GCC unroll 16
             for (u32 t = 0; t < TILES; t++)
-#pragma unroll
+#pragma GCC unroll 16
                 for (u32 i = 0; i < 4; i++) total[p][t][i] = first ? total[p][t][i] + sums[p][t][i] : sums[p][t][i];
     }
-#pragma unroll
+#pragma GCC unroll 16
     for (u32 t = 0; t < TILES; t++)
-#pragma unroll
+#pragma GCC unroll 16
         for (u32 p = 0; p < PANELS; p++)
-#pragma unroll
+#pragma GCC unroll 16
             for (u32 i = 0; i < 4; i++) {
                 const u32 token = (by() * WARPS + t0 + t) * TILE + lane() % 4 * 2 + i % 2;
                 const u32 row = (bx() * WARPS + p0 + p) * PANEL + lane() / 4 + i / 2 * 8;

@@ -89,3 +89,6 @@ DEV void store_quad(float* p, const Quad& q, u32 n, bool wide) {
     for (u32 i = 0; i < 4; i++)
         if (i < n) st(p + i, q.v[i]);
 }
+
+// silu(gate)·up, silu(v) = v / (1 + exp(-v)).
+DEV float swiglu_of(float gate, float up) { return up * (gate / (1.0f + exp(-gate))); }

@@ -31,6 +31,7 @@ struct SkinnyArgs {
     u32 logSlices; // slices are a power of two, at least warps·splits, of sliceSteps steps at most
     u32 splits;    // a power of two
     u32 pitch;     // bytes of a token in shared memory, an odd multiple of 64
+    u32 apart;     // rows from gate to up, of a gated product
 };
 
 // The first step of slice i.
@@ -74,13 +75,22 @@ DEV void advance(Place& p, u32 slices) {
     if (++p.slice == slices) p = {p.tile + gx(), 0};
 }
 
+// A tile of a gated product is 8 rows of gate and the 8 of up that go with them; gate's lie above up's in w.
+template <bool gated> DEV u32 results() { return gated ? tileRows / 2 : tileRows; }
+
+// weight_row returns where row r of a tile's 16 is in w. Behind the last one it is that again; its products are dropped.
+template <bool gated> DEV u32 weight_row(const SkinnyArgs& a, u32 tile, u32 r) {
+    u32 out = a.y.cols;
+    if (!gated) return min(tile * tileRows + r, out - 1);
+    return min(tile * 8 + r % 8, out - 1) + (r < 8 ? 0 : a.apart);
+}
+
 // fetch begins to load the slice at p, of those that the warp has from slice `first` on.
-template <bool whole> DEV void fetch(Batch& b, const SkinnyArgs& a, Place p, u32 first) {
-    u32 out = a.y.cols, in = a.x.cols;
-    if (p.tile * tileRows >= out) return;
+template <bool whole, bool gated> DEV void fetch(Batch& b, const SkinnyArgs& a, Place p, u32 first) {
+    u32 in = a.x.cols;
+    if (p.tile * results<gated>() >= a.y.cols) return;
     u32 start = slice_start(a, first + p.slice), steps = slice_start(a, first + p.slice + 1) - start;
-    // Behind the last row it is loaded again; its products are dropped.
-    u32 upper = min(p.tile * tileRows + lane() / 4, out - 1), lower = min(p.tile * tileRows + lane() / 4 + 8, out - 1);
+    u32 upper = weight_row<gated>(a, p.tile, lane() / 4), lower = weight_row<gated>(a, p.tile, lane() / 4 + 8);
     u32 col = start * stepCols + lane() % 4 * 8;
     const bf16 *u = row(a.w, upper) + col, *l = row(a.w, lower) + col;
 #pragma unroll
@@ -178,6 +188,14 @@ DEV void put(float* y, float v, u32 add) {
     st(y, v);
 }
 
+// across adds up what the warps of a block have left in shared memory, in the order of the tree.
+DEV float across(const float* p, u32 apart) {
+    float v[warps];
+#pragma unroll
+    for (u32 k = 0; k < warps; k++) v[k] = sld(p + k * apart);
+    return ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + (v[6] + v[7]));
+}
+
 // combine adds up what the blocks of a tile have left in memory, in the order of the tree, four of them at a time.
 DEV float combine(const float* p, u32 splits, u32 apart) {
     float four[mostSplits / 4];
@@ -206,9 +224,13 @@ DEV float combine(const float* p, u32 splits, u32 apart) {
 //
 // Where out is small, or the activations are too wide to stay, `splits` blocks share the columns of a tile, and the last to finish adds their
 // sums up. A sum is over 2^logSlices slices in a binary tree whatever warp and block has which, so it depends on nothing but in.
-template <int tiles, int levels, bool whole> DEV void skinny(const SkinnyArgs& a) {
+//
+// gated computes silu(x·gateᵀ) ⊙ (x·upᵀ) for w = [gate; up], with the bits of the product and SwiGLU one after the other: a launch less, and
+// no trip of twice the result through memory.
+template <int tiles, int levels, bool whole, bool gated = false> DEV void skinny(const SkinnyArgs& a) {
     const bool twice = tiles <= 2; // two buffers for sums, and a barrier less
     const u32 sumPitch = tileRows + 4, sumFloats = warps * tiles * 8 * sumPitch;
+    const u32 kept = results<gated>();
     u32 tokens = a.x.rows, out = a.y.cols;
     u32 own = (1u << a.logSlices) / (warps * a.splits), first = (by() * warps + warp()) * own;
     u32 start = slice_start(a, by() * warps * own), end = slice_start(a, (by() + 1) * warps * own);
@@ -218,7 +240,7 @@ template <int tiles, int levels, bool whole> DEV void skinny(const SkinnyArgs& a
 
     Batch here, next;
     Place ahead = {bx(), 0}, now = ahead;
-    fetch<whole>(here, a, ahead, first);
+    fetch<whole, gated>(here, a, ahead, first);
     stage(x, a, start, end);
     block_sync();
 
@@ -226,15 +248,15 @@ template <int tiles, int levels, bool whole> DEV void skinny(const SkinnyArgs& a
     Tree<levels, tiles> tree;
     u32 turn = 0;
     // The two batches change places by being written out twice: a copy would wait for what is in flight.
-    while (now.tile * tileRows < out) {
+    while (now.tile * kept < out) {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             advance(ahead, own);
             if (half == 0)
-                fetch<whole>(next, a, ahead, first);
+                fetch<whole, gated>(next, a, ahead, first);
             else
-                fetch<whole>(here, a, ahead, first);
-            if (now.tile * tileRows >= out) break;
+                fetch<whole, gated>(here, a, ahead, first);
+            if (now.tile * kept >= out) break;
             u32 step = slice_start(a, first + now.slice), steps = slice_start(a, first + now.slice + 1) - step;
             multiply<tiles>(c, half == 0 ? here : next, x + (step - start) * 64, a.pitch, steps, tokens);
             push<levels, tiles>(tree, c, now.slice);
@@ -255,17 +277,18 @@ template <int tiles, int levels, bool whole> DEV void skinny(const SkinnyArgs& a
             block_sync();
             float* shares = a.partials + (u64)tile * a.splits * tokens * tileRows;
 #pragma unroll
-            for (u32 p = 0; p < (tiles * 8 * tileRows + threads - 1) / threads; p++) {
-                u32 i = p * threads + tid(), token = i / tileRows, o = tile * tileRows + i % tileRows;
+            for (u32 p = 0; p < (tiles * 8 * kept + threads - 1) / threads; p++) {
+                u32 i = p * threads + tid(), token = i / kept, r = i % kept, o = tile * kept + r;
                 if (token >= tokens) continue;
-                float v[warps];
-#pragma unroll
-                for (u32 k = 0; k < warps; k++) v[k] = sld(buffer + (k * tiles * 8 + token) * sumPitch + i % tileRows);
-                v[0] = ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + (v[6] + v[7]));
-                if (a.splits > 1)
-                    st(shares + by() * tokens * tileRows + i, v[0]);
-                else if (o < out)
-                    put(row(a.y, token) + o, v[0], a.add);
+                const float* sum = buffer + token * sumPitch + r;
+                float v = across(sum, tiles * 8 * sumPitch), u = gated ? across(sum + 8, tiles * 8 * sumPitch) : 0;
+                if (a.splits > 1) {
+                    float* share = shares + (by() * tokens + token) * tileRows + r;
+                    st(share, v);
+                    if (gated) st(share + 8, u);
+                } else if (o < out) {
+                    put(row(a.y, token) + o, gated ? swiglu_of(v, u) : v, a.add);
+                }
             }
             if (!twice || a.splits > 1) block_sync();
             if (a.splits == 1) continue;
@@ -277,9 +300,13 @@ template <int tiles, int levels, bool whole> DEV void skinny(const SkinnyArgs& a
             block_sync();
             if (!sld(last)) continue;
             fence();
-            for (u32 i = tid(); i < tokens * tileRows; i += threads) {
-                u32 o = tile * tileRows + i % tileRows;
-                if (o < out) put(row(a.y, i / tileRows) + o, combine(shares + i, a.splits, tokens * tileRows), a.add);
+            for (u32 i = tid(); i < tokens * kept; i += threads) {
+                u32 token = i / kept, r = i % kept, o = tile * kept + r, apart = tokens * tileRows;
+                if (o >= out) continue;
+                const float* share = shares + token * tileRows + r;
+                float v = combine(share, a.splits, apart);
+                if (gated) v = swiglu_of(v, combine(share + 8, a.splits, apart));
+                put(row(a.y, token) + o, v, a.add);
             }
             if (tid() == 0) st(a.tickets + tile, 0u);
         }
@@ -305,10 +332,10 @@ struct TiledArgs {
 //
 // A sum runs through one accumulator in the order of columns, whatever the size of the tile. Arithmetic is what limits it, 2·tokens·outs·32
 // operations a stage for (tokens + outs)·64 bytes from the second-level cache: 64 a byte for 128 by 128.
-template <u32 tokens, u32 outs, bool whole> DEV void tiled(const TiledArgs& a) {
+template <u32 tokens, u32 outs, bool whole, bool gated = false> DEV void tiled(const TiledArgs& a) {
     const u32 stages = 4, stageBytes = (tokens + outs) * 64;
     const u32 ms = tokens / 2 / 16, ns = outs / 4 / 8; // fragments of a warp
-    u32 firstToken = bx() * tokens, firstOut = by() * outs, in = a.w.cols, steps = a.x.cols / stepCols;
+    u32 firstToken = bx() * tokens, firstOut = by() * (gated ? outs / 2 : outs), out = a.y.cols, in = a.w.cols, steps = a.x.cols / stepCols;
 
     auto load = [&](u32 step) {
         u8* stage = smem() + step % stages * stageBytes;
@@ -321,9 +348,10 @@ template <u32 tokens, u32 outs, bool whole> DEV void tiled(const TiledArgs& a) {
                 cp16z(to, row(a.x, min(t, a.x.rows - 1)) + col, t < a.x.rows);
                 continue;
             }
-            u32 o = firstOut + r - tokens;
-            bool there = o < a.w.rows && col < in;
-            const bf16* from = row(a.w, there ? o : 0) + (there ? col : 0);
+            // Rows of gate and of up take turns by eight, so that a lane has the sums of both.
+            u32 q = r - tokens, o = firstOut + (gated ? q / 16 * 8 + q % 8 : q);
+            bool there = o < out && col < in;
+            const bf16* from = row(a.w, there ? o + (gated && q % 16 >= 8 ? out : 0) : 0) + (there ? col : 0);
             if constexpr (whole)
                 cp16z(to, from, there);
             else
@@ -372,13 +400,15 @@ template <u32 tokens, u32 outs, bool whole> DEV void tiled(const TiledArgs& a) {
 #pragma unroll
     for (u32 m = 0; m < ms; m++)
 #pragma unroll
-        for (u32 n = 0; n < ns; n++)
+        for (u32 n = 0; n < ns; n += gated ? 2 : 1)
 #pragma unroll
             for (u32 h = 0; h < 2; h++) {
-                u32 t = firstToken + warpToken + m * 16 + h * 8 + lane() / 4, o = firstOut + warpOut + n * 8 + lane() % 4 * 2;
+                u32 t = firstToken + warpToken + m * 16 + h * 8 + lane() / 4;
+                u32 o = firstOut + (gated ? (warpOut + n * 8) / 2 : warpOut + n * 8) + lane() % 4 * 2;
                 if (t >= a.y.rows) continue;
                 float* y = row(a.y, t) + o;
                 float u = c[m][n][2 * h], v = c[m][n][2 * h + 1];
+                if constexpr (gated) u = swiglu_of(u, c[m][n + 1][2 * h]), v = swiglu_of(v, c[m][n + 1][2 * h + 1]);
                 if (pairs && o + 1 < a.y.cols) {
                     if (a.add) {
                         u2 old = ld((const u2*)y);
@@ -430,6 +460,13 @@ KERNEL_PAIR(matmul_odd_16, matmul::SkinnyArgs, 256) { matmul::skinny<2, 2, false
 KERNEL_PAIR(matmul_tiled_128, matmul::TiledArgs, 256) { matmul::tiled<128, 128, true>(a); }
 KERNEL_PAIR(matmul_tiled_64, matmul::TiledArgs, 256) { matmul::tiled<64, 64, true>(a); }
 KERNEL_PAIR(matmul_odd_tiled, matmul::TiledArgs, 256) { matmul::tiled<64, 64, false>(a); }
+
+KERNEL_PAIR(gated_8, matmul::SkinnyArgs, 256) { matmul::skinny<1, 4, true, true>(a); }
+KERNEL_PAIR(gated_16, matmul::SkinnyArgs, 256) { matmul::skinny<2, 2, true, true>(a); }
+KERNEL_PAIR(gated_32, matmul::SkinnyArgs, 256) { matmul::skinny<4, 1, true, true>(a); }
+KERNEL_PAIR(gated_64, matmul::SkinnyArgs, 256) { matmul::skinny<8, 0, true, true>(a); }
+KERNEL_PAIR(gated_tiled_128, matmul::TiledArgs, 256) { matmul::tiled<128, 128, true, true>(a); }
+KERNEL_PAIR(gated_tiled_64, matmul::TiledArgs, 256) { matmul::tiled<64, 64, true, true>(a); }
 
 // y = x, rounded to bf16, with zeros behind x's columns: what tiled reads. Moves rows·cols·6 bytes.
 KERNEL(round_rows, matmul::RoundArgs, 256) {

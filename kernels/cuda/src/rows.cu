@@ -218,6 +218,6 @@ KERNEL(swiglu, rows::SwiGLUArgs, 256) {
     u32 n = a.y.cols - col;
     Quad gate = load_quad(row(a.gate, bx()) + col, n, wide(a.gate)), up = load_quad(row(a.up, bx()) + col, n, wide(a.up));
 #pragma unroll
-    for (int i = 0; i < 4; i++) up.v[i] *= gate.v[i] / (1.0f + exp(-gate.v[i]));
+    for (int i = 0; i < 4; i++) up.v[i] = swiglu_of(gate.v[i], up.v[i]);
     store_quad(row(a.y, bx()) + col, up, n, wide(a.y));
 }

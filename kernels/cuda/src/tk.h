@@ -289,6 +289,7 @@ DEV float bf16_hi(u32 x) { return bits_float(x & 0xffff0000u); }
 DEV float f16_lo(u32 x) { return from_f16((u16)x); }
 DEV float f16_hi(u32 x) { return from_f16((u16)(x >> 16)); }
 
+// rcp is correctly rounded, rsqrt within 1.5 ulp.
 DEV float rcp(float x) { return 1.0f / x; }
 DEV float rsqrt(float x) { return 1.0f / sqrt(x); }
 

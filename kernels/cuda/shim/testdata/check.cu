@@ -174,7 +174,7 @@ KERNEL(lanes, Rows, 32) {
     st(y + 224, (float)shfl((i32)lane() - 16, lane() / 2));
 }
 
-// products: one warp-wide product of each kind of fragments at x, and two loads of matrices.
+// products does one product of a warp, of bf16, f16 or bytes (kind & 3), and loads matrices, after a barrier unless kind & 4.
 struct Products {
     float* c; // 32 x 4
     const u32 *a, *b;
@@ -185,7 +185,7 @@ KERNEL(products, Products, 32) {
     u32 l = lane(), f[4], g[2];
     for (u32 i = 0; i < 4; i++) f[i] = ld(a.a + l * 4 + i);
     for (u32 i = 0; i < 2; i++) g[i] = ld(a.b + l * 2 + i);
-    if (a.kind == 2) {
+    if ((a.kind & 3) == 2) {
         i32 d[4];
         for (u32 i = 0; i < 4; i++) d[i] = (i32)ld(a.c + l * 4 + i);
         mma_s8(d, f, g);
@@ -193,7 +193,7 @@ KERNEL(products, Products, 32) {
     } else {
         float c[4];
         for (u32 i = 0; i < 4; i++) c[i] = ld(a.c + l * 4 + i);
-        if (a.kind == 0)
+        if ((a.kind & 3) == 0)
             mma_bf16(c, f, g);
         else
             mma_f16(c, f, g);
@@ -201,9 +201,9 @@ KERNEL(products, Products, 32) {
     }
     u32* s = (u32*)smem();
     for (u32 i = 0; i < 4; i++) sst(s + l * 4 + i, f[i]);
-    if (a.kind != 1) warp_sync(); // products: 1 leaves it out
+    if (!(a.kind & 4)) warp_sync();
     u32 m[4], t[4], h[2];
-    ldm4(m, s + l * 4); // products: load
+    ldm4(m, s + l * 4);
     ldm4t(t, s + l * 4);
     ldm2(h, s + (l & 15) * 4);
     for (u32 i = 0; i < 4; i++) st(a.r + l * 8 + i, m[i]), st(a.r + l * 8 + 4 + i, t[i]);

@@ -29,19 +29,19 @@ func (f *groupedFunctions) table() []kernelName {
 // groupedMatrix is a Grouped among the arguments of a kernel.
 type groupedMatrix struct {
 	codes, scales, zeros uint64
-	perGroup             uint64
 	rows, cols           uint32
 	blocks, groups       uint32
 	bits, scaleType      uint32
+	perGroup             uint32
+	_                    uint32
 }
 
 // groupedMatrixOf says where things lie in w: codes, scales and zero points, one after the other.
 func groupedMatrixOf(w kernels.Grouped) groupedMatrix {
 	rows := ceil(w.Rows, kernels.GroupedPanel) * kernels.GroupedPanel
 	blocks := ceil(w.Cols, kernels.GroupedBlock)
-	groupBlocks := uint64(w.Group / kernels.GroupedBlock)
 	m := groupedMatrix{
-		codes: w.Packed.Addr, perGroup: (1<<32 + groupBlocks - 1) / groupBlocks,
+		codes: w.Packed.Addr, perGroup: uint32(ceil(1<<31, w.Group/kernels.GroupedBlock)),
 		rows: uint32(w.Rows), cols: uint32(w.Cols), blocks: uint32(blocks), groups: uint32(w.Groups()),
 		bits: uint32(w.Bits), scaleType: uint32(w.ScaleType),
 	}

@@ -37,16 +37,17 @@ static constexpr u32 F32 = 0, F16 = 1;              // kernels.DType
 
 struct Grouped {
     u8 *codes, *scales, *zeros; // zeros: null without zero points
-    u64 per_group;              // 2^32 / blocks of a group, rounded up
     u32 rows, cols;
     u32 blocks, groups; // of a row
     u32 bits, type;     // of a code; of a scale
+    u32 per_group;      // 2^31 / blocks of a group, rounded up
+    u32 unused;
 };
 
 DEV u32 scale_bytes(const Grouped& w) { return w.type == F32 ? 4 : 2; }
 
-// group_of returns the group of a block: block / blocks of a group, exact while their product is below 2^32.
-DEV u32 group_of(const Grouped& w, u32 block) { return (u32)(block * w.per_group >> 32); }
+// group_of returns the group of a block: block / blocks of a group, exact while their product is below 2^31.
+DEV u32 group_of(const Grouped& w, u32 block) { return (u32)((u64)block * w.per_group >> 31); }
 
 DEV u32 panels_of(const Grouped& w) { return (w.rows + PANEL - 1) / PANEL; }
 
@@ -176,10 +177,13 @@ DEV void load_quad(const Row& row, u32 c, float v[4]) {
         v[0] = bits_float(q.x), v[1] = bits_float(q.y), v[2] = bits_float(q.z), v[3] = bits_float(q.w);
         return;
     }
-    for (u32 i = 0; i < 4; i++) {
-        v[i] = 0;
-        if (c + i < row.cols) v[i] = ld(row.x + (row.order ? (u32)ld(row.order + c + i) : c + i));
-    }
+    u32 at[4]; // no branches, so that loads wait for each other at most once
+    for (u32 i = 0; i < 4; i++) at[i] = min(c + i, row.cols - 1);
+    if (row.order)
+        for (u32 i = 0; i < 4; i++) at[i] = (u32)ld(row.order + at[i]);
+    for (u32 i = 0; i < 4; i++) v[i] = ld(row.x + at[i]);
+    for (u32 i = 0; i < 4; i++)
+        if (c + i >= row.cols) v[i] = 0;
 }
 
 // round_quad rounds a block that lies in 8 lanes side by side, four columns each: it returns the lane's four rounded bytes
@@ -425,6 +429,32 @@ template <int BITS, u32 PANELS, u32 TILES, u32 BLOCKS, u32 DEPTH, bool ONE> DEV 
     float sums[PANELS][TILES][4] = {};
     Factors f[PANELS] = {};
     u32 group = ~0u;
+    auto enter = [&](const u8* stage, u32 g, u32 lowest) { // has f for group g
+        if (g == group) return;
+        group = g;
+#pragma GCC unroll 16
+        for (u32 p = 0; p < PANELS; p++)
+            f[p] = factors<BITS>(w, stage + S::scales_at + p * S::scales + (g - lowest) * PANEL * scale_bytes(w),
+                                 stage + S::zeros_at + p * S::zeros + (g - lowest) * PANEL);
+    };
+    auto add = [&](const u8* stage, u32 b, u32 j) { // block j of the stage, b of the matrix
+        u32 codes[PANELS][4];
+#pragma GCC unroll 16
+        for (u32 p = 0; p < PANELS; p++) fragment<BITS>(codes[p], stage + p * S::codes + j * block_bytes<BITS>());
+#pragma GCC unroll 16
+        for (u32 t = 0; t < TILES; t++) {
+            Tokens x;
+            if constexpr (ONE) { // the token is column 0 of b, which lanes 0 to 3 hold
+                const u8* record = own + (b - first) * brief;
+                const u2 q = sld((const u2*)record + lane() % 4), v = sld((const u2*)(record + BLOCK));
+                x = Tokens{{lane() < 4 ? q.x : 0, lane() < 4 ? q.y : 0}, {bits_float(v.x), 0}, {(i32)v.y, 0}};
+            } else {
+                x = tokens_of(stage + S::records_at + t * S::records + j * RECORD);
+            }
+#pragma GCC unroll 16
+            for (u32 p = 0; p < PANELS; p++) multiply<ONE ? 1 : 2>(sums[p][t], codes[p], f[p], x);
+        }
+    };
     for (u32 b = first, from = 0; b < end; b += BLOCKS) {
         cp_wait<DEPTH - 2>();
         warp_sync();
@@ -432,35 +462,15 @@ template <int BITS, u32 PANELS, u32 TILES, u32 BLOCKS, u32 DEPTH, bool ONE> DEV 
         const u8* stage = ring + from;
         from = from + S::bytes == DEPTH * S::bytes ? 0 : from + S::bytes;
         const u32 lowest = group_of(w, b);
+        if (b + BLOCKS <= end && group_of(w, b + BLOCKS - 1) == lowest) { // no branches, so that blocks overlap
+            enter(stage, lowest, lowest);
 #pragma GCC unroll 16
-        for (u32 j = 0; j < BLOCKS; j++) {
-            if (b + j >= end) break;
-            const u32 g = group_of(w, b + j);
-            u32 codes[PANELS][4];
-#pragma GCC unroll 16
-            for (u32 p = 0; p < PANELS; p++) {
-                if (g != group)
-                    f[p] = factors<BITS>(w, stage + S::scales_at + p * S::scales + (g - lowest) * PANEL * scale_bytes(w),
-                                         stage + S::zeros_at + p * S::zeros + (g - lowest) * PANEL);
-                fragment<BITS>(codes[p], stage + p * S::codes + j * block_bytes<BITS>());
-            }
-            group = g;
-#pragma GCC unroll 16
-            for (u32 t = 0; t < TILES; t++) {
-                Tokens x;
-                if constexpr (ONE) {
-                    const u8* record = own + (b + j - first) * brief;
-                    const u2 v = sld((const u2*)(record + BLOCK));
-                    x = Tokens{{0, 0}, {bits_float(v.x), 0}, {(i32)v.y, 0}};
-                    if (lane() < 4) { // the token is column 0 of b
-                        const u2 q = sld((const u2*)record + lane());
-                        x.b[0] = q.x, x.b[1] = q.y;
-                    }
-                } else {
-                    x = tokens_of(stage + S::records_at + t * S::records + j * RECORD);
-                }
-#pragma GCC unroll 16
-                for (u32 p = 0; p < PANELS; p++) multiply<ONE ? 1 : 2>(sums[p][t], codes[p], f[p], x);
+            for (u32 j = 0; j < BLOCKS; j++) add(stage, b + j, j);
+        } else {
+#pragma GCC unroll 1
+            for (u32 j = 0; j < min(BLOCKS, end - b); j++) {
+                enter(stage, group_of(w, b + j), lowest);
+                add(stage, b + j, j);
             }
         }
     }

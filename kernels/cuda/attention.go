@@ -43,8 +43,8 @@ const (
 	tileBytes     = 512
 )
 
-// decodeBlocks is how many blocks of decoding there are for each multiprocessor, if there is work for them: as many as have room
-// there at a time.
+// decodeBlocks is how many blocks of decoding there are for each multiprocessor, if there is work for them: as many as
+// have room there at a time.
 const decodeBlocks = 4
 
 // attentionFunctions are the kernels of Store and Attend by the type of the cache; decode and prompt also by the
@@ -132,8 +132,8 @@ func (s *stream) RotateStore(kv kernels.Pages, q, k, v, angles, slots kernels.Ma
 	})
 }
 
-// Attend implements kernels.Stream: one launch for sequences that are decoding, and one for prompts if the call has rows enough for one.
-// Which sequence is which, the device sees.
+// Attend implements kernels.Stream: one launch for sequences that are decoding, and one for prompts if the call has rows
+// enough for one. Which sequence is which, the device sees.
 func (s *stream) Attend(y, q kernels.Mat, kv kernels.Pages, seqs kernels.Seqs, a kernels.Attention) {
 	if q.Rows == 0 || seqs.Count == 0 {
 		return
@@ -157,8 +157,8 @@ func (s *stream) Attend(y, q kernels.Mat, kv kernels.Pages, seqs kernels.Seqs, a
 	for attendTiles[width] < max(keyTiles, valueTiles) {
 		width++
 	}
-	// If every sequence has a row, or none can have many, there is no prompt. Should one be there for all that, because others have no
-	// row, it is decoding of many rows.
+	// If every sequence has a row, or none can have many, there is no prompt. Should one be there for all that, because
+	// others have no row, it is decoding of many rows.
 	prompts := q.Rows > decodeRows && q.Rows != seqs.Count
 	if !prompts {
 		args.decodeRows = math.MaxInt32
@@ -183,7 +183,8 @@ func (s *stream) decode(args *attendArgs, width, rows int, seqs kernels.Seqs, kv
 	}
 	keyTiles, row := kv.KeyDim/stripTokens, kv.ValueDim+4
 	shared := keyTiles*terms*32*8 + (attendWarps+1)*decodeColumns*row*4 + attendWarps*decodeColumns*8 + 16
-	// Blocks for a sequence and key head: as many as keep the device busy, if there are chunks for them, and room for what they leave.
+	// Blocks for a sequence and key head: as many as keep the device busy, if there are chunks for them, and room for
+	// what they leave.
 	chunks := min(mostChunks, (seqs.Blocks.Cols*kv.BlockTokens+leastChunk-1)/leastChunk)
 	pairs := seqs.Count * kv.Heads
 	blocks := min(chunks, (decodeBlocks*s.device.info.Multiprocessors+pairs-1)/pairs)

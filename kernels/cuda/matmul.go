@@ -2,13 +2,13 @@ package cuda
 
 import "eckart/kernels"
 
-// Products with dense weights (src/matmul.cu).
+// Products with dense weights (src/matmul_few.cu for few tokens, src/matmul.cu for many).
 //
 // A row of a product with BF16 weights has the same bits in any call of up to skinnyTokens rows, and the same in any call
 // of more; the order of its sum depends on the number of columns alone, within each of the two. With F16 and F32 weights
 // it has the same bits in every call.
 
-// What matmul.cu fixes.
+// What the sources of the kernels fix.
 const (
 	stepCols   = 32
 	sliceSteps = 4
@@ -22,10 +22,12 @@ const (
 	tiledStages = 4
 )
 
-// matMulFunctions are the kernels of matmul.cu.
+// matMulFunctions are the kernels of matmul_few.cu and matmul.cu.
 type matMulFunctions struct {
-	skinny                                                  [len(skinnyVariants)]function
+	skinny, gatedSkinny                                     [len(skinnyVariants)]function
 	oddSkinny, tiled128, tiled64, oddTiled, round, f32, f16 function
+	gatedTiled128, gatedTiled64                             function
+	diagonal                                                [len(skinnyVariants)]function
 }
 
 func (f *matMulFunctions) table() []kernelName {
@@ -34,9 +36,19 @@ func (f *matMulFunctions) table() []kernelName {
 		{&f.skinny[1], "matmul_16"},
 		{&f.skinny[2], "matmul_32"},
 		{&f.skinny[3], "matmul_64"},
+		{&f.gatedSkinny[0], "gated_8"},
+		{&f.gatedSkinny[1], "gated_16"},
+		{&f.gatedSkinny[2], "gated_32"},
+		{&f.gatedSkinny[3], "gated_64"},
+		{&f.diagonal[0], "diagonal_8"},
+		{&f.diagonal[1], "diagonal_16"},
+		{&f.diagonal[2], "diagonal_32"},
+		{&f.diagonal[3], "diagonal_64"},
 		{&f.oddSkinny, "matmul_odd_16"},
 		{&f.tiled128, "matmul_tiled_128"},
 		{&f.tiled64, "matmul_tiled_64"},
+		{&f.gatedTiled128, "gated_tiled_128"},
+		{&f.gatedTiled64, "gated_tiled_64"},
 		{&f.oddTiled, "matmul_odd_tiled"},
 		{&f.round, "round_rows"},
 		{&f.f32, "matmul_f32"},
@@ -62,19 +74,35 @@ func (v skinnyVariant) shared() int { return v.buffers*warps*v.tokens*(tileRows+
 
 // MatMul implements kernels.Stream.
 func (s *stream) MatMul(y, x, w kernels.Mat, m kernels.Mode) {
-	if y.Rows == 0 || y.Cols == 0 {
-		return
-	}
 	switch {
+	case y.Rows == 0 || y.Cols == 0:
 	case w.Type != kernels.BF16:
 		s.matMulPlain(y, x, w, m)
-	case x.Rows > skinnyTokens || x.Cols > skinnyCols:
-		s.matMulTiled(y, x, w, m)
 	default:
-		for first := 0; first < x.Rows; {
-			n := s.matMulSkinny(y.Slice(first, x.Rows-first), x.Slice(first, x.Rows-first), w, m)
-			first += n
-		}
+		s.matMul(y, x, w, m, false)
+	}
+}
+
+// GatedMatMul computes y = silu(x·gateᵀ) ⊙ (x·upᵀ) for y (tokens, out), x (tokens, in) and w (2·out, in), gate's rows above
+// up's, with the bits of MatMul and SwiGLU one after the other. It reports whether it did: there are kernels for BF16
+// weights whose rows are aligned to 16 bytes.
+func (s *stream) GatedMatMul(y, x, w kernels.Mat) bool {
+	if w.Type != kernels.BF16 || !aligned(w) {
+		return false
+	}
+	if y.Rows > 0 && y.Cols > 0 {
+		s.matMul(y, x, w, kernels.Set, true)
+	}
+	return true
+}
+
+func (s *stream) matMul(y, x, w kernels.Mat, m kernels.Mode, gated bool) {
+	if x.Rows > skinnyTokens || x.Cols > skinnyCols {
+		s.matMulTiled(y, x, w, m, gated)
+		return
+	}
+	for first := 0; first < x.Rows; {
+		first += s.matMulSkinny(y.Slice(first, x.Rows-first), x.Slice(first, x.Rows-first), w, m, gated)
 	}
 }
 
@@ -105,8 +133,9 @@ type skinnyPlan struct {
 }
 
 // planSkinny cuts a product of tokens with (out, in) weights, for a GPU of so many multiprocessors and bytes of shared
-// memory; odd says that the weights are not aligned. It takes the smallest variant that has room for the tokens, or the next
-// smaller one where they are too wide for its shared memory. No cut changes a bit: sums run over slices in the order of one tree.
+// memory; odd says that the weights are not aligned. It takes the smallest variant that has room for the tokens, or the
+// next smaller one where they are too wide for its shared memory. No cut changes a bit: sums run over slices in the order
+// of one tree.
 func planSkinny(tokens, out, in, multiprocessors, shared int, odd bool) skinnyPlan {
 	variant := len(skinnyVariants) - 1
 	for variant > 0 && skinnyVariants[variant-1].tokens >= tokens {
@@ -157,39 +186,51 @@ func (p *skinnyPlan) split(v skinnyVariant, out, steps, multiprocessors, shared 
 }
 
 type skinnyArgs struct {
-	y, x, w                              mat
-	partials, tickets                    uint64
-	add, steps, logSlices, splits, pitch uint32
+	y, x, w                                     mat
+	partials, tickets                           uint64
+	add, steps, logSlices, splits, pitch, apart uint32
+	first, blocks                               uint32
+}
+
+// arguments returns a product that is cut by p; its matrices and what it shares with others are for the caller.
+func (p skinnyPlan) arguments(w kernels.Mat, m kernels.Mode) skinnyArgs {
+	return skinnyArgs{
+		add: flag(m), steps: uint32(blocks(w.Cols, stepCols)), logSlices: uint32(p.logSlices), splits: uint32(p.splits), pitch: uint32(p.pitch),
+	}
 }
 
 // matMulSkinny multiplies the first rows of x and returns how many.
-func (s *stream) matMulSkinny(y, x, w kernels.Mat, m kernels.Mode) int {
+func (s *stream) matMulSkinny(y, x, w kernels.Mat, m kernels.Mode, gated bool) int {
 	odd := !aligned(w)
 	p := planSkinny(x.Rows, w.Rows, w.Cols, s.device.info.Multiprocessors, s.device.info.sharedPerBlock, odd)
-	f := s.f.matMul.skinny[p.variant]
-	if odd {
+	f, results := s.f.matMul.skinny[p.variant], tileRows // of a tile
+	switch {
+	case gated:
+		f, results = s.f.matMul.gatedSkinny[p.variant], tileRows/2
+	case odd:
 		f = s.f.matMul.oddSkinny
 	}
-	a := skinnyArgs{
-		x: argument(x.Slice(0, p.tokens)), partials: s.work.addr, tickets: s.tickets.addr, add: flag(m),
-		steps: uint32(blocks(w.Cols, stepCols)), logSlices: uint32(p.logSlices), splits: uint32(p.splits), pitch: uint32(p.pitch),
-	}
-	// Where blocks share tiles, as many weight rows at a time as there is room for their sums.
-	rows := w.Rows
+	y, x = y.Slice(0, p.tokens), x.Slice(0, p.tokens)
+	a := p.arguments(w, m)
+	a.x, a.partials, a.tickets, a.apart = argument(x), s.work.addr, s.tickets.addr, uint32(y.Cols)
+	// Where blocks share tiles, as many results at a time as there is room for their sums.
+	most := y.Cols
 	if p.splits > 1 {
 		tiles := min(s.work.bytes/int64(p.splits*p.tokens*tileRows*4), s.tickets.bytes/4)
-		rows = min(rows, int(tiles)*tileRows)
+		most = min(most, int(tiles)*results)
 	}
-	for first := 0; first < w.Rows; first += rows {
-		n := min(rows, w.Rows-first)
-		a.y, a.w = argument(y.Slice(0, p.tokens).Window(first, n)), argument(w.Slice(first, n))
-		launch(s, f, dim{min(p.blocks, blocks(n, tileRows)), p.splits, 1}, blockThreads, p.shared, &a)
+	for first := 0; first < y.Cols; first += most {
+		n := min(most, y.Cols-first)
+		a.y, a.w = argument(y.Window(first, n)), argument(w.Slice(first, n))
+		grid := dim{min(p.blocks, blocks(n, results)), p.splits, 1}
+		a.blocks = uint32(grid.x)
+		launch(s, f, grid, blockThreads, p.shared, &a)
 	}
 	return p.tokens
 }
 
 // matMulTiled rounds as many rows of x as the workspace holds, and multiplies them.
-func (s *stream) matMulTiled(y, x, w kernels.Mat, m kernels.Mode) {
+func (s *stream) matMulTiled(y, x, w kernels.Mat, m kernels.Mode, gated bool) {
 	cols := blocks(x.Cols, stepCols) * stepCols
 	most := max(1, int(s.work.bytes)/max(1, cols*2))
 	if most < x.Rows && most > 128 {
@@ -200,11 +241,16 @@ func (s *stream) matMulTiled(y, x, w kernels.Mat, m kernels.Mode) {
 		rounded := mat{addr: s.work.addr, rows: uint32(n), cols: uint32(cols), stride: uint32(cols)}
 		launch(s, s.f.matMul.round, dim{n, blocks(cols, 8*blockThreads), 1}, blockThreads, 0, &struct{ y, x mat }{rounded, argument(x.Slice(first, n))})
 		// Large tiles where they give every multiprocessor something to do. Both sum in the same order.
+		large := blocks(n, 128)*blocks(w.Rows, 128) >= s.device.info.Multiprocessors
 		f, edge := s.f.matMul.tiled64, 64
 		switch {
+		case gated && large:
+			f, edge = s.f.matMul.gatedTiled128, 128
+		case gated:
+			f = s.f.matMul.gatedTiled64
 		case !aligned(w):
 			f = s.f.matMul.oddTiled
-		case blocks(n, 128)*blocks(w.Rows, 128) >= s.device.info.Multiprocessors:
+		case large:
 			f, edge = s.f.matMul.tiled128, 128
 		}
 		launch(s, f, dim{blocks(n, edge), blocks(w.Rows, edge), 1}, blockThreads, tiledStages*2*edge*stepCols*2, &struct {

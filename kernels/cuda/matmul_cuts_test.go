@@ -121,8 +121,8 @@ func (p *product) same(name string, got, want []float32) {
 	}
 }
 
-// TestMatMulCuts holds that no cut of a product with few tokens changes a bit: as GPUs of many sizes and workspaces of little
-// room make them.
+// TestMatMulCuts holds that no cut of a product with few tokens changes a bit: as GPUs of many sizes and workspaces of
+// little room make them.
 func TestMatMulCuts(t *testing.T) {
 	d := fakes{}.open(t, Options{})
 	info := d.info
@@ -148,8 +148,8 @@ func TestMatMulCuts(t *testing.T) {
 	d.info = info
 }
 
-// TestMatMulTiled holds products with many tokens, ragged at every edge, against float64; and that neither the size of tiles nor the
-// workspace changes a bit.
+// TestMatMulTiled holds products with many tokens, ragged at every edge, against float64; and that neither the size of
+// tiles nor the workspace changes a bit.
 func TestMatMulTiled(t *testing.T) {
 	d := fakes{}.open(t, Options{})
 	info := d.info
@@ -166,6 +166,106 @@ func TestMatMulTiled(t *testing.T) {
 					d.info.Multiprocessors, p.s.work.bytes = multiprocessors, room
 					name := fmt.Sprintf("%+v on %d multiprocessors, workspace of %d", c, multiprocessors, room)
 					p.same(name, p.run(name, m), want)
+				}
+			}
+		}
+	}
+	d.info = info
+}
+
+// TestGatedMatMul holds that a gated product has the bits of a product and SwiGLU, with few tokens and with many, and leaves
+// weights that it has no kernel for alone.
+func TestGatedMatMul(t *testing.T) {
+	d := fakes{}.open(t, Options{})
+	info := d.info
+	for _, c := range []struct{ tokens, out, in int }{{1, 24, 1160}, {11, 35, 1160}, {20, 9, 72}, {37, 40, 96}, {70, 33, 40}, {150, 70, 72}} {
+		p := newProduct(t, d, c.tokens, 2*c.out, c.in, c.in)
+		work := p.s.work.bytes
+		for _, multiprocessors := range []int{1, 200} {
+			for _, room := range []int64{work, int64(mostSplits * c.tokens * tileRows * 4)} {
+				d.info = info
+				p.s.work.bytes = work
+				p.run(fmt.Sprintf("%+v", c), kernels.Set)
+				gate, up := p.y.Window(0, c.out), p.y.Window(c.out, c.out)
+				p.s.SwiGLU(gate, gate, up)
+				both, got := make([]float32, 2*c.tokens*c.out), make([]float32, 2*c.tokens*c.out)
+				p.s.Download(kernels.Float32Bytes(both), p.y)
+				p.sync()
+
+				d.info.Multiprocessors, p.s.work.bytes = multiprocessors, room
+				p.s.Upload(p.y, kernels.Float32Bytes(both))
+				if !p.s.GatedMatMul(up, p.x, p.w) {
+					t.Fatalf("%+v: no kernel", c)
+				}
+				p.s.Download(kernels.Float32Bytes(got), p.y)
+				p.sync()
+				for i := range c.tokens {
+					copy(both[(2*i+1)*c.out:][:c.out], both[2*i*c.out:])
+				}
+				p.same(fmt.Sprintf("%+v on %d multiprocessors, workspace of %d", c, multiprocessors, room), got, both)
+			}
+		}
+	}
+	d.info = info
+	p := newProduct(t, d, 1, 16, 20, 20)
+	if p.s.GatedMatMul(p.y.Window(0, 8), p.x, p.w) {
+		t.Error("a gated product of 20 columns has a kernel")
+	}
+}
+
+// TestDiagonalMatMul holds that products along a diagonal have the bits of each alone, in one launch and where they do not
+// fit into one.
+func TestDiagonalMatMul(t *testing.T) {
+	d := fakes{}.open(t, Options{})
+	info := d.info
+	for _, c := range []struct {
+		tokens int
+		shapes [][2]int // out, in
+		ways   string
+	}{
+		{1, [][2]int{{40, 1160}, {24, 72}, {9, 264}}, "one launch"},
+		{11, [][2]int{{17, 40}, {70, 200}}, "one launch"},
+		{40, [][2]int{{33, 72}, {20, 8}, {1, 40}, {16, 64}}, "one launch"},
+		{2, [][2]int{{10, 20}, {16, 64}}, "not aligned"},
+		{70, [][2]int{{10, 24}, {16, 64}}, "many tokens"},
+	} {
+		out, in := 0, 0
+		for _, s := range c.shapes {
+			out, in = out+s[0], in+s[1]
+		}
+		p := newProduct(t, d, c.tokens, out, in, in) // for its operands: weights are pieces of its matrix
+		var ws []kernels.Mat
+		for i, s := range c.shapes {
+			w := p.w
+			w.Addr += uint64(i * 512)
+			w.Rows, w.Cols, w.Stride = s[0], s[1], s[1]
+			ws = append(ws, w)
+		}
+		work := p.s.work.bytes
+		for _, m := range []kernels.Mode{kernels.Set, kernels.Add} {
+			d.info, p.s.work.bytes = info, work
+			p.s.Upload(p.y, kernels.Float32Bytes(p.old))
+			row, col := 0, 0
+			for _, w := range ws {
+				p.s.MatMul(p.y.Window(row, w.Rows), p.x.Window(col, w.Cols), w, m)
+				row, col = row+w.Rows, col+w.Cols
+			}
+			want := make([]float32, len(p.old))
+			p.s.Download(kernels.Float32Bytes(want), p.y)
+			p.sync()
+			for _, multiprocessors := range []int{1, 132} {
+				for _, room := range []int64{work, int64(mostSplits * c.tokens * tileRows * 4)} {
+					d.info.Multiprocessors, p.s.work.bytes = multiprocessors, room
+					name := fmt.Sprintf("%+v, mode %d, on %d multiprocessors, workspace of %d", c, m, multiprocessors, room)
+					if room == work && p.s.diagonal(p.y, p.x, ws, m) != (c.ways == "one launch") {
+						t.Fatalf("%s: not done in the way that was to be tested", name)
+					}
+					p.s.Upload(p.y, kernels.Float32Bytes(p.old))
+					p.s.DiagonalMatMul(p.y, p.x, ws, m)
+					got := make([]float32, len(want))
+					p.s.Download(kernels.Float32Bytes(got), p.y)
+					p.sync()
+					p.same(name, got, want)
 				}
 			}
 		}

@@ -1,6 +1,8 @@
 package cuda_test
 
 import (
+	"errors"
+	"os"
 	"testing"
 
 	"eckart/kernels"
@@ -30,16 +32,12 @@ func open(t testing.TB, o cuda.Options) *cuda.Device {
 var options = kerneltest.Options{
 	Rounds:      true,
 	Activations: kernels.BF16,
-	ByShape:     true,
 	Class: func(verb string, rows int) int {
-		few := 64
-		if verb == "Attend" {
-			few = 16
+		few, ok := map[string]int{"MatMul": 64, "Attend": 16}[verb]
+		if ok && rows > few {
+			return 1
 		}
-		if rows <= few {
-			return 0
-		}
-		return 1
+		return 0
 	},
 	// Of prompts over a cache of BF16, queries and weights go into products as two terms of BF16: 16 bits of 24, an error of
 	// some 2e-6 where keys and values were rounded by 2e-3 when they were stored.
@@ -48,4 +46,20 @@ var options = kerneltest.Options{
 
 func TestSuite(t *testing.T) {
 	kerneltest.Run(t, open(t, cuda.Options{}), options)
+}
+
+// TestSuiteOnGPU is skipped where there is no GPU, unless REQUIRE_CUDA is set.
+func TestSuiteOnGPU(t *testing.T) {
+	d, err := cuda.Open(cuda.Options{})
+	if errors.Is(err, cuda.ErrNoDevice) && os.Getenv("REQUIRE_CUDA") == "" {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log(d.Name())
+	kerneltest.Run(t, d, options)
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
 }

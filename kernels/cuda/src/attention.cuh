@@ -13,7 +13,15 @@
 // In every other case, F32 among them, keys are (head, feature, token) and values (head, token, feature).
 #pragma once
 
-#include "tk.h"
+#include "mat.cuh"
+
+// ATTENTION_KERNEL is KERNEL, for so many blocks at a time on a multiprocessor: it bounds the registers of a thread.
+#ifdef __CUDA_ARCH__
+#define ATTENTION_KERNEL(name, blocks) \
+    extern "C" __attribute__((global)) __attribute__((launch_bounds(attention::threads, blocks))) void name(const attention::AttendArgs a)
+#else
+#define ATTENTION_KERNEL(name, blocks) KERNEL(name, attention::AttendArgs, attention::threads)
+#endif
 
 namespace attention {
 
@@ -133,7 +141,7 @@ DEV Range range_of(float m) {
 // load4 reads four neighbours, at once where they are aligned.
 DEV void load4(float (&x)[4], const float* p, bool aligned) {
     if (aligned) {
-        u4 v = ld((const u4*)p);
+        u4 v = ld_wide(p);
         x[0] = bits_float(v.x), x[1] = bits_float(v.y), x[2] = bits_float(v.z), x[3] = bits_float(v.w);
     } else {
         x[0] = ld(p), x[1] = ld(p + 1), x[2] = ld(p + 2), x[3] = ld(p + 3);

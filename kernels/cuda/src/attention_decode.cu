@@ -441,9 +441,9 @@ template <class T, u32 K, u32 V> DEV void decode(const AttendArgs& a) {
 } // namespace attention
 
 // Kernels for keys and values of up to 64, 128 and 256 features.
-KERNEL(decode_f16_64, attention::AttendArgs, attention::threads) { attention::decode<attention::F16, 4, 4>(a); }
-KERNEL(decode_f16_128, attention::AttendArgs, attention::threads) { attention::decode<attention::F16, 8, 8>(a); }
-KERNEL(decode_f16_256, attention::AttendArgs, attention::threads) { attention::decode<attention::F16, 16, 16>(a); }
-KERNEL(decode_bf16_64, attention::AttendArgs, attention::threads) { attention::decode<attention::BF16, 4, 4>(a); }
-KERNEL(decode_bf16_128, attention::AttendArgs, attention::threads) { attention::decode<attention::BF16, 8, 8>(a); }
-KERNEL(decode_bf16_256, attention::AttendArgs, attention::threads) { attention::decode<attention::BF16, 16, 16>(a); }
+ATTENTION_KERNEL(decode_f16_64, 4) { attention::decode<attention::F16, 4, 4>(a); }
+ATTENTION_KERNEL(decode_f16_128, 3) { attention::decode<attention::F16, 8, 8>(a); }
+ATTENTION_KERNEL(decode_f16_256, 2) { attention::decode<attention::F16, 16, 16>(a); }
+ATTENTION_KERNEL(decode_bf16_64, 4) { attention::decode<attention::BF16, 4, 4>(a); }
+ATTENTION_KERNEL(decode_bf16_128, 3) { attention::decode<attention::BF16, 8, 8>(a); }
+ATTENTION_KERNEL(decode_bf16_256, 2) { attention::decode<attention::BF16, 16, 16>(a); }

@@ -1,19 +1,19 @@
 // Attend for sequences with more than decode_rows rows in the call: prompts.
 //
 // A prompt's attention is arithmetic: 4·rows·keys·features operations for each query head, half of them beyond the causal
-// limit. This is flash attention (Dao 2023): a warp has 16 queries and their sums in registers, the block's four
-// warps go through keys and values in tiles that cp.async brings to shared memory: values while scores are computed, the
-// next keys while values are added. The query heads of a key head are rows of one matrix (row·group + head), so that a
-// block of 64 spans few positions, and what its tiles cost beyond the causal limit is little. What no row of a warp sees
-// the warp leaves out.
+// limit. This is flash attention (Dao 2023): a warp has 16 queries and their sums in registers, the block's four warps go
+// through keys and values in tiles that cp.async brings to shared memory: values while scores are computed, the next keys
+// while values are added. The query heads of a key head are rows of one matrix (row·group + head), so that a block of 64
+// spans few positions, and what its tiles cost beyond the causal limit is little. What no row of a warp sees the warp
+// leaves out.
 //
-// Queries and weights go in as two terms (F16, BF16 in attention.cuh), for twice the products of one: with F16 that is as exact as
-// F32, with BF16 it is 2^-17 where one term would be 2^-9. A tile's products are added to the sums in F32.
+// Queries and weights go in as two terms (F16, BF16 in attention.cuh), for twice the products of one: with F16 that is as
+// exact as F32, with BF16 it is 2^-17 where one term would be 2^-9. A tile's products are added to the sums in F32.
 //
-// A tile of 128 features and 32 tokens is 16 KB and 64 · 32 · 128 · 8 operations a block: 128 for a byte. The block takes
-// 16·features·4 + tile bytes of shared memory: 48 KB, and some 150 registers a thread, so that there are two of them on a multiprocessor with 100 KB, three or
-// four with 160 KB and more. What limits it are tensor cores where they are few for a multiprocessor's shared memory (Ada, consumer Ampere),
-// and reading fragments (512 bytes for four products) where they are many (Hopper).
+// A tile of 128 features and 32 tokens is 16 KB, and a block does 64 · 32 · 128 · 8 operations with it: 128 for a byte. The
+// block takes 48 KB of shared memory and 168 registers a thread: two of them have room on a multiprocessor with 100 KB,
+// three with more. What limits it are tensor cores where a multiprocessor's are slow (Ada, consumer Ampere), and reading
+// fragments, 512 bytes for four products, where they are fast (Hopper).
 //
 // A row's bits depend on its own position and window alone: tiles begin at fixed positions, and a tile that others need
 // adds zeros.
@@ -117,8 +117,8 @@ template <class T> DEV bool scrub(const Tile& m, u32 strips, u32 value_tiles) {
     return true;
 }
 
-// prefill attends for 64 queries of a sequence. K and V are the most tiles of keys and of values that it has room for, S is the strips
-// of a tile of tokens.
+// prefill attends for 64 queries of a sequence. K and V are the most tiles of keys and of values that it has room for, S
+// is the strips of a tile of tokens.
 template <class T, u32 K, u32 V, u32 S> DEV void prefill(const AttendArgs& a) {
     const Block block = find_block(a);
     if (!block.any) return;
@@ -305,9 +305,9 @@ template <class T, u32 K, u32 V, u32 S> DEV void prefill(const AttendArgs& a) {
 } // namespace attention
 
 // Kernels for keys and values of up to 64, 128 and 256 features.
-KERNEL(prefill_f16_64, attention::AttendArgs, attention::threads) { attention::prefill<attention::F16, 4, 4, 4>(a); }
-KERNEL(prefill_f16_128, attention::AttendArgs, attention::threads) { attention::prefill<attention::F16, 8, 8, 2>(a); }
-KERNEL(prefill_f16_256, attention::AttendArgs, attention::threads) { attention::prefill<attention::F16, 16, 16, 2>(a); }
-KERNEL(prefill_bf16_64, attention::AttendArgs, attention::threads) { attention::prefill<attention::BF16, 4, 4, 4>(a); }
-KERNEL(prefill_bf16_128, attention::AttendArgs, attention::threads) { attention::prefill<attention::BF16, 8, 8, 2>(a); }
-KERNEL(prefill_bf16_256, attention::AttendArgs, attention::threads) { attention::prefill<attention::BF16, 16, 16, 2>(a); }
+ATTENTION_KERNEL(prefill_f16_64, 3) { attention::prefill<attention::F16, 4, 4, 4>(a); }
+ATTENTION_KERNEL(prefill_f16_128, 3) { attention::prefill<attention::F16, 8, 8, 2>(a); }
+ATTENTION_KERNEL(prefill_f16_256, 2) { attention::prefill<attention::F16, 16, 16, 2>(a); }
+ATTENTION_KERNEL(prefill_bf16_64, 3) { attention::prefill<attention::BF16, 4, 4, 4>(a); }
+ATTENTION_KERNEL(prefill_bf16_128, 3) { attention::prefill<attention::BF16, 8, 8, 2>(a); }
+ATTENTION_KERNEL(prefill_bf16_256, 2) { attention::prefill<attention::BF16, 16, 16, 2>(a); }

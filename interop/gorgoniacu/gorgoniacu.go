@@ -47,7 +47,7 @@ func (d *Driver) Do(use func() error) error {
 	return use()
 }
 
-// Load has the driver compile PTX, such as cuda.PTX returns.
+// Load has the driver compile PTX, such as the images of package ptx.
 func (d *Driver) Load(ptx string) error {
 	return d.Do(func() error {
 		m, err := cu.LoadData(ptx)

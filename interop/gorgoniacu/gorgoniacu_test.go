@@ -13,6 +13,7 @@ import (
 	"eckart/interop/gorgoniacu"
 	"eckart/kernels"
 	"eckart/kernels/cuda"
+	"eckart/kernels/cuda/ptx"
 
 	"gorgonia.org/cu"
 )
@@ -46,8 +47,12 @@ func open(t *testing.T) *gpu {
 	g.driver, err = gorgoniacu.Open(0)
 	g.must(err)
 	t.Cleanup(func() { g.must(g.driver.Close()) })
-	for _, ptx := range d.PTX() {
-		g.must(g.driver.Load(ptx))
+	gpus, err := cuda.List(cuda.Options{})
+	g.must(err)
+	images, err := ptx.Images(gpus[0].Capability())
+	g.must(err)
+	for _, image := range images {
+		g.must(g.driver.Load(string(image)))
 	}
 	return g
 }

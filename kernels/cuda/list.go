@@ -22,6 +22,9 @@ func (i Info) String() string {
 	return fmt.Sprintf("cuda:%d: %s (sm_%d%d, driver %s), %d SMs", i.Ordinal, i.Product, i.Major, i.Minor, version(i.Driver), i.Multiprocessors)
 }
 
+// Capability returns the compute capability in one number, as ptx.Images takes it: 90 is 9.0.
+func (i Info) Capability() int { return 10*i.Major + i.Minor }
+
 // Usable reports whether Open takes the GPU.
 func (i Info) Usable() bool { return i.Major >= oldestMajor }
 

@@ -7,18 +7,9 @@ import (
 	"eckart/kernels/cuda/ptx"
 )
 
-// PTX returns the text of the kernels that the device runs, for programs that load them on their own.
-func (d *Device) PTX() []string {
-	var all []string
-	for _, image := range images(d.info.Major) {
-		all = append(all, string(image))
-	}
-	return all
-}
-
 // loadKernels compiles the PTX for the device and looks the kernels up, in the device's context.
 func (d *Device) loadKernels() error {
-	images, err := ptx.Images(d.info.Major*10 + d.info.Minor)
+	images, err := ptx.Images(d.info.Capability())
 	if err != nil {
 		return fmt.Errorf("load kernels: %w", err)
 	}

@@ -62,6 +62,9 @@ const (
 // IsProduct reports whether the choice is of factors alone, whose rank sets their size.
 func (c Choice) IsProduct() bool { return c.Form == formLowRank || c.Form == formPIFA }
 
+// NeedsImportance reports whether making the choice takes an Importance.
+func (c Choice) NeedsImportance() bool { return c.Method == methodWeighted }
+
 // These are the words of ParseChoice: codes with an optional residual, and products.
 var (
 	roundedWord = regexp.MustCompile(`^int([2348])(?:/(\d{1,6}))?(z)?(?:\+r(\d{1,6})(?:/(\w+))?)?(?::([a-z_]+)(\d{0,2}))?$`)

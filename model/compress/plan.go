@@ -46,6 +46,8 @@ type Space struct {
 	// Ratio, the share of the elements of the matrix that its factors may have.
 	Only  *Choice
 	Ratio float64
+	// Importance, unless it is nil, is what the methods diagonal and weighted go by.
+	Importance *Importance
 }
 
 // A Policy is what a plan is made for. One of Bytes, Loss and Seconds bounds it; none where the space leaves no choice.
@@ -134,6 +136,7 @@ func (p *Planner) add(name string, w layers.Weight, g *lowrank.Gram, sensitivity
 	if err != nil {
 		return err
 	}
+	t.Importance = p.space.Importance
 	c := candidates{name: moduleName(name), sensitivity: sensitivity}
 	choices, err := p.space.choices(out, in, g != nil)
 	if err != nil {

@@ -23,6 +23,8 @@ type Options struct {
 	Drift [][]int32
 	// Verify is the windows on which the result is compared with the model: none of the calibration. Nil for no comparison.
 	Verify [][]int32
+	// Importance, unless it is nil, is what the methods diagonal and weighted go by.
+	Importance *Importance
 	// Tables is the source of the embedding and the head of the result; nil for those of the model.
 	Tables model.Source
 	// Progress hears what is being done, and how much of it is done.
@@ -310,6 +312,7 @@ func (r *run) matrix(s model.Site, sw model.SiteWeight, in *siteInputs) error {
 	if err != nil {
 		return err
 	}
+	t.Importance = r.Importance
 	original := t.W
 	done.Predicted = m.Error
 	if in.drift != nil {

@@ -42,8 +42,9 @@ type compression struct {
 	source        string    // of the windows to learn from
 	digest        string    // of the checkpoint
 	known         *compress.Reader
-	cached        bool            // what is known was on disk
-	costs         *compress.Costs // of the device; nil until they are measured
+	importance    *compress.Importance // nil without --importance
+	cached        bool                 // what is known was on disk
+	costs         *compress.Costs      // of the device; nil until they are measured
 }
 
 // newCompression makes ready what compressing m takes. Close closes it.
@@ -55,6 +56,9 @@ func newCompression(ctx context.Context, f *CompressFlags, m *Model, d kernels.D
 		return nil, err
 	}
 	if c.digest, err = m.Checkpoint.Digest(); err == nil {
+		err = c.weigh()
+	}
+	if err == nil {
 		err = c.texts(ctx, window)
 	}
 	if err == nil {
@@ -72,7 +76,24 @@ func (c *compression) close() error {
 	if c.known != nil {
 		err = errors.Join(err, c.known.Close())
 	}
+	if c.importance != nil {
+		err = errors.Join(err, c.importance.Close())
+	}
 	return err
+}
+
+// weigh opens the file of --importance, and holds it against the model before anything that takes long.
+func (c *compression) weigh() (err error) {
+	if c.flags.Importance == "" {
+		return nil
+	}
+	if c.importance, err = compress.OpenImportance(c.flags.Importance); err == nil {
+		err = c.importance.Check(c.walker)
+	}
+	if err != nil {
+		return fmt.Errorf("--importance: %w", err)
+	}
+	return nil
 }
 
 // progress tells what is being done.
@@ -375,10 +396,10 @@ func (c *compression) probes() [][]int32 {
 // space returns what the planner chooses from.
 func (c *compression) space() (compress.Space, error) {
 	if c.flags.Method == "" {
-		return compress.Space{}, nil
+		return compress.Space{Importance: c.importance}, nil
 	}
 	only, err := compress.ParseChoice(c.flags.Method, c.known != nil)
-	return compress.Space{Only: &only, Ratio: c.flags.Ratio}, err
+	return compress.Space{Only: &only, Ratio: c.flags.Ratio, Importance: c.importance}, err
 }
 
 // maxMatrixError is the most of itself that a matrix may lose where there is another choice: beyond it, errors no longer
@@ -422,7 +443,7 @@ func (c *compression) policy() (compress.Policy, error) {
 
 // run carries out a plan and holds the result against the gate.
 func (c *compression) run(ctx context.Context, p *compress.Plan) (*compress.Result, error) {
-	o := compress.Options{Verify: c.verify, Tables: c.model.Source, Progress: c.progress}
+	o := compress.Options{Importance: c.importance, Verify: c.verify, Tables: c.model.Source, Progress: c.progress}
 	if !c.flags.NoDrift {
 		o.Drift = c.learn
 	}

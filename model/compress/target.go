@@ -20,12 +20,15 @@ type Target struct {
 	// Importance says what errors of single elements cost; nil where nothing is known of that.
 	Importance *Importance
 
+	group *group // of the matrices that read the same input; index is the target's place
+	index int
+
 	weights  linalg.Matrix // of Importance, once they were read
 	spectrum *lowrank.Spectrum
 	sampled  *sample
 }
 
-// NewTarget reads the weight w.
+// NewTarget reads the weight w, as the only one that reads its input.
 func NewTarget(name string, w layers.Weight, g *lowrank.Gram) (*Target, error) {
 	dense, err := w.Dense()
 	if err != nil {
@@ -35,7 +38,7 @@ func NewTarget(name string, w layers.Weight, g *lowrank.Gram) (*Target, error) {
 	if i := slices.IndexFunc(dense, notFinite); i >= 0 {
 		return nil, fmt.Errorf("read %s: element %d is not a finite number", name, i)
 	}
-	return &Target{Name: name, W: linalg.FromFloat32s(dense, out, in), Gram: g}, nil
+	return (&Target{Name: name, W: linalg.FromFloat32s(dense, out, in), Gram: g}).in(&group{size: 1}, 0), nil
 }
 
 // elementWeights returns what an error of each element costs, (out, in), or (1, in) where it depends on the column alone.

@@ -110,9 +110,7 @@ func ParseChoice(s string, statistics bool) (Choice, error) {
 	}
 	if m[4] != "" {
 		c.Form, c.Rank, c.Factors = formResidual, number(m[4], 0), either(m[5], "int8")
-		if method = methodIntrinsic; c.Bits == 2 {
-			method = methodEoRANear
-		}
+		method = methodIntrinsic
 	}
 	c.Method = either(m[6], method)
 	return c, nil

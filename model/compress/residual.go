@@ -23,11 +23,7 @@ func (residualForm) Options(out, in int, statistics bool) []Choice {
 			if 8*rank > min(out, in) {
 				continue
 			}
-			c := Choice{Form: formResidual, Bits: bits, Group: 32, Rank: rank, Factors: "int8", Method: methodIntrinsic}
-			if bits == 2 {
-				c.Method = methodEoRANear
-			}
-			all = append(all, c)
+			all = append(all, Choice{Form: formResidual, Bits: bits, Group: 32, Rank: rank, Factors: "int8", Method: methodIntrinsic})
 		}
 	}
 	return all

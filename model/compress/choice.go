@@ -60,7 +60,9 @@ const (
 )
 
 // IsProduct reports whether the choice is of factors alone, whose rank sets their size.
-func (c Choice) IsProduct() bool { return c.Form == formLowRank || c.Form == formPIFA || c.Form == formJoint }
+func (c Choice) IsProduct() bool {
+	return c.Form == formLowRank || c.Form == formPIFA || c.Form == formJoint
+}
 
 // NeedsImportance reports whether making the choice takes an Importance.
 func (c Choice) NeedsImportance() bool { return c.Method == methodWeighted }

@@ -224,7 +224,7 @@ func (r *run) inputs(s model.Site, b *model.WalkedBlock) (*siteInputs, error) {
 	if len(r.Drift) == 0 {
 		return in, nil
 	}
-	d, err := newDrift(r.w, s.Name, s.In)
+	d, err := newDrift(r.w, s.Name, s.In, len(s.Weights) > 1)
 	if err != nil {
 		return nil, err
 	}

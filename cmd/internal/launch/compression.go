@@ -318,6 +318,9 @@ func (c *compression) choose(planner *compress.Planner, policy compress.Policy) 
 	return p, nil
 }
 
+// samplingSeed is that of the choice of tokens for --calibration-sampling: the same text gives the same statistics.
+const samplingSeed = 1
+
 // survey brings the statistics: those that are kept, or by running the model. They go to disk block by block, and come back
 // site by site: memory never holds those of a whole model.
 func (c *compression) survey(ctx context.Context) error {
@@ -326,7 +329,13 @@ func (c *compression) survey(ctx context.Context) error {
 	}
 	start := time.Now()
 	defer func() { c.seconds["calibrate"] = time.Since(start).Seconds() }()
-	key := compress.Key(c.digest, c.learn)
+	sampling := compress.Sampling{Share: 1, Seed: samplingSeed}
+	var settings []any
+	if share := c.flags.Sampling; share > 0 && share < 1 {
+		sampling.Share = share
+		settings = append(settings, sampling)
+	}
+	key := compress.Key(c.digest, c.learn, settings...)
 	store, err := StatisticsStore()
 	if err != nil {
 		return err
@@ -343,7 +352,7 @@ func (c *compression) survey(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = compress.SurveyBlocks(ctx, c.walker, c.learn, func(done, total int) { c.progress("calibrating", done, total) }, w.Add)
+	err = compress.SurveySampled(ctx, c.walker, c.learn, sampling, func(done, total int) { c.progress("calibrating", done, total) }, w.Add)
 	if err == nil {
 		err = w.Commit(len(c.learn) * c.walker.Window())
 	}

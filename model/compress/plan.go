@@ -113,11 +113,7 @@ func NewPlanner(ctx context.Context, w *model.Walker, known Inputs, sensitivitie
 				if err != nil {
 					return nil, err
 				}
-				sensitivity, ok := sensitivities[sw.Name]
-				if !ok {
-					sensitivity = 1
-				}
-				if err := p.add(sw.Name, weight, g, sensitivity); err != nil {
+				if err := p.add(sw.Name, weight, g, sensitivityOf(sensitivities, sw.Name)); err != nil {
 					return nil, fmt.Errorf("plan compression of %s: %w", moduleName(sw.Name), err)
 				}
 			}
@@ -127,20 +123,43 @@ func NewPlanner(ctx context.Context, w *model.Walker, known Inputs, sensitivitie
 	return p, nil
 }
 
-// add collects the choices for a weight.
+// add predicts the errors of the choices for a weight.
 func (p *Planner) add(name string, w layers.Weight, g *lowrank.Gram, sensitivity float64) error {
-	out, in := w.Dims()
+	c, err := p.space.candidates(name, w, g != nil, sensitivity)
+	if err != nil {
+		return err
+	}
 	t, err := NewTarget(name, w, g)
 	if err != nil {
 		return err
 	}
-	c := candidates{name: moduleName(name), sensitivity: sensitivity}
-	choices, err := p.space.choices(out, in, g != nil)
-	if err != nil {
-		return err
+	for _, choice := range c.choices {
+		e := 0.0
+		if choice.Form != FormKeep {
+			f, err := formOf(choice)
+			if err != nil {
+				return err
+			}
+			if e, err = f.Predict(t, choice); err != nil {
+				return err
+			}
+		}
+		c.errors = append(c.errors, e)
 	}
-	if p.space.Only == nil || p.space.Only.Form == FormKeep {
-		c.choices, c.footprints, c.errors = []Choice{{Form: FormKeep}}, []Footprint{FootprintOf(w)}, []float64{0}
+	p.matrices = append(p.matrices, c)
+	return nil
+}
+
+// candidates returns the choices for a weight without their errors.
+func (s Space) candidates(name string, w layers.Weight, statistics bool, sensitivity float64) (candidates, error) {
+	out, in := w.Dims()
+	c := candidates{name: moduleName(name), sensitivity: sensitivity}
+	choices, err := s.choices(out, in, statistics)
+	if err != nil {
+		return c, err
+	}
+	if s.Only == nil || s.Only.Form == FormKeep {
+		c.choices, c.footprints = []Choice{{Form: FormKeep}}, []Footprint{FootprintOf(w)}
 	}
 	for _, choice := range choices {
 		if choice.Form == FormKeep {
@@ -148,23 +167,18 @@ func (p *Planner) add(name string, w layers.Weight, g *lowrank.Gram, sensitivity
 		}
 		f, err := formOf(choice)
 		if err != nil {
-			return err
+			return c, err
 		}
 		size, err := f.Footprint(out, in, choice)
 		if err != nil {
-			return err
+			return c, err
 		}
-		if p.space.Only == nil && size.Bytes() >= storedBytes(w) {
+		if s.Only == nil && size.Bytes() >= storedBytes(w) {
 			continue // as stored is smaller, and loses nothing
 		}
-		e, err := f.Predict(t, choice)
-		if err != nil {
-			return err
-		}
-		c.choices, c.footprints, c.errors = append(c.choices, choice), append(c.footprints, size), append(c.errors, e)
+		c.choices, c.footprints = append(c.choices, choice), append(c.footprints, size)
 	}
-	p.matrices = append(p.matrices, c)
-	return nil
+	return c, nil
 }
 
 // choices returns those for a matrix (out, in).

@@ -172,6 +172,9 @@ func (r *run) site(ctx context.Context, s model.Site, b *model.WalkedBlock) erro
 		if inputs, err = r.inputs(s, b); err != nil {
 			return err
 		}
+		if inputs.gram != nil {
+			r.report.Calibration.Shrinkage = max(r.report.Calibration.Shrinkage, inputs.gram.Shrinkage())
+		}
 	}
 	for _, sw := range s.Weights {
 		if err := context.Cause(ctx); err != nil {

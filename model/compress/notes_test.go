@@ -1,0 +1,152 @@
+package compress_test
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"eckart/model/compress"
+	"eckart/model/modeltest"
+)
+
+// TestNotes: what is kept comes back, under its kind and digest alone, and what is damaged is as if it were not there.
+func TestNotes(t *testing.T) {
+	s := store(t, compress.DefaultLimit)
+	key := compress.Key("m", nil, compress.KindText)
+	want := [][]int32{{1, 2, 3}, {4}}
+	var got [][]int32
+	recall := func(kind, key string) bool {
+		t.Helper()
+		got = nil
+		ok, err := s.Recall(kind, key, &got)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ok
+	}
+	if recall(compress.KindText, key) {
+		t.Error("a note of an empty store")
+	}
+	if err := s.Keep(compress.KindText, key, want); err != nil {
+		t.Fatal(err)
+	}
+	if !recall(compress.KindText, key) || !reflect.DeepEqual(got, want) {
+		t.Errorf("recalled %v, want %v", got, want)
+	}
+	if recall(compress.KindCosts, key) || recall(compress.KindText, compress.Key("n", nil)) {
+		t.Error("a note is recalled as another")
+	}
+	list, err := s.List()
+	if err != nil || len(list) != 1 || list[0].Kind != compress.KindText || list[0].Digest != key || list[0].Damage != nil {
+		t.Fatalf("list %+v, %v", list, err)
+	}
+	path := filepath.Join(s.Dir, key+"."+compress.KindText)
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, damaged := range map[string]string{
+		"cut short":          string(whole[:len(whole)-1]),
+		"changed":            strings.Replace(string(whole), "3", "5", 1),
+		"of another version": strings.Replace(string(whole), "note 1", "note 0", 1),
+		"empty":              "",
+		"without a line":     strings.TrimSpace(strings.Repeat("x ", 10)),
+	} {
+		if err := os.WriteFile(path, []byte(damaged), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if recall(compress.KindText, key) {
+			t.Errorf("a note that is %s is recalled as %v", what, got)
+		}
+		if list, err := s.List(); err != nil || len(list) != 1 || list[0].Damage == nil {
+			t.Errorf("a note that is %s is listed as %+v, %v", what, list, err)
+		}
+	}
+	if _, err := s.Recall(compress.KindText, "../x", &got); err == nil || !strings.Contains(err.Error(), "not a digest") {
+		t.Errorf("a name that leads elsewhere: %v", err)
+	}
+	if n, _, err := s.Clear(); n != 1 || err != nil {
+		t.Errorf("cleared %d files, %v", n, err)
+	}
+}
+
+// TestNotesMakeRoom: notes count as statistics do, and the file that was not used for longest goes.
+func TestNotesMakeRoom(t *testing.T) {
+	s := store(t, 400)
+	for i := range 3 {
+		if err := s.Keep(compress.KindText, compress.Key("m", nil, i), strings.Repeat("x", 60)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var bytes int64
+	list, err := s.List()
+	for _, e := range list {
+		bytes += e.Bytes
+	}
+	if err != nil || len(list) != 2 || bytes > 400 {
+		t.Errorf("%d files of %d bytes, %v", len(list), bytes, err)
+	}
+	if err := s.Keep(compress.KindText, compress.Key("m", nil), strings.Repeat("x", 400)); err == nil || !strings.Contains(err.Error(), "more than the 400") {
+		t.Errorf("a note larger than the store: %v", err)
+	}
+	if left, err := os.ReadDir(s.Dir); err != nil || len(left) != 2 {
+		t.Errorf("left are %v, %v", left, err)
+	}
+}
+
+// TestRecallPlanner: what was predicted gives the same plans, and nothing where it is about other choices.
+func TestRecallPlanner(t *testing.T) {
+	w := walker(t, modeltest.OpenSource(t, tinyDir), 40)
+	known, err := compress.Survey(t.Context(), w, someWindows(w.Config().Vocab, 40, 40), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	space := compress.Space{Forms: []string{"lowrank", "round"}}
+	sensitivities := map[string]float64{"model.layers.0.mlp.down_proj.weight": 3}
+	p, err := compress.NewPlanner(t.Context(), w, known, sensitivities, space, func(int, int) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := store(t, compress.DefaultLimit)
+	key := compress.Key("m", nil)
+	if err := s.Keep(compress.KindPredictions, key, p.Predictions()); err != nil {
+		t.Fatal(err)
+	}
+	var kept []compress.Prediction
+	if ok, err := s.Recall(compress.KindPredictions, key, &kept); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	again, ok, err := compress.RecallPlanner(w, kept, true, sensitivities, space)
+	if !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	sum, err := compress.Matrices(w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	policy := compress.Policy{Bytes: sum.Bytes / 2, MaxError: 0.25}
+	want, err := p.Plan(policy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := again.Plan(policy); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("recalled, %+v, %v, want %+v", got, err, want)
+	}
+	for what, change := range map[string]func() (compress.Space, []compress.Prediction){
+		"other forms":   func() (compress.Space, []compress.Prediction) { return compress.Space{Forms: []string{"round"}}, kept },
+		"a matrix less": func() (compress.Space, []compress.Prediction) { return space, kept[:len(kept)-1] },
+		"a matrix more": func() (compress.Space, []compress.Prediction) { return space, append(kept[:len(kept):len(kept)], kept[0]) },
+		"an error less": func() (compress.Space, []compress.Prediction) {
+			some := append([]compress.Prediction{}, kept...)
+			some[0].Errors = some[0].Errors[1:]
+			return space, some
+		},
+	} {
+		space, predictions := change()
+		if _, ok, err := compress.RecallPlanner(w, predictions, true, sensitivities, space); ok || err != nil {
+			t.Errorf("with %s: %v, %v", what, ok, err)
+		}
+	}
+}

@@ -32,7 +32,7 @@ var allowed = map[string][]string{
 	"layers/kindtest":       {"kernels", "layers"},
 	"model":                 {"kernels", "kvcache", "layers/...", "model/checkpoint", "model/factored", "model/packed", "model/quantized"},
 	"model/checkpoint":      {"kernels"},
-	"model/compress":        {"internal/divergence", "internal/linalg", "kernels", "layers/...", "model"},
+	"model/compress":        {"internal/divergence", "internal/linalg", "kernels", "layers/...", "model", "model/checkpoint"},
 	"model/factored":        {"kernels", "layers/...", "model/checkpoint"},
 	"model/packed":          {"kernels", "layers/...", "model/checkpoint"},
 	"model/quantized":       {"kernels", "layers", "model/checkpoint"},

@@ -33,6 +33,14 @@ func inputs(rng *rand.Rand, tokens, n int) linalg.Matrix {
 	return x
 }
 
+func identity(n int) linalg.Matrix {
+	m := linalg.New(n, n)
+	for i := range n {
+		m.Data[i*(n+1)] = 1
+	}
+	return m
+}
+
 func gonum(m linalg.Matrix) *mat.Dense { return mat.NewDense(m.Rows, m.Cols, m.Data) }
 
 func minus(a, b linalg.Matrix) linalg.Matrix {
@@ -404,6 +412,15 @@ func change(rng *rand.Rand, n int, by float64) linalg.Matrix {
 	return c
 }
 
+// corrected returns w corrected by m.
+func corrected(w linalg.Matrix, m residual.Drift, lambda, alpha float64) (linalg.Matrix, error) {
+	c, err := residual.NewCorrection(m, alpha)
+	if err != nil {
+		return linalg.Matrix{}, err
+	}
+	return c.Corrected(w, lambda)
+}
+
 // TestCorrected: in full it is what least squares over the inputs gives, in part it lies between, damped it is the least
 // of the damped problem.
 func TestCorrected(t *testing.T) {
@@ -413,7 +430,7 @@ func TestCorrected(t *testing.T) {
 		d := newDrift(rng, change(rng, shape[1], 0.1), 60, 0.3)
 		m := d.moments()
 
-		full, err := residual.Corrected(w, m.Cross, m.Gram, 1, 0)
+		full, err := corrected(w, m, 1, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -426,14 +443,14 @@ func TestCorrected(t *testing.T) {
 				t.Fatalf("%v: element %d is %g, least squares give %g", shape, i, v, v0)
 			}
 		}
-		none, err := residual.Corrected(w, m.Cross, m.Gram, 0, 0.03)
+		none, err := corrected(w, m, 0, 0.03)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if !slices.Equal(none.Data, w.Data) {
 			t.Errorf("%v: a correction of strength 0 changes the matrix", shape)
 		}
-		half, err := residual.Corrected(w, m.Cross, m.Gram, 0.5, 0)
+		half, err := corrected(w, m, 0.5, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -444,7 +461,7 @@ func TestCorrected(t *testing.T) {
 		}
 		// |x·wᵀ - y·targetᵀ|² + α·tr(C)/n·|target - w|² is stationary: (target·C - w·M) + α·tr(C)/n·(target - w) = 0.
 		const alpha = 0.2
-		damped, err := residual.Corrected(w, m.Cross, m.Gram, 1, alpha)
+		damped, err := corrected(w, m, 1, alpha)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -459,11 +476,12 @@ func TestCorrected(t *testing.T) {
 			}
 		}
 	}
-	w := linalg.New(2, 3)
-	_, err := residual.Corrected(w, linalg.New(3, 3), linalg.New(2, 2), 1, 0)
-	refuses(t, err, "moments of 2 x 2 for a matrix of 2 x 3")
-	_, err = residual.Corrected(w, linalg.New(3, 3), linalg.New(3, 3), 1, 0.03)
+	_, err := residual.NewCorrection(residual.Drift{Cross: linalg.New(3, 3), Gram: linalg.New(2, 2)}, 0)
+	refuses(t, err, "moments of 3 x 3 and 2 x 2")
+	_, err = residual.NewCorrection(residual.Drift{Cross: linalg.New(3, 3), Gram: linalg.New(3, 3)}, 0.03)
 	refuses(t, err, "not positive definite")
+	_, err = corrected(linalg.New(2, 3), residual.Drift{Cross: linalg.New(2, 2), Gram: identity(2)}, 1, 0)
+	refuses(t, err, "moments of 2 x 2 for a matrix of 2 x 3")
 }
 
 // TestStrength chooses what computing the error on the other inputs chooses: all of the correction where many tokens
@@ -477,14 +495,18 @@ func TestStrength(t *testing.T) {
 		c := change(rng, 10, 0.03*float64(seed%3))
 		fit := newDrift(rng, c, []int{12, 20, 2000}[seed%3], 1)
 		check := newDrift(rng, c, 500, 1)
-		got, err := residual.Strength(w, fit.moments(), check.moments(), 0.03, lambdas...)
+		by, err := residual.NewCorrection(fit.moments(), 0.03)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := by.Strength(w, check.moments(), lambdas...)
 		if err != nil {
 			t.Fatal(err)
 		}
 		best, least := 0.0, math.Inf(1)
 		for _, l := range lambdas {
 			m := fit.moments()
-			target, err := residual.Corrected(w, m.Cross, m.Gram, l, 0.03)
+			target, err := corrected(w, m, l, 0.03)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -500,9 +522,13 @@ func TestStrength(t *testing.T) {
 	if len(seen) < 3 {
 		t.Errorf("all cases choose among %v: they show nothing", seen)
 	}
-	w, d := linalg.New(2, 3), residual.Drift{Cross: linalg.New(3, 3), Gram: linalg.New(3, 3)}
-	_, err := residual.Strength(w, d, d, 1)
+	w, d := linalg.New(2, 3), residual.Drift{Cross: linalg.New(3, 3), Gram: identity(3)}
+	by, err := residual.NewCorrection(d, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = by.Strength(w, d)
 	refuses(t, err, "no strength")
-	_, err = residual.Strength(w, d, residual.Drift{Cross: linalg.New(2, 2), Gram: linalg.New(3, 3)}, 1, 0, 1)
+	_, err = by.Strength(w, residual.Drift{Cross: linalg.New(2, 2), Gram: linalg.New(3, 3)}, 0, 1)
 	refuses(t, err, "matrices of 3 x 3 and 2 x 2")
 }

@@ -25,7 +25,7 @@ var costBits = []int{16, 8, 4, 3, 2}
 // Seconds returns the time to apply a matrix that is stored in f.
 func (c Costs) Seconds(f Footprint) float64 {
 	seconds := 0.0
-	for _, s := range f.Matrices {
+	for _, s := range slices.Concat(f.Matrices, f.Shared) {
 		bits := 16
 		if s.Rounding != nil {
 			bits = s.Rounding.Bits

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"eckart/layers"
+	"eckart/model"
 	"eckart/model/compress"
 	"eckart/model/modeltest"
 )
@@ -96,57 +98,74 @@ func TestNotesMakeRoom(t *testing.T) {
 	}
 }
 
-// TestRecallPlanner: what was predicted gives the same plans, and nothing where it is about other choices.
-func TestRecallPlanner(t *testing.T) {
-	w := walker(t, modeltest.OpenSource(t, tinyDir), 40)
+// TestPlanFromPredictions: what was predicted gives the same plan without a matrix being read, and what was not is predicted.
+func TestPlanFromPredictions(t *testing.T) {
+	src := &countingSource{Source: modeltest.OpenSource(t, tinyDir)}
+	w := walker(t, src, 40)
 	known, err := compress.Survey(t.Context(), w, someWindows(w.Config().Vocab, 40, 40), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	space := compress.Space{Forms: []string{"lowrank", "round"}}
 	sensitivities := map[string]float64{"model.layers.0.mlp.down_proj.weight": 3}
-	p, err := compress.NewPlanner(t.Context(), w, known, sensitivities, space, func(int, int) {})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := store(t, compress.DefaultLimit)
-	key := compress.Key("m", nil)
-	if err := s.Keep(compress.KindPredictions, key, p.Predictions()); err != nil {
-		t.Fatal(err)
-	}
-	var kept []compress.Prediction
-	if ok, err := s.Recall(compress.KindPredictions, key, &kept); !ok || err != nil {
-		t.Fatal(ok, err)
-	}
-	again, ok, err := compress.RecallPlanner(w, kept, true, sensitivities, space)
-	if !ok || err != nil {
-		t.Fatal(ok, err)
-	}
 	sum, err := compress.Matrices(w)
 	if err != nil {
 		t.Fatal(err)
 	}
-	policy := compress.Policy{Bytes: sum.Bytes / 2, MaxError: 0.25}
-	want, err := p.Plan(policy)
-	if err != nil {
+	plan := func(forms []string, predictions compress.Predictions) (*compress.Plan, int) {
+		t.Helper()
+		src.read = 0
+		p, err := compress.NewPlanner(t.Context(), w, known, sensitivities, compress.Space{Forms: forms, Known: predictions}, func(int, int) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		plan, err := p.Plan(compress.Policy{Bytes: sum.Bytes / 2, MaxError: 0.25})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return plan, src.read
+	}
+	some, both := []string{"round"}, []string{"lowrank", "round"}
+	want, read := plan(both, nil)
+	if read == 0 {
+		t.Fatal("no matrix was read")
+	}
+	made := compress.Predictions{}
+	plan(some, made)
+	first := made.Count()
+	if got, read := plan(both, made); !reflect.DeepEqual(got, want) || read == 0 || made.Count() <= first {
+		t.Errorf("with %d predictions of %d, %d matrices were read; planned %+v, want %+v", first, made.Count(), read, got, want)
+	}
+	s := store(t, compress.DefaultLimit)
+	key := compress.Key("m", nil)
+	if err := s.Keep(compress.KindPredictions, key, made); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := again.Plan(policy); err != nil || !reflect.DeepEqual(got, want) {
-		t.Errorf("recalled, %+v, %v, want %+v", got, err, want)
+	kept := compress.Predictions{}
+	if ok, err := s.Recall(compress.KindPredictions, key, &kept); !ok || err != nil {
+		t.Fatal(ok, err)
 	}
-	for what, change := range map[string]func() (compress.Space, []compress.Prediction){
-		"other forms":   func() (compress.Space, []compress.Prediction) { return compress.Space{Forms: []string{"round"}}, kept },
-		"a matrix less": func() (compress.Space, []compress.Prediction) { return space, kept[:len(kept)-1] },
-		"a matrix more": func() (compress.Space, []compress.Prediction) { return space, append(kept[:len(kept):len(kept)], kept[0]) },
-		"an error less": func() (compress.Space, []compress.Prediction) {
-			some := append([]compress.Prediction{}, kept...)
-			some[0].Errors = some[0].Errors[1:]
-			return space, some
-		},
-	} {
-		space, predictions := change()
-		if _, ok, err := compress.RecallPlanner(w, predictions, true, sensitivities, space); ok || err != nil {
-			t.Errorf("with %s: %v, %v", what, ok, err)
-		}
+	if got, read := plan(both, kept); !reflect.DeepEqual(got, want) || read != 0 {
+		t.Errorf("from what was kept, after %d matrices were read, %+v, want %+v", read, got, want)
 	}
+}
+
+// A countingSource counts the matrices that are read as a whole.
+type countingSource struct {
+	model.Source
+	read int
+}
+
+func (s *countingSource) Weight(name string) (layers.Weight, error) {
+	w, err := s.Source.Weight(name)
+	return &countingWeight{w, &s.read}, err
+}
+
+type countingWeight struct {
+	layers.Weight
+	read *int
+}
+
+func (w *countingWeight) Dense() ([]float32, error) {
+	*w.read++
+	return w.Weight.Dense()
 }

@@ -1,66 +1,65 @@
 package compress
 
-import (
-	"fmt"
-	"math"
-	"slices"
+// Predictions are errors that a Planner predicted, relative and squared: by module, and by choice as Choice.String writes it.
+// Kept, they spare the next plan for the model, whatever its budget, to predict again.
+type Predictions map[string]map[string]float64
 
-	"eckart/model"
-)
-
-// A Prediction is what a Planner predicted for a matrix: what is kept, so that the next plan for the model, whatever its budget,
-// need not predict again.
-type Prediction struct {
-	Module  string    `json:"module"`
-	Choices []Choice  `json:"choices"`
-	Errors  []float64 `json:"errors"` // relative and squared, one for each choice
-}
-
-// Predictions returns what the planner predicted, in the order of the model.
-func (p *Planner) Predictions() []Prediction {
-	var all []Prediction
-	for _, m := range p.matrices {
-		all = append(all, Prediction{m.name, m.choices, m.errors})
+// of returns the predictions for a module, to be read and written; nil for nil.
+func (p Predictions) of(module string) map[string]float64 {
+	if p != nil && p[module] == nil {
+		p[module] = map[string]float64{}
 	}
-	return all
+	return p[module]
 }
 
-// RecallPlanner returns the planner that NewPlanner would return, from predictions that it made earlier. ok is false where
-// they are not about the choices that there are for this model. statistics says whether inputs were known.
-func RecallPlanner(w *model.Walker, predictions []Prediction, statistics bool, sensitivities map[string]float64, space Space) (p *Planner, ok bool, err error) {
-	p, ok = &Planner{space: space}, true
-	err = eachWeight(w, func(_ model.Site, sw model.SiteWeight) error {
-		weight, err := w.Source().Weight(sw.Name)
-		if err != nil {
-			return err
-		}
-		c, err := space.candidates(sw.Name, weight, statistics, sensitivityOf(sensitivities, sw.Name))
-		if err != nil {
-			return fmt.Errorf("plan compression of %s: %w", moduleName(sw.Name), err)
-		}
-		i := len(p.matrices)
-		if i >= len(predictions) || !predictions[i].of(c) {
-			ok = false
-			return nil
-		}
-		c.errors = predictions[i].Errors
-		p.matrices = append(p.matrices, c)
-		return nil
-	})
-	return p, ok && err == nil && len(predictions) == len(p.matrices), err
-}
-
-// of reports whether p is about c.
-func (p *Prediction) of(c candidates) bool {
-	finite := func(e float64) bool { return e >= 0 && !math.IsInf(e, 0) }
-	return p.Module == c.name && slices.Equal(p.Choices, c.choices) && len(p.Errors) == len(p.Choices) &&
-		!slices.ContainsFunc(p.Errors, func(e float64) bool { return !finite(e) })
-}
-
-// sensitivityOf returns that of a weight, 1 where nothing was measured.
-func sensitivityOf(sensitivities map[string]float64, weight string) float64 {
-	if s, ok := sensitivities[weight]; ok {
-		return s
+// Count returns how many there are.
+func (p Predictions) Count() int {
+	n := 0
+	for _, of := range p {
+		n += len(of)
 	}
-	return 1
+	return n
+}
+
+// A forecast predicts what follows from choices for a matrix (out, in).
+type forecast struct {
+	module  string
+	out, in int
+	known   Predictions
+	load    func() (*Target, error) // reads the matrix, once
+}
+
+// footprint returns what is stored of the matrix as c says.
+func (f forecast) footprint(c Choice) (Footprint, error) {
+	form, err := formOf(c)
+	if err != nil {
+		return Footprint{}, err
+	}
+	return form.Footprint(f.out, f.in, c)
+}
+
+// outcome returns what follows from a choice.
+func (f forecast) outcome(c Choice) (outcome, error) {
+	o := outcome{Choice: c}
+	var err error
+	if o.size, err = f.footprint(c); err != nil {
+		return o, err
+	}
+	known := f.known.of(f.module)
+	var ok bool
+	if o.err, ok = known[c.String()]; ok && o.err >= 0 {
+		return o, nil
+	}
+	form, err := formOf(c)
+	if err != nil {
+		return o, err
+	}
+	t, err := f.load()
+	if err != nil {
+		return o, err
+	}
+	if o.err, err = form.Predict(t, c); err == nil && known != nil {
+		known[c.String()] = o.err
+	}
+	return o, err
 }

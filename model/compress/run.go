@@ -23,6 +23,8 @@ type Options struct {
 	Drift [][]int32
 	// Verify is the windows on which the result is compared with the model: none of the calibration. Nil for no comparison.
 	Verify [][]int32
+	// Importance, unless it is nil, is what the methods diagonal and weighted go by.
+	Importance *Importance
 	// Tables is the source of the embedding and the head of the result; nil for those of the model.
 	Tables model.Source
 	// Progress hears what is being done, and how much of it is done.
@@ -176,11 +178,19 @@ func (r *run) site(ctx context.Context, s model.Site, b *model.WalkedBlock) erro
 			r.report.Calibration.Shrinkage = max(r.report.Calibration.Shrinkage, inputs.gram.Shrinkage())
 		}
 	}
-	for _, sw := range s.Weights {
+	g := &group{size: len(s.Weights), load: func(i int) (*Target, error) {
+		w, err := r.w.Source().Weight(s.Weights[i].Name)
+		if err != nil {
+			return nil, err
+		}
+		t, _, err := r.target(s.Weights[i].Name, w, inputs)
+		return t, err
+	}}
+	for i := range s.Weights {
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
-		if err := r.matrix(s, sw, inputs); err != nil {
+		if err := r.matrix(s, i, inputs, g); err != nil {
 			return err
 		}
 	}
@@ -217,7 +227,7 @@ func (r *run) inputs(s model.Site, b *model.WalkedBlock) (*siteInputs, error) {
 	if len(r.Drift) == 0 {
 		return in, nil
 	}
-	d, err := newDrift(r.w, s.Name, s.In)
+	d, err := newDrift(r.w, s.Name, s.In, len(s.Weights) > 1)
 	if err != nil {
 		return nil, err
 	}
@@ -293,8 +303,23 @@ func (r *run) capture(b *model.WalkedBlock) error {
 	return nil
 }
 
-// matrix compresses a weight as the plan says.
-func (r *run) matrix(s model.Site, sw model.SiteWeight, in *siteInputs) error {
+// target returns what a weight is to be made of, corrected for drift, and how strongly it is.
+func (r *run) target(name string, w layers.Weight, in *siteInputs) (t *Target, lambda float64, err error) {
+	if t, err = NewTarget(name, w, in.gram); err != nil {
+		return nil, 0, err
+	}
+	t.Importance = r.Importance
+	if in.drift != nil {
+		if t.W, lambda, err = in.drift.correct(t.W); err != nil {
+			return nil, 0, fmt.Errorf("compress %s: %w", moduleName(name), err)
+		}
+	}
+	return t, lambda, nil
+}
+
+// matrix compresses weight i of a site, whose matrices are g, as the plan says.
+func (r *run) matrix(s model.Site, i int, in *siteInputs, g *group) error {
+	sw, choice := s.Weights[i], func(i int) Choice { return r.plan[moduleName(s.Weights[i].Name)].Choice }
 	m := r.plan[moduleName(sw.Name)]
 	w, err := r.w.Source().Weight(sw.Name)
 	if err != nil {
@@ -309,36 +334,41 @@ func (r *run) matrix(s model.Site, sw model.SiteWeight, in *siteInputs) error {
 	if err != nil {
 		return fmt.Errorf("compress %s: %w", m.Name, err)
 	}
-	t, err := NewTarget(sw.Name, w, in.gram)
-	if err != nil {
+	done.Predicted = m.Error
+	var t *Target
+	if t, done.Lambda, err = r.target(sw.Name, w, in); err != nil {
 		return err
 	}
-	original := t.W
-	done.Predicted = m.Error
-	if in.drift != nil {
-		if t.W, done.Lambda, err = in.drift.correct(t.W); err != nil {
-			return fmt.Errorf("compress %s: %w", m.Name, err)
-		}
-	}
-	made, err := f.Make(t, m.Choice)
+	made, err := f.Make(t.in(g, i), m.Choice)
 	if err != nil {
 		return err
 	}
 	if done.Reached, err = t.Error(made); err != nil {
 		return err
 	}
-	if done.HeldOut, err = heldOut(original, made, in.held); err != nil {
+	if done.HeldOut, err = heldOut(w, made, in.held); err != nil {
 		return err
 	}
 	done.Bytes = storedBytes(made)
+	if shares(i, choice) {
+		size, err := f.Footprint(sw.Out, s.In, m.Choice)
+		if err != nil {
+			return err
+		}
+		done.Bytes -= size.Bytes() - size.Own().Bytes()
+	}
 	r.overlay.Set(sw.Name, made)
 	return nil
 }
 
-// heldOut returns the relative squared error of made, which stands for w, on inputs (tokens, in); nil without any.
-func heldOut(w linalg.Matrix, made layers.Weight, inputs [][]float32) (*float64, error) {
+// heldOut returns the relative squared error of made, which stands for of, on inputs (tokens, in); nil without any.
+func heldOut(of, made layers.Weight, inputs [][]float32) (*float64, error) {
 	if len(inputs) == 0 {
 		return nil, nil
+	}
+	w, err := matrixOf(of)
+	if err != nil {
+		return nil, err
 	}
 	dense, err := made.Dense()
 	if err != nil {
@@ -356,6 +386,15 @@ func heldOut(w linalg.Matrix, made layers.Weight, inputs [][]float32) (*float64,
 	}
 	relative := lost / whole
 	return &relative, nil
+}
+
+func matrixOf(w layers.Weight) (linalg.Matrix, error) {
+	dense, err := w.Dense()
+	if err != nil {
+		return linalg.Matrix{}, err
+	}
+	out, in := w.Dims()
+	return linalg.FromFloat32s(dense, out, in), nil
 }
 
 func squares(m linalg.Matrix) float64 {

@@ -21,6 +21,7 @@ type CompressFlags struct {
 	Latency     time.Duration `placeholder:"TIME" help:"Compress until generating a token for one client is expected to take at most this, such as 20ms."`
 	KL          float64       `name:"kl" placeholder:"NATS" help:"Compress as far as the mean divergence from the model stays under this, such as 0.05, on text that the calibration has not seen."`
 	Method      string        `placeholder:"FORM" help:"Store every matrix in this form, for research: lowrank or pifa (with --ratio), int8 to int2, or one of these with a residual of rank N, such as int3+r16."`
+	Importance  string        `placeholder:"FILE" help:"Tensors named and shaped as the weights, or with a number for each column, in safetensors: what an error costs there, such as squared gradients. --method lowrank:weighted and lowrank:diagonal go by them."`
 	Plan        string        `placeholder:"FILE" help:"Carry out the plan in FILE, which eckart compress --plan-only printed."`
 	Calibration string        `placeholder:"TEXT" help:"What the inputs of the matrices are learned from: a file of text, self (the default: text that the model writes) or none."`
 	Windows     int           `name:"calibration-windows" placeholder:"N" help:"Windows of 512 tokens to learn from. Default: 32."`
@@ -71,6 +72,7 @@ func (f *CompressFlags) check(quantize bool) error {
 			flag string
 			set  bool
 		}{
+			{"importance", f.Importance != ""},
 			{"calibration", f.Calibration != ""},
 			{"calibration-windows", f.Windows != 0},
 			{"verify", f.Verify != ""},
@@ -109,6 +111,8 @@ func (f *CompressFlags) check(quantize bool) error {
 			return refuse("--method %s needs --ratio, or a rank as in %s@64", f.Method, c.Form)
 		case (!c.IsProduct() || c.Rank != 0) && f.Ratio != 0:
 			return refuse("--ratio says nothing of --method %s, whose size is set", f.Method)
+		case c.NeedsImportance() && f.Importance == "":
+			return refuse("--method %s needs --importance FILE, what an error of each element costs", f.Method)
 		}
 	}
 	return CheckCount("calibration-windows", f.Windows)

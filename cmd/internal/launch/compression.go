@@ -41,9 +41,10 @@ type compression struct {
 	source        string    // of the windows to learn from
 	digest        string    // of the checkpoint
 	known         *compress.Reader
-	cached        bool            // what is known was on disk
-	free          int64           // bytes of memory before anything was brought up; 0 for unknown
-	costs         *compress.Costs // of the device; nil until they are measured
+	importance    *compress.Importance // nil without --importance
+	cached        bool                 // what is known was on disk
+	free          int64                // bytes of memory before anything was brought up; 0 for unknown
+	costs         *compress.Costs      // of the device; nil until they are measured
 }
 
 // newCompression makes ready what compressing m takes. Close closes it.
@@ -59,6 +60,9 @@ func newCompression(ctx context.Context, f *CompressFlags, m *Model, d kernels.D
 		return nil, err
 	}
 	if c.digest, err = m.Checkpoint.Digest(); err == nil {
+		err = c.weigh()
+	}
+	if err == nil {
 		err = c.texts(ctx, window)
 	}
 	if err == nil {
@@ -76,7 +80,24 @@ func (c *compression) close() error {
 	if c.known != nil {
 		err = errors.Join(err, c.known.Close())
 	}
+	if c.importance != nil {
+		err = errors.Join(err, c.importance.Close())
+	}
 	return err
+}
+
+// weigh opens the file of --importance, and holds it against the model before anything that takes long.
+func (c *compression) weigh() (err error) {
+	if c.flags.Importance == "" {
+		return nil
+	}
+	if c.importance, err = compress.OpenImportance(c.flags.Importance); err == nil {
+		err = c.importance.Check(c.walker)
+	}
+	if err != nil {
+		return fmt.Errorf("--importance: %w", err)
+	}
+	return nil
 }
 
 // progress tells what is being done.
@@ -154,7 +175,7 @@ func (c *compression) complete(result *compress.Result) error {
 
 // run carries out a plan and holds the result against the gate.
 func (c *compression) run(ctx context.Context, p *compress.Plan) (*compress.Result, error) {
-	o := compress.Options{Verify: c.verify, Tables: c.model.Source, Progress: c.progress}
+	o := compress.Options{Importance: c.importance, Verify: c.verify, Tables: c.model.Source, Progress: c.progress}
 	if !c.flags.NoDrift {
 		o.Drift = c.learn
 	}

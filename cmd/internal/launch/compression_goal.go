@@ -65,10 +65,10 @@ func (c *compression) choose(planner *compress.Planner, policy compress.Policy) 
 // space returns what the planner chooses from.
 func (c *compression) space() (compress.Space, error) {
 	if c.flags.Method == "" {
-		return compress.Space{}, nil
+		return compress.Space{Importance: c.importance}, nil
 	}
 	only, err := compress.ParseChoice(c.flags.Method, c.known != nil)
-	return compress.Space{Only: &only, Ratio: c.flags.Ratio}, err
+	return compress.Space{Only: &only, Ratio: c.flags.Ratio, Importance: c.importance}, err
 }
 
 // maxMatrixError is the most of itself that a matrix may lose where there is another choice: beyond it, errors no longer

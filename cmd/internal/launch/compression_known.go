@@ -87,22 +87,17 @@ func (c *compression) planner(ctx context.Context) (*compress.Planner, error) {
 		}
 	}
 	defer c.took("plan")()
-	only := ""
-	if space.Only != nil {
-		only = fmt.Sprintf("%v %g", space.Only, space.Ratio)
-	}
-	key := c.key(c.learn, compress.KindPredictions, only)
-	var known []compress.Prediction
-	if ok, err := c.store.Recall(compress.KindPredictions, key, &known); err != nil {
-		return nil, err
-	} else if ok {
-		if p, ok, err := compress.RecallPlanner(c.walker, known, c.known != nil, sensitivities, space); ok || err != nil {
-			return p, err
+	key := c.key(c.learn, compress.KindPredictions)
+	if c.importance == nil { // what its file says is in no key
+		space.Known = compress.Predictions{}
+		if _, err := c.store.Recall(compress.KindPredictions, key, &space.Known); err != nil {
+			return nil, err
 		}
 	}
+	before := space.Known.Count()
 	p, err := compress.NewPlanner(ctx, c.walker, c.inputs(), sensitivities, space, func(done, total int) { c.progress("planning", done, total) })
-	if err == nil {
-		c.keep(compress.KindPredictions, key, p.Predictions())
+	if err == nil && space.Known.Count() > before {
+		c.keep(compress.KindPredictions, key, space.Known)
 	}
 	return p, err
 }

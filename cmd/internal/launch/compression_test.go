@@ -114,7 +114,7 @@ func TestKnownOnce(t *testing.T) {
 	if err := c.measureCosts(); err != nil || !reflect.DeepEqual(*c.costs, costs) || len(*stages) != 0 {
 		t.Errorf("costs %+v, %v, stages %q, want %+v", c.costs, err, *stages, costs)
 	}
-	for round, want := range [][]string{{"calibrating", "measuring sensitivities", "planning"}, nil} {
+	for round, want := range [][]string{{"calibrating", "measuring sensitivities", "planning"}, {"planning"}} {
 		*stages = nil
 		if err := c.survey(t.Context()); err != nil {
 			t.Fatal(err)

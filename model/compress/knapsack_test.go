@@ -120,7 +120,9 @@ func TestHull(t *testing.T) {
 func TestEntities(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	cost := func(f Footprint) float64 { return float64(f.Bytes()) }
-	random := func() outcome { return outcome{size: Footprint{Kept: int64(1 + r.IntN(40))}, err: r.Float64()} }
+	random := func() outcome {
+		return outcome{Choice: Choice{Form: formRound}, size: Footprint{Kept: int64(1 + r.IntN(40))}, err: r.Float64()}
+	}
 	joint, apart := 0, 0
 	for range 200 {
 		s := siteCandidates{matrices: make([]candidates, 3)}
@@ -138,13 +140,17 @@ func TestEntities(t *testing.T) {
 			}
 			all = sums
 		}
-		for range r.IntN(3) {
-			together, sum := []outcome{random(), random(), random()}, option{index: 1}
-			for i, o := range together {
+		for rank := range r.IntN(3) {
+			shared := []Stored{{1, 1 + r.IntN(10), nil}}
+			sum := option{cost: float64(shared[0].Bytes()), index: 1}
+			for i := range s.matrices {
+				o, m := random(), &s.matrices[i]
 				sum.cost += cost(o.size)
-				sum.loss += s.matrices[i].sensitivity * o.err
+				sum.loss += m.sensitivity * o.err
+				o.Choice, o.size.Shared = Choice{Form: formJoint, Rank: rank + 1}, shared
+				m.outcomes = append(m.outcomes, o)
 			}
-			s.together, all = append(s.together, together), append(all, sum)
+			all = append(all, sum)
 		}
 		want := hull(all)
 		got := s.entities(cost, 0)

@@ -62,12 +62,9 @@ type Planner struct {
 }
 
 // siteCandidates are the choices for the matrices that read one input.
-type siteCandidates struct {
-	matrices []candidates
-	together [][]outcome // choices that all of them have, and store less for it
-}
+type siteCandidates struct{ matrices []candidates }
 
-// candidates are the choices for one matrix.
+// candidates are the choices for one matrix, among them those that it can only have together with the others of its site.
 type candidates struct {
 	name        string
 	sensitivity float64
@@ -102,135 +99,114 @@ func NewPlanner(ctx context.Context, w *model.Walker, known Inputs, sensitivitie
 	return p, nil
 }
 
-// site collects the choices for the matrices of a site.
+// site predicts what every choice for the matrices of a site would lose.
 func (p *Planner) site(ctx context.Context, src model.Source, s model.Site, known Inputs, sensitivities map[string]float64) (siteCandidates, error) {
-	var c siteCandidates
+	c, err := p.space.site(src, s, known != nil, sensitivities)
+	if err != nil {
+		return c, err
+	}
 	gram := sync.OnceValues(func() (*lowrank.Gram, error) { return gramOf(known, s.Name) })
-	load := func(i int) (*Target, error) {
+	g := &group{size: len(s.Weights), load: func(i int) (*Target, error) {
 		w, err := src.Weight(s.Weights[i].Name)
 		if err != nil {
 			return nil, err
 		}
-		g, err := gram()
+		of, err := gram()
 		if err != nil {
 			return nil, err
 		}
-		t, err := NewTarget(s.Weights[i].Name, w, g)
+		t, err := NewTarget(s.Weights[i].Name, w, of)
 		if err == nil {
 			t.Importance = p.space.Importance
 		}
 		return t, err
-	}
-	g := &group{size: len(s.Weights), load: load}
-	rows := 0
-	for _, sw := range s.Weights {
-		rows += sw.Out
-	}
-	var joint []Choice
-	if len(s.Weights) > 1 && p.space.Only == nil && p.space.allows(formJoint) {
-		joint = forms[formJoint].Options(rows, s.In, known != nil)
-	}
-	ofJoint := make([][]outcome, len(joint))
-	for i, sw := range s.Weights {
+	}}
+	for i, m := range c.matrices {
 		if err := context.Cause(ctx); err != nil {
 			return c, err
 		}
-		sensitivity, ok := sensitivities[sw.Name]
-		if !ok {
-			sensitivity = 1
-		}
-		m := candidates{name: moduleName(sw.Name), sensitivity: sensitivity}
-		fail := func(err error) (siteCandidates, error) {
-			return c, fmt.Errorf("plan compression of %s: %w", m.name, err)
-		}
-		of := forecast{module: m.name, out: sw.Out, in: s.In, known: p.space.Known, load: sync.OnceValues(func() (*Target, error) {
-			t, err := load(i)
+		if err := p.space.Known.fill(m.name, m.outcomes, func() (*Target, error) {
+			t, err := g.load(i)
 			if err != nil {
 				return nil, err
 			}
 			return t.in(g, i), nil
-		})}
-		w, err := src.Weight(sw.Name)
-		if err != nil {
-			return fail(err)
-		}
-		choices, err := p.space.choices(sw.Out, s.In, rows, known != nil)
-		if err != nil {
-			return fail(err)
-		}
-		if m.outcomes, err = p.space.outcomes(of, FootprintOf(w), choices); err != nil {
-			return fail(err)
-		}
-		for j, choice := range joint {
-			o, err := of.outcome(choice)
-			if err != nil {
-				return fail(err)
-			}
-			ofJoint[j] = append(ofJoint[j], o)
-		}
-		c.matrices = append(c.matrices, m)
-	}
-	c.together = append(common(c.matrices), ofJoint...)
-	for _, all := range c.together {
-		for i := range all[1:] {
-			all[i+1].size = all[i+1].size.Own()
+		}); err != nil {
+			return c, fmt.Errorf("plan compression of %s: %w", m.name, err)
 		}
 	}
 	return c, nil
 }
 
-// outcomes returns what follows from each of some choices for a matrix that is stored in so much.
-func (s Space) outcomes(of forecast, stored Footprint, choices []Choice) ([]outcome, error) {
+// predict finds the error of a choice for t.
+func (o *outcome) predict(t *Target) error {
+	if o.Form == FormKeep {
+		return nil
+	}
+	f, err := formOf(o.Choice)
+	if err == nil {
+		o.err, err = f.Predict(t, o.Choice)
+	}
+	return err
+}
+
+// site returns the choices for the matrices of a site without their errors. statistics says whether anything is known of
+// their inputs.
+func (s Space) site(src model.Source, of model.Site, statistics bool, sensitivities map[string]float64) (siteCandidates, error) {
+	var c siteCandidates
+	rows := 0
+	for _, sw := range of.Weights {
+		rows += sw.Out
+	}
+	for _, sw := range of.Weights {
+		m := candidates{name: moduleName(sw.Name), sensitivity: 1}
+		if known, ok := sensitivities[sw.Name]; ok {
+			m.sensitivity = known
+		}
+		w, err := src.Weight(sw.Name)
+		if err == nil {
+			m.outcomes, err = s.outcomes(FootprintOf(w), sw.Out, of.In, rows, statistics)
+		}
+		if err != nil {
+			return c, fmt.Errorf("plan compression of %s: %w", m.name, err)
+		}
+		c.matrices = append(c.matrices, m)
+	}
+	return c, nil
+}
+
+// outcomes returns the choices for a matrix (out, in) that is stored in so much, one of those with rows together that read
+// its input.
+func (s Space) outcomes(stored Footprint, out, in, rows int, statistics bool) ([]outcome, error) {
 	var all []outcome
 	if s.Only == nil || s.Only.Form == FormKeep {
 		all = append(all, outcome{Choice{Form: FormKeep}, stored, 0})
+	}
+	choices, err := s.choices(out, in, rows, statistics)
+	if err != nil {
+		return nil, err
 	}
 	for _, choice := range choices {
 		if choice.Form == FormKeep {
 			continue
 		}
-		size, err := of.footprint(choice)
+		f, err := formOf(choice)
 		if err != nil {
 			return nil, err
 		}
-		if s.Only == nil && size.Bytes() >= stored.Bytes() {
+		size, err := f.Footprint(out, in, choice)
+		if err != nil {
+			return nil, err
+		}
+		if s.Only == nil && choice.Form != formJoint && size.Bytes() >= stored.Bytes() {
 			continue // as stored is smaller, and loses nothing
 		}
-		o, err := of.outcome(choice)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, o)
+		all = append(all, outcome{choice, size, 0})
 	}
 	return all, nil
 }
 
-// common returns the choices that all matrices have, of which they would store a part once.
-func common(matrices []candidates) (all [][]outcome) {
-	if len(matrices) < 2 {
-		return nil
-	}
-	for _, o := range matrices[0].outcomes {
-		if len(o.size.Shared) == 0 {
-			continue
-		}
-		same := []outcome{o}
-		for _, m := range matrices[1:] {
-			if i := slices.IndexFunc(m.outcomes, func(of outcome) bool { return of.Choice == o.Choice }); i >= 0 {
-				same = append(same, m.outcomes[i])
-			}
-		}
-		if len(same) == len(matrices) {
-			all = append(all, same)
-		}
-	}
-	return all
-}
-
-// allows reports whether a form may be chosen.
-func (s Space) allows(form string) bool { return s.Forms == nil || slices.Contains(s.Forms, form) }
-
-// choices returns those for a matrix (out, in) on its own; rows are those of all matrices that read its input.
+// choices returns those for a matrix (out, in), one of those with rows together that read its input.
 func (s Space) choices(out, in, rows int, statistics bool) ([]Choice, error) {
 	if s.Only != nil {
 		c := *s.Only
@@ -250,11 +226,41 @@ func (s Space) choices(out, in, rows int, statistics bool) ([]Choice, error) {
 	}
 	var all []Choice
 	for _, name := range slices.Sorted(maps.Keys(forms)) {
-		if name != formJoint && s.allows(name) {
+		switch {
+		case s.Forms != nil && !slices.Contains(s.Forms, name):
+		case name != formJoint:
 			all = append(all, forms[name].Options(out, in, statistics)...)
+		case rows > out:
+			all = append(all, forms[name].Options(rows, in, statistics)...)
 		}
 	}
 	return all, nil
+}
+
+// together returns the choices that all matrices of the site can have, of which they store a part once.
+func (c siteCandidates) together() (all [][]outcome) {
+	if len(c.matrices) < 2 {
+		return nil
+	}
+	for _, o := range c.matrices[0].outcomes {
+		if len(o.size.Shared) == 0 {
+			continue
+		}
+		same := []outcome{o}
+		for _, m := range c.matrices[1:] {
+			i := slices.IndexFunc(m.outcomes, func(of outcome) bool { return of.Choice == o.Choice })
+			if i < 0 {
+				break
+			}
+			own := m.outcomes[i]
+			own.size = own.size.Own()
+			same = append(same, own)
+		}
+		if len(same) == len(c.matrices) {
+			all = append(all, same)
+		}
+	}
+	return all
 }
 
 // An entity is what the knapsack chooses for at once: a matrix, or all that read one input.
@@ -322,12 +328,19 @@ func (p *Plan) add(m PlannedModule) {
 // entities returns what there is to choose for the matrices of a site: for each of them on its own, or for all at once where
 // something that they would share is worth it.
 func (s siteCandidates) entities(cost func(Footprint) float64, maxError float64) []entity {
+	if s.matrices[0].outcomes[0].Form == formJoint { // it is the only choice
+		var all []outcome
+		for _, m := range s.matrices {
+			all = append(all, m.outcomes...)
+		}
+		return []entity{{[]option{{}}, [][]outcome{all}}}
+	}
 	alone := make([]entity, len(s.matrices))
 	for i, m := range s.matrices {
 		alone[i] = m.entity(cost, maxError)
 	}
 	shared := entity{}
-	for _, all := range s.together {
+	for _, all := range s.together() {
 		o := option{index: len(shared.outcomes)}
 		within := true
 		for i, of := range all {
@@ -383,7 +396,7 @@ func (c candidates) entity(cost func(Footprint) float64, maxError float64) entit
 		e.outcomes = append(e.outcomes, []outcome{o})
 	}
 	for _, o := range c.outcomes {
-		if maxError == 0 || o.err <= maxError {
+		if o.Form != formJoint && (maxError == 0 || o.err <= maxError) {
 			add(o)
 		}
 	}

@@ -4,14 +4,6 @@ package compress
 // Kept, they spare the next plan for the model, whatever its budget, to predict again.
 type Predictions map[string]map[string]float64
 
-// of returns the predictions for a module, to be read and written; nil for nil.
-func (p Predictions) of(module string) map[string]float64 {
-	if p != nil && p[module] == nil {
-		p[module] = map[string]float64{}
-	}
-	return p[module]
-}
-
 // Count returns how many there are.
 func (p Predictions) Count() int {
 	n := 0
@@ -21,45 +13,33 @@ func (p Predictions) Count() int {
 	return n
 }
 
-// A forecast predicts what follows from choices for a matrix (out, in).
-type forecast struct {
-	module  string
-	out, in int
-	known   Predictions
-	load    func() (*Target, error) // reads the matrix, once
-}
-
-// footprint returns what is stored of the matrix as c says.
-func (f forecast) footprint(c Choice) (Footprint, error) {
-	form, err := formOf(c)
-	if err != nil {
-		return Footprint{}, err
+// fill sets the errors of outcomes for a module to what was predicted, or predicts them, for which load reads the module.
+func (p Predictions) fill(module string, outcomes []outcome, load func() (*Target, error)) error {
+	known := p[module]
+	if known == nil {
+		known = map[string]float64{}
 	}
-	return form.Footprint(f.out, f.in, c)
-}
-
-// outcome returns what follows from a choice.
-func (f forecast) outcome(c Choice) (outcome, error) {
-	o := outcome{Choice: c}
-	var err error
-	if o.size, err = f.footprint(c); err != nil {
-		return o, err
+	var t *Target
+	for i := range outcomes {
+		o := &outcomes[i]
+		e, ok := known[o.String()]
+		if o.Form == FormKeep || ok && e >= 0 {
+			o.err = e
+			continue
+		}
+		if t == nil {
+			var err error
+			if t, err = load(); err != nil {
+				return err
+			}
+		}
+		if err := o.predict(t); err != nil {
+			return err
+		}
+		known[o.String()] = o.err
 	}
-	known := f.known.of(f.module)
-	var ok bool
-	if o.err, ok = known[c.String()]; ok && o.err >= 0 {
-		return o, nil
+	if p != nil {
+		p[module] = known
 	}
-	form, err := formOf(c)
-	if err != nil {
-		return o, err
-	}
-	t, err := f.load()
-	if err != nil {
-		return o, err
-	}
-	if o.err, err = form.Predict(t, c); err == nil && known != nil {
-		known[c.String()] = o.err
-	}
-	return o, err
+	return nil
 }

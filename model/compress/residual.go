@@ -48,7 +48,7 @@ func (residualForm) Footprint(out, in int, c Choice) (Footprint, error) {
 
 // Predict implements Form. A residual whose inputs are known first is found row by row; the others need the whole matrix.
 func (f residualForm) Predict(t *Target, c Choice) (float64, error) {
-	s := &sample{rows: t.W, heavy: t.W.Rows}
+	s := t.all()
 	if c.Method == methodIntrinsic {
 		s = t.sample()
 	}

@@ -25,7 +25,8 @@ type Target struct {
 
 	weights  linalg.Matrix // of Importance, once they were read
 	spectrum *lowrank.Spectrum
-	sampled  *sample
+	sampled  *sample // of the rows, and all of them, once they were asked for
+	whole    *sample
 }
 
 // NewTarget reads the weight w, as the only one that reads its input.
@@ -100,7 +101,7 @@ func (t *Target) Error(w layers.Weight) (float64, error) {
 	for i, v := range dense {
 		e.Data[i] = t.W.Data[i] - float64(v)
 	}
-	return t.share(sum(t.rowNorms(e)), sum(t.rowNorms(t.W)))
+	return t.share(sum(t.rowNorms(e)), t.all().norm(t))
 }
 
 // share returns lost / whole.

@@ -25,6 +25,7 @@ type CompressFlags struct {
 	Plan        string        `placeholder:"FILE" help:"Carry out the plan in FILE, which eckart compress --plan-only printed."`
 	Calibration string        `placeholder:"TEXT" help:"What the inputs of the matrices are learned from: a file of text, self (the default: text that the model writes) or none."`
 	Windows     int           `name:"calibration-windows" placeholder:"N" help:"Windows of 512 tokens to learn from. Default: 32."`
+	Sampling    float64       `name:"calibration-sampling" placeholder:"SHARE" help:"Sum up the inputs of this share of the tokens, such as 0.25, chosen by how much they tell: less time where matrices are wide. Default: 1, all of them."`
 	Verify      string        `placeholder:"TEXT" help:"What the result is compared with the model on: a file of text, or none. Default: as --calibration, windows that were not learned from."`
 	Gate        float64       `placeholder:"NATS" help:"Refuse a result whose mean divergence from the model is above this. Default: 1."`
 	NoDrift     bool          `help:"Do not let matrices make up for what the compression before them changed: less time, more lost."`
@@ -78,6 +79,7 @@ func (f *CompressFlags) check(quantize bool) error {
 			{"importance", f.Importance != ""},
 			{"calibration", f.Calibration != ""},
 			{"calibration-windows", f.Windows != 0},
+			{"calibration-sampling", f.Sampling != 0},
 			{"verify", f.Verify != ""},
 			{"gate", f.Gate != 0},
 			{"no-drift", f.NoDrift},
@@ -98,6 +100,8 @@ func (f *CompressFlags) check(quantize bool) error {
 		return refuse("--kl must be above 0, got %g", f.KL)
 	case f.Latency < 0:
 		return refuse("--latency must be above 0, got %v", f.Latency)
+	case !(f.Sampling >= 0 && f.Sampling <= 1):
+		return refuse("--calibration-sampling must be above 0 and at most 1, got %g", f.Sampling)
 	case f.Gate < 0:
 		return refuse("--gate must be above 0, got %g", f.Gate)
 	case f.Method != "" && len(goals) > 0 && goals[0] != "--ratio":

@@ -175,13 +175,17 @@ func (c *compression) complete(result *compress.Result) error {
 
 // run carries out a plan and holds the result against the gate.
 func (c *compression) run(ctx context.Context, p *compress.Plan) (*compress.Result, error) {
-	o := compress.Options{Importance: c.importance, Verify: c.verify, Tables: c.model.Source, Progress: c.progress}
-	if !c.flags.NoDrift {
-		o.Drift = c.learn
+	drift, err := c.drifting()
+	if err != nil {
+		return nil, err
 	}
+	o := compress.Options{Drift: drift, Importance: c.importance, Verify: c.verify, Tables: c.model.Source, Progress: c.progress}
 	r, err := compress.Run(ctx, c.walker, p, c.inputs(), o)
 	if err != nil {
 		return nil, err
+	}
+	for stage, seconds := range r.Report.Seconds { // of all rounds of --kl
+		c.seconds[stage] += seconds
 	}
 	gate := c.flags.Gate
 	if gate == 0 {

@@ -26,6 +26,9 @@ func StatisticsStore() (compress.Store, error) {
 // works for it again.
 func (c *compression) keep(kind, key string, v any) { _ = c.store.Keep(kind, key, v) }
 
+// samplingSeed is that of the choice of tokens for --calibration-sampling: the same text gives the same statistics.
+const samplingSeed = 1
+
 // survey brings the statistics: those that are kept, or by running the model. They go to disk block by block, and come back
 // site by site: memory never holds those of a whole model.
 func (c *compression) survey(ctx context.Context) error {
@@ -33,7 +36,8 @@ func (c *compression) survey(ctx context.Context) error {
 		return nil
 	}
 	defer c.took("calibrate")()
-	key := c.key(c.learn)
+	sampling, settings := c.sampling()
+	key := c.key(c.learn, settings...)
 	var err error
 	if c.known, err = c.store.Open(key); err == nil {
 		c.cached = true
@@ -47,7 +51,7 @@ func (c *compression) survey(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = compress.SurveyBlocks(ctx, c.walker, c.learn, func(done, total int) { c.progress("calibrating", done, total) }, w.Add)
+	err = compress.SurveySampled(ctx, c.walker, c.learn, sampling, func(done, total int) { c.progress("calibrating", done, total) }, w.Add)
 	if err == nil {
 		err = w.Commit(len(c.learn) * c.walker.Window())
 	}
@@ -56,6 +60,15 @@ func (c *compression) survey(ctx context.Context) error {
 	}
 	c.known, err = c.store.Open(key)
 	return err
+}
+
+// sampling returns of how many tokens products are computed, and what a key has to say of it.
+func (c *compression) sampling() (compress.Sampling, []any) {
+	if share := c.flags.Sampling; share > 0 && share < 1 {
+		s := compress.Sampling{Share: share, Seed: samplingSeed}
+		return s, []any{s}
+	}
+	return compress.Sampling{Share: 1}, nil
 }
 
 // key returns the name under which is kept what follows from the model, some windows, and settings.
@@ -87,7 +100,8 @@ func (c *compression) planner(ctx context.Context) (*compress.Planner, error) {
 		}
 	}
 	defer c.took("plan")()
-	key := c.key(c.learn, compress.KindPredictions)
+	_, settings := c.sampling()
+	key := c.key(c.learn, append(settings, compress.KindPredictions)...)
 	if c.importance == nil { // what its file says is in no key
 		space.Known = compress.Predictions{}
 		if _, err := c.store.Recall(compress.KindPredictions, key, &space.Known); err != nil {
@@ -102,23 +116,57 @@ func (c *compression) planner(ctx context.Context) (*compress.Planner, error) {
 	return p, err
 }
 
-// probeTokens is the number of tokens on which sensitivities are measured.
-const probeTokens = 1024
+const (
+	// probeTokens is the number of tokens on which sensitivities are measured, in probeWindows windows.
+	probeTokens, probeWindows = 1024, 2
+	// probeProducts bounds the work: every token passes half of the blocks once for each matrix. A model of a billion parameters
+	// is left 270 tokens, some minutes on two cores.
+	probeProducts = 15e12
+	// driftProducts bounds the tokens on which drift is corrected, which pass the blocks of both models. A model of a billion
+	// parameters is left 10,000, five times the width of most of its matrices.
+	driftProducts = 10e12
+)
+
+// probes returns the windows on which sensitivities are measured: the beginnings of the first ones where the model is large.
+func (c *compression) probes() ([][]int32, error) {
+	sum, err := compress.Matrices(c.walker)
+	if err != nil {
+		return nil, err
+	}
+	each := float64(sum.Elements) * float64(sum.Matrices) / 2
+	tokens := int(min(probeTokens, max(probeTokens/8, probeProducts/each)))
+	var all [][]int32
+	for _, ids := range c.learn[:min(probeWindows, len(c.learn))] {
+		all = append(all, ids[:min(len(ids), tokens/probeWindows)])
+	}
+	return all, nil
+}
+
+// drifting returns the windows on which drift is corrected.
+func (c *compression) drifting() ([][]int32, error) {
+	sum, err := compress.Matrices(c.walker)
+	if err != nil || len(c.learn) == 0 || c.flags.NoDrift {
+		return nil, err
+	}
+	most := int(driftProducts / float64(sum.Elements) / float64(len(c.learn[0])))
+	return c.learn[:min(len(c.learn), max(2, most))], nil // a strength is chosen on every second window
+}
 
 // sensitivities measures what errors of each matrix cost, or recalls it.
 func (c *compression) sensitivities(ctx context.Context) (map[string]float64, error) {
 	defer c.took("sensitivities")()
-	n, tokens := 0, 0
-	for n < len(c.learn) && tokens < probeTokens {
-		tokens += len(c.learn[n])
-		n++
+	probes, err := c.probes()
+	if err != nil {
+		return nil, err
 	}
-	key := c.key(c.learn, compress.KindSensitivities, n) // errors are weighed by the statistics, which all windows give
+	// Errors are weighed by the statistics, which all windows give.
+	_, settings := c.sampling()
+	key := c.key(c.learn, append(settings, compress.KindSensitivities, len(probes), len(probes[0]))...)
 	var known map[string]float64
 	if ok, err := c.store.Recall(compress.KindSensitivities, key, &known); ok || err != nil {
 		return known, err
 	}
-	known, err := compress.Sensitivities(ctx, c.walker, c.inputs(), c.learn[:n], func(done, total int) { c.progress("measuring sensitivities", done, total) })
+	known, err = compress.Sensitivities(ctx, c.walker, c.inputs(), probes, func(done, total int) { c.progress("measuring sensitivities", done, total) })
 	if err == nil {
 		c.keep(compress.KindSensitivities, key, known)
 	}

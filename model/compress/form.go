@@ -33,6 +33,7 @@ const (
 	formRound    = "round"
 	formJoint    = "joint"
 	formLowRank  = "lowrank"
+	formNested   = "nested"
 	formPIFA     = "pifa"
 	formResidual = "residual"
 )
@@ -41,6 +42,7 @@ const (
 var forms = map[string]Form{
 	formJoint:    jointForm{},
 	formLowRank:  lowRankForm{},
+	formNested:   nestedForm{},
 	formPIFA:     pifaForm{},
 	formResidual: residualForm{},
 	formRound:    roundForm{},

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 
 	"eckart/layers/lowrank"
 	"eckart/model"
@@ -21,6 +22,9 @@ type Space struct {
 	Ratio float64
 	// Importance, unless it is nil, is what the methods diagonal and weighted go by.
 	Importance *Importance
+	// Known, unless it is nil, is what was predicted for the same model, statistics and Importance before, and takes in what
+	// is predicted now: where nothing is new, neither weights nor statistics are read.
+	Known Predictions
 }
 
 // A Policy is what a plan is made for. One of Bytes, Loss and Seconds bounds it; none where the space leaves no choice.
@@ -97,20 +101,21 @@ func NewPlanner(ctx context.Context, w *model.Walker, known Inputs, sensitivitie
 
 // site predicts what every choice for the matrices of a site would lose.
 func (p *Planner) site(ctx context.Context, src model.Source, s model.Site, known Inputs, sensitivities map[string]float64) (siteCandidates, error) {
-	gram, err := gramOf(known, s.Name)
-	if err != nil {
-		return siteCandidates{}, err
-	}
-	c, err := p.space.site(src, s, gram != nil, sensitivities)
+	c, err := p.space.site(src, s, known != nil, sensitivities)
 	if err != nil {
 		return c, err
 	}
+	gram := sync.OnceValues(func() (*lowrank.Gram, error) { return gramOf(known, s.Name) })
 	g := &group{size: len(s.Weights), load: func(i int) (*Target, error) {
 		w, err := src.Weight(s.Weights[i].Name)
 		if err != nil {
 			return nil, err
 		}
-		t, err := NewTarget(s.Weights[i].Name, w, gram)
+		of, err := gram()
+		if err != nil {
+			return nil, err
+		}
+		t, err := NewTarget(s.Weights[i].Name, w, of)
 		if err == nil {
 			t.Importance = p.space.Importance
 		}
@@ -120,13 +125,13 @@ func (p *Planner) site(ctx context.Context, src model.Source, s model.Site, know
 		if err := context.Cause(ctx); err != nil {
 			return c, err
 		}
-		t, err := g.load(i)
-		for j := range m.outcomes {
-			if err == nil {
-				err = m.outcomes[j].predict(t.in(g, i))
+		if err := p.space.Known.fill(m.name, m.outcomes, func() (*Target, error) {
+			t, err := g.load(i)
+			if err != nil {
+				return nil, err
 			}
-		}
-		if err != nil {
+			return t.in(g, i), nil
+		}); err != nil {
 			return c, fmt.Errorf("plan compression of %s: %w", m.name, err)
 		}
 	}

@@ -174,6 +174,9 @@ func (r *run) site(ctx context.Context, s model.Site, b *model.WalkedBlock) erro
 		if inputs, err = r.inputs(s, b); err != nil {
 			return err
 		}
+		if inputs.gram != nil {
+			r.report.Calibration.Shrinkage = max(r.report.Calibration.Shrinkage, inputs.gram.Shrinkage())
+		}
 	}
 	g := &group{size: len(s.Weights), load: func(i int) (*Target, error) {
 		w, err := r.w.Source().Weight(s.Weights[i].Name)
@@ -208,7 +211,8 @@ const heldTokens = 1024
 func (r *run) inputs(s model.Site, b *model.WalkedBlock) (*siteInputs, error) {
 	in := new(siteInputs)
 	var err error
-	if b == nil || len(r.Drift) == 0 {
+	corrected := b != nil && r.corrects(s)
+	if !corrected {
 		if in.gram, err = gramOf(r.known, s.Name); err != nil || b == nil {
 			return in, err
 		}
@@ -221,7 +225,7 @@ func (r *run) inputs(s model.Site, b *model.WalkedBlock) (*siteInputs, error) {
 		in.held = append(in.held, x)
 		tokens += len(r.windows[i])
 	}
-	if len(r.Drift) == 0 {
+	if !corrected {
 		return in, nil
 	}
 	d, err := newDrift(r.w, s.Name, s.In, len(s.Weights) > 1)
@@ -251,6 +255,16 @@ func (r *run) inputs(s model.Site, b *model.WalkedBlock) (*siteInputs, error) {
 	return in, errors.Join(err, d.close())
 }
 
+// widestDrift is the widest input whose drift is corrected. That takes eight matrices of its square, in float64, and
+// factorizations of them: for 8192 columns, those of down_proj of a model of a billion parameters, 4 GB and longer than all else
+// that is done for the block.
+const widestDrift = 4096
+
+// corrects reports whether drift is corrected at a site.
+func (r *run) corrects(s model.Site) bool {
+	return len(r.Drift) > 0 && (s.In <= widestDrift || r.known == nil)
+}
+
 // inputOf returns the input (tokens, in) of a site for a sequence that is at the given state before block b.
 func inputOf(w *model.Walker, b *model.WalkedBlock, site string, state []float32) (x []float32, err error) {
 	err = b.Until(state, site, func(m kernels.Mat) error {
@@ -270,26 +284,46 @@ func (r *run) trueInput(site string, b *model.WalkedBlock, window int) ([]float3
 
 // captureBytes bounds the inputs of a block that are kept while it is compressed, so that the model itself runs it once and
 // not up to each site.
-const captureBytes = 512 << 20
+const captureBytes = 768 << 20
 
-// capture moves the states of the model itself past b and keeps the inputs of its sites, if there is room for them.
+// capture moves the states of the model itself past b and keeps the inputs of its sites that are asked for again, if there is
+// room for them: on all windows to correct the drift on, and on those of the held inputs.
 func (r *run) capture(b *model.WalkedBlock) error {
 	r.captured = nil
-	tokens, widths := 0, 0
-	for _, ids := range r.windows {
-		tokens += len(ids)
+	wanted := func(site model.Site, window int) bool {
+		if window < len(r.Drift) {
+			return r.corrects(site)
+		}
+		before := 0
+		for _, ids := range r.windows[len(r.Drift):window] {
+			before += len(ids)
+		}
+		return before < heldTokens
 	}
+	var bytes int64
+	sites := map[string]model.Site{}
 	for _, s := range b.Sites() {
-		widths += s.In
+		sites[s.Name] = s
+		for i, ids := range r.windows {
+			if wanted(s, i) {
+				bytes += 4 * int64(len(ids)) * int64(s.In)
+			}
+		}
 	}
-	if 4*int64(tokens)*int64(widths) > captureBytes {
+	if bytes > captureBytes {
 		return nil
 	}
 	captured := map[string][][]float32{}
-	for _, state := range r.true {
+	for name := range sites {
+		captured[name] = make([][]float32, len(r.windows))
+	}
+	for i, state := range r.true {
 		err := b.Forward(state, func(site string, m kernels.Mat) error {
+			if !wanted(sites[site], i) {
+				return nil
+			}
 			x := make([]float32, m.Rows*m.Cols)
-			captured[site] = append(captured[site], x)
+			captured[site][i] = x
 			return r.w.Read(x, m)
 		})
 		if err != nil {

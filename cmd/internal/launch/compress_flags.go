@@ -58,6 +58,9 @@ func (f *CompressFlags) Apply(o *Options, m *ModelFlags) error {
 	if f.Asked() && m.Adapter != "" {
 		return &command.UsageError{Err: errors.New("--adapter adds to matrices as they are stored, and cannot be given with flags that compress them")}
 	}
+	if f.Asked() && m.RankShare != 0 {
+		return &command.UsageError{Err: errors.New("--rank-share cuts what a compression has left, and cannot be given with flags that ask for another")}
+	}
 	return f.check(m.Quantize != "" && m.Quantize != "none")
 }
 

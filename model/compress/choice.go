@@ -67,6 +67,9 @@ func (c Choice) IsProduct() bool {
 // NeedsImportance reports whether making the choice takes an Importance.
 func (c Choice) NeedsImportance() bool { return c.Method == methodWeighted }
 
+// UsesImportance reports whether the choice goes by an Importance where there is one.
+func (c Choice) UsesImportance() bool { return c.NeedsImportance() || c.Method == methodDiagonal }
+
 // These are the words of ParseChoice: codes with an optional residual, and products.
 var (
 	roundedWord = regexp.MustCompile(`^int([2348])(?:/(\d{1,6}))?(z)?(?:\+r(\d{1,6})(?:/(\w+))?)?(?::([a-z_]+)(\d{0,2}))?$`)

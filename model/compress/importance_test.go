@@ -1,6 +1,7 @@
 package compress_test
 
 import (
+	"errors"
 	"math"
 	"math/rand/v2"
 	"strings"
@@ -126,5 +127,19 @@ func TestImportance(t *testing.T) {
 	wrong, _ := importance(t, w, func(_, in int) []int { return []int{1, in + 1} })
 	if err := wrong.Check(w); err == nil || !strings.Contains(err.Error(), "has shape [1 257]") {
 		t.Errorf("a column too many: %v", err)
+	}
+}
+
+// TestImportanceNegative names the element that is below 0.
+func TestImportanceNegative(t *testing.T) {
+	dir := t.TempDir()
+	c := must(checkpoint.Create(dir, []checkpoint.Spec{{Name: "w", Type: checkpoint.F32, Shape: []int{2, 2}}}, checkpoint.Options{}))(t)
+	if err := errors.Join(c.WriteAt("w", kernels.Float32Bytes([]float32{1, 2, -3, 4}), 0), c.Commit()); err != nil {
+		t.Fatal(err)
+	}
+	m := must(compress.OpenImportance(dir))(t)
+	defer m.Close()
+	if _, err := m.Of("w", 2, 2); err == nil || !strings.Contains(err.Error(), "element 2 of w is -3") {
+		t.Errorf("got %v", err)
 	}
 }

@@ -238,16 +238,16 @@ func (s Space) choices(out, in, rows int, statistics bool) ([]Choice, error) {
 }
 
 // together returns the choices that all matrices of the site can have, of which they store a part once.
-func (c siteCandidates) together() (all [][]outcome) {
-	if len(c.matrices) < 2 {
+func (s siteCandidates) together() (all [][]outcome) {
+	if len(s.matrices) < 2 {
 		return nil
 	}
-	for _, o := range c.matrices[0].outcomes {
+	for _, o := range s.matrices[0].outcomes {
 		if len(o.size.Shared) == 0 {
 			continue
 		}
 		same := []outcome{o}
-		for _, m := range c.matrices[1:] {
+		for _, m := range s.matrices[1:] {
 			i := slices.IndexFunc(m.outcomes, func(of outcome) bool { return of.Choice == o.Choice })
 			if i < 0 {
 				break
@@ -256,7 +256,7 @@ func (c siteCandidates) together() (all [][]outcome) {
 			own.size = own.size.Own()
 			same = append(same, own)
 		}
-		if len(same) == len(c.matrices) {
+		if len(same) == len(s.matrices) {
 			all = append(all, same)
 		}
 	}

@@ -20,7 +20,7 @@ type CompressFlags struct {
 	Bits        float64       `placeholder:"N" help:"Compress the matrices of the blocks to so many bits a weight, such as 4.5."`
 	Latency     time.Duration `placeholder:"TIME" help:"Compress until generating a token for one client is expected to take at most this, such as 20ms."`
 	KL          float64       `name:"kl" placeholder:"NATS" help:"Compress as far as the mean divergence from the model stays under this, such as 0.05, on text that the calibration has not seen."`
-	Method      string        `placeholder:"FORM" help:"Store every matrix in this form, for research: lowrank or pifa (with --ratio), int8 to int2, or one of these with a residual of rank N, such as int3+r16."`
+	Method      string        `placeholder:"FORM" help:"Store every matrix in this form, for research: lowrank, joint or pifa (with --ratio), int8 to int2, or one of these with a residual of rank N, such as int3+r16."`
 	Importance  string        `placeholder:"FILE" help:"Tensors named and shaped as the weights, or with a number for each column, in safetensors: what an error costs there, such as squared gradients. --method lowrank:weighted and lowrank:diagonal go by them."`
 	Plan        string        `placeholder:"FILE" help:"Carry out the plan in FILE, which eckart compress --plan-only printed."`
 	Calibration string        `placeholder:"TEXT" help:"What the inputs of the matrices are learned from: a file of text, self (the default: text that the model writes) or none."`
@@ -109,6 +109,9 @@ func (f *CompressFlags) check(quantize bool) error {
 	case f.KL != 0 && f.Verify == "none":
 		return refuse("--kl needs the comparison that --verify none leaves out")
 	}
+	if f.Importance != "" && f.Method == "" && f.Plan == "" {
+		return refuse("--importance is for --method lowrank:weighted and lowrank:diagonal, and for a --plan that has them")
+	}
 	if f.Method != "" {
 		c, err := compress.ParseChoice(f.Method, f.Calibration != "none")
 		switch {
@@ -118,6 +121,8 @@ func (f *CompressFlags) check(quantize bool) error {
 			return refuse("--method %s needs --ratio, or a rank as in %s@64", f.Method, c.Form)
 		case (!c.IsProduct() || c.Rank != 0) && f.Ratio != 0:
 			return refuse("--ratio says nothing of --method %s, whose size is set", f.Method)
+		case f.Importance != "" && !c.UsesImportance():
+			return refuse("--importance says nothing of --method %s: lowrank:weighted and lowrank:diagonal go by it", f.Method)
 		case c.NeedsImportance() && f.Importance == "":
 			return refuse("--method %s needs --importance FILE, what an error of each element costs", f.Method)
 		}

@@ -185,3 +185,16 @@ func TestGate(t *testing.T) {
 		t.Errorf("status %d, stderr %q", status, stderr)
 	}
 }
+
+// TestCompressMet asks for what the model is already: nothing is learned, planned or changed, and the report says so.
+func TestCompressMet(t *testing.T) {
+	goText(t)
+	dir := filepath.Join(t.TempDir(), "same")
+	status, stdout, stderr := eckart(t, "", "compress", "--memory", "1GB", "--threads", "2", "-o", dir)
+	if status != 0 || !strings.Contains(stdout, "which the model meets as it is") || !strings.Contains(stdout, "16.00 bits a weight became 16.00") {
+		t.Errorf("status %d, stderr %q, reported\n%s", status, stderr, stdout)
+	}
+	if status, stdout, _ := eckart(t, "", "cache", "list", "--json"); status != 0 || strings.Contains(stdout, "statistics\"\n") || strings.Contains(stdout, `"kind": "text"`) {
+		t.Errorf("status %d, kept are %s", status, stdout)
+	}
+}

@@ -32,6 +32,22 @@ type PlannedModule struct {
 // planVersion is the version of the plan's fields.
 const planVersion = 1
 
+// Keep returns the plan by which all matrices stay as they are stored. Model and Policy are left to the caller.
+func Keep(w *model.Walker) (*Plan, error) {
+	p := &Plan{Version: planVersion}
+	err := eachWeight(w, func(_ model.Site, sw model.SiteWeight) error {
+		weight, err := w.Source().Weight(sw.Name)
+		if err != nil {
+			return err
+		}
+		m := PlannedModule{Name: moduleName(sw.Name), Choice: Choice{Form: FormKeep}, Bytes: storedBytes(weight), Sensitivity: 1}
+		p.Modules = append(p.Modules, m)
+		p.Bytes += m.Bytes
+		return nil
+	})
+	return p, err
+}
+
 // Encode returns the plan as indented JSON.
 func (p *Plan) Encode() ([]byte, error) { return json.MarshalIndent(p, "", "  ") }
 

@@ -37,6 +37,9 @@ type compression struct {
 	bar     *stageBar
 	seconds map[string]float64 // that stages took
 
+	met    bool // the model meets what is asked for as it is
+	rounds int  // plans that were carried out for --kl
+
 	learn, verify [][]int32 // windows of tokens
 	source        string    // of the windows to learn from
 	digest        string    // of the checkpoint
@@ -63,9 +66,12 @@ func newCompression(ctx context.Context, f *CompressFlags, m *Model, d kernels.D
 		err = c.weigh()
 	}
 	if err == nil {
+		c.met, err = c.meets()
+	}
+	if err == nil && !c.met {
 		err = c.texts(ctx, window)
 	}
-	if err == nil {
+	if err == nil && !c.met {
 		err = c.survey(ctx)
 	}
 	if err != nil {
@@ -119,6 +125,9 @@ func (f *CompressFlags) compress(ctx context.Context, m *Model, d kernels.Device
 	if err != nil {
 		return err
 	}
+	if err := c.gate(r); err != nil {
+		return err
+	}
 	if err := c.complete(r); err != nil {
 		return err
 	}
@@ -133,6 +142,12 @@ func (f *CompressFlags) compress(ctx context.Context, m *Model, d kernels.Device
 func (c *compression) complete(result *compress.Result) error {
 	r := result.Report
 	r.Model, r.Policy = c.model.Name, c.flags.words()
+	switch {
+	case c.met:
+		r.Policy += ", which the model meets as it is"
+	case c.rounds > 1:
+		r.Policy += fmt.Sprintf(", met by the best of %d plans", c.rounds)
+	}
 	r.Calibration.Source = compress.FromNone
 	if c.known != nil {
 		s := c.known.Statistics()
@@ -173,13 +188,13 @@ func (c *compression) complete(result *compress.Result) error {
 	return nil
 }
 
-// run carries out a plan and holds the result against the gate.
+// run carries out a plan.
 func (c *compression) run(ctx context.Context, p *compress.Plan) (*compress.Result, error) {
-	drift, err := c.drifting()
-	if err != nil {
+	o := compress.Options{Importance: c.importance, Verify: c.verify, Tables: c.model.Source, Progress: c.progress}
+	var err error
+	if o.Drift, err = c.drifting(); err != nil {
 		return nil, err
 	}
-	o := compress.Options{Drift: drift, Importance: c.importance, Verify: c.verify, Tables: c.model.Source, Progress: c.progress}
 	r, err := compress.Run(ctx, c.walker, p, c.inputs(), o)
 	if err != nil {
 		return nil, err
@@ -187,15 +202,20 @@ func (c *compression) run(ctx context.Context, p *compress.Plan) (*compress.Resu
 	for stage, seconds := range r.Report.Seconds { // of all rounds of --kl
 		c.seconds[stage] += seconds
 	}
+	return r, nil
+}
+
+// gate refuses a result that is too far from the model.
+func (c *compression) gate(r *compress.Result) error {
 	gate := c.flags.Gate
 	if gate == 0 {
 		gate = defaultGate
 	}
 	if v := r.Report.Verified; v != nil && v.KLMean > gate {
-		return nil, fmt.Errorf("compress: the result diverges from the model by %.3f nats on average, more than the %g that --gate allows (perplexity %.2f, before %.2f; the most likely token agrees %.0f %% of the time)",
+		return fmt.Errorf("compress: the result diverges from the model by %.3f nats on average, more than the %g that --gate allows (perplexity %.2f, before %.2f; the most likely token agrees %.0f %% of the time)",
 			v.KLMean, gate, v.PerplexityAfter, v.PerplexityBefore, 100*v.Top1)
 	}
-	return r, nil
+	return nil
 }
 
 // Compress compresses m as o.Compress says, for somebody who does not run it: its source is the compressed one then.

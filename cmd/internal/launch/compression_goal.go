@@ -12,7 +12,7 @@ import (
 
 // meet plans and compresses until the goal is met.
 func (c *compression) meet(ctx context.Context) (*compress.Result, error) {
-	if c.flags.KL != 0 {
+	if c.flags.KL != 0 && !c.met {
 		return c.bisect(ctx)
 	}
 	p, err := c.plan(ctx)
@@ -22,8 +22,36 @@ func (c *compression) meet(ctx context.Context) (*compress.Result, error) {
 	return c.run(ctx, p)
 }
 
+// meets reports whether the model as it is stored is within what is asked for, so that nothing has to be learned or planned.
+func (c *compression) meets() (bool, error) {
+	f := c.flags
+	if f.Method != "" || f.Plan != "" || f.KL != 0 {
+		return false, nil // these ask for a form, or for the smallest
+	}
+	p, err := c.policy()
+	if err != nil {
+		return false, err
+	}
+	keep, err := compress.Keep(c.walker)
+	if err != nil {
+		return false, err
+	}
+	if p.Seconds == 0 {
+		return p.Bytes >= keep.Bytes, nil
+	}
+	before, _, err := keep.Seconds(c.walker, p.Costs)
+	return before <= p.Seconds, err
+}
+
 // plan makes the plan, or reads that of --plan.
 func (c *compression) plan(ctx context.Context) (*compress.Plan, error) {
+	if c.met {
+		p, err := compress.Keep(c.walker)
+		if err == nil {
+			p.Model, p.Policy = c.digest, c.flags.words()
+		}
+		return p, err
+	}
 	if f := c.flags.Plan; f != "" {
 		text, err := os.ReadFile(f)
 		if err != nil {
@@ -127,7 +155,8 @@ func (c *compression) bisect(ctx context.Context) (*compress.Result, error) {
 	goal := c.flags.KL
 	low, high := 0.0, math.Inf(1) // predicted losses: what was under the goal, and what was above it
 	var best *compress.Result
-	for round := range klRounds {
+	nearest := math.Inf(1)
+	for range klRounds {
 		p, err := c.choose(planner, policy)
 		if err != nil {
 			return nil, err
@@ -137,7 +166,9 @@ func (c *compression) bisect(ctx context.Context) (*compress.Result, error) {
 			return nil, err
 		}
 		reached := r.Report.Verified.KLMean
-		c.progress(fmt.Sprintf("compressed to a divergence of %.4f", reached), round+1, klRounds)
+		nearest = min(nearest, reached)
+		c.rounds++
+		c.progress(fmt.Sprintf("compressed to a divergence of %.4f", reached), c.rounds, klRounds)
 		if reached <= goal {
 			low = policy.Loss
 			if best == nil || r.Report.After.LinearBytes < best.Report.After.LinearBytes {
@@ -156,7 +187,7 @@ func (c *compression) bisect(ctx context.Context) (*compress.Result, error) {
 		policy.Loss = next
 	}
 	if best == nil {
-		return nil, fmt.Errorf("compress: no plan stayed under --kl %g", goal)
+		return nil, fmt.Errorf("compress: none of %d plans stayed under --kl %g, the nearest came to %.3g: ask for more, or for a size", c.rounds, goal, nearest)
 	}
 	return best, nil
 }

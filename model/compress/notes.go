@@ -85,7 +85,7 @@ func (s Store) Recall(kind, digest string, v any) (bool, error) {
 		return false, err
 	}
 	if err := json.Unmarshal(content, v); err != nil {
-		return false, nil //nolint:nilerr // its content has another layout
+		return false, nil // its content has another layout
 	}
 	now := time.Now()
 	_ = os.Chtimes(path, now, now) // a folder that cannot be written to still serves

@@ -54,8 +54,13 @@ func facts(r *compress.Report) []fact {
 
 // stages are those of a run, in its order, and what they do.
 var stages = [][2]string{
-	{"write", "writing a text"}, {"calibrate", "calibrating"}, {"sensitivities", "sensitivities"}, {"plan", "planning"},
-	{"kernels", "measuring kernels"}, {"compress", "compressing"}, {"verify", "comparing"},
+	{"write", "writing a text"},
+	{"calibrate", "calibrating"},
+	{"sensitivities", "sensitivities"},
+	{"plan", "planning"},
+	{"kernels", "measuring kernels"},
+	{"compress", "compressing"},
+	{"verify", "comparing"},
 }
 
 // times says how long the stages took that took any time worth naming.

@@ -33,6 +33,10 @@ test: ## run all tests
 race: ## run the short tests under the race detector
 	CGO_ENABLED=1 go test -race -short ./...
 
+.PHONY: gpu
+gpu: ## run the kernel suite on this machine's GPU
+	REQUIRE_CUDA=1 go test -count=1 -v -run OnGPU ./kernels/cuda
+
 .PHONY: pure
 pure: ## run the short tests without assembly
 	go test -short -tags purego ./...
@@ -73,7 +77,7 @@ cross: ## build for every platform and compile all tests, without cgo
 	done
 
 .PHONY: check
-check: format vet lint imports fresh ## format, vet, staticcheck, import table, generated files fresh
+check: format vet lint imports fresh registers ## format, vet, staticcheck, import table, generated files fresh
 
 .PHONY: format
 format:
@@ -111,6 +115,26 @@ fresh:
 	cp -R "$$copy" "$$copy.before"; trap 'rm -rf "$$copy" "$$copy.before"' EXIT; \
 	(cd "$$copy" && go generate ./...); \
 	diff -r "$$copy.before" "$$copy" || { echo "generated files are stale, run make generate"; exit 1; }
+
+.PHONY: kernels
+kernels: ## compile the CUDA kernels to PTX, with clang-19 (docs/cuda.md)
+	go run ./kernels/cuda/ptx/compile
+
+PTXAS := .venv/ptxas/bin/ptxas
+
+.PHONY: ptxas
+ptxas: $(PTXAS) ## write down the registers of the CUDA kernels, with NVIDIA's assembler (40 MB from PyPI)
+	go run ./kernels/cuda/ptx/compile -ptxas $(PTXAS)
+
+$(PTXAS):
+	$(PYTHON) -m venv .venv/ptxas
+	.venv/ptxas/bin/python -m pip install --quiet nvidia-cuda-nvcc-cu12==12.9.86
+	ln -sf $$(cd .venv/ptxas/lib/python3*/site-packages/nvidia/cuda_nvcc/bin && pwd)/ptxas $@
+
+# Where NVIDIA's assembler has been installed, a kernel may not keep registers in memory.
+.PHONY: registers
+registers:
+	@if [ -e $(PTXAS) ]; then go run ./kernels/cuda/ptx/compile -ptxas $(PTXAS) -check; fi
 
 .PHONY: golden
 golden: .venv/golden/ready ## write the golden checkpoints again, with the reference implementation (6 GB of Python packages)

@@ -82,6 +82,9 @@ func (b *blocks) Bind(a kernels.Arena, s kernels.Stream) (Linear, error) {
 			return nil, Named(err, m.Name)
 		}
 		l.linears = append(l.linears, linear)
+		if d, ok := linear.(*denseLinear); ok {
+			l.dense = append(l.dense, d.w)
+		}
 	}
 	return l, nil
 }
@@ -91,6 +94,14 @@ type blocksLinear struct {
 	linears  []Linear
 	out, in  int
 	diagonal bool
+	dense    []kernels.Mat // of the linears that are matrices as they are
+}
+
+// DiagonalMultiplier is implemented by streams that multiply by the blocks of a diagonal at once.
+type DiagonalMultiplier interface {
+	// DiagonalMatMul computes y = x·wᵀ, or adds it, for the matrix w that has ws (out, in) along its diagonal and zeros elsewhere:
+	// y is (tokens, sum of outs), x (tokens, sum of ins). Results have the bits of one MatMul after the other.
+	DiagonalMatMul(y, x kernels.Mat, ws []kernels.Mat, m kernels.Mode)
 }
 
 func (l *blocksLinear) Dims() (out, in int) { return l.out, l.in }
@@ -104,6 +115,12 @@ func (l *blocksLinear) Bytes() int64 {
 }
 
 func (l *blocksLinear) Apply(p *Pass, y, x kernels.Mat, m kernels.Mode) {
+	if l.diagonal && len(l.dense) == len(l.linears) {
+		if s, ok := p.Stream.(DiagonalMultiplier); ok {
+			s.DiagonalMatMul(y, x, l.dense, m)
+			return
+		}
+	}
 	row, col := 0, 0
 	for _, b := range l.linears {
 		out, in := b.Dims()

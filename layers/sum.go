@@ -63,7 +63,16 @@ func (s *Sum) Bind(arena kernels.Arena, stream kernels.Stream) (Linear, error) {
 	if err != nil {
 		return nil, InPart(err, "b")
 	}
-	return &sumLinear{a, b}, nil
+	l := &sumLinear{a: a, b: b}
+	base, grouped := a.(*groupedLinear)
+	product, factored := b.(Factored)
+	if grouped && factored {
+		u, v := product.Factors()
+		if u, ok := u.(*denseLinear); ok {
+			l.base, l.u, l.v = base, u, v
+		}
+	}
+	return l, nil
 }
 
 // Stack implements Stacker: the first terms lie below one another, and so do the second ones.
@@ -79,13 +88,39 @@ func (s *Sum) Stack(members []Member) Weight {
 	return &Sum{Below(a), Below(b)}
 }
 
-// sumLinear multiplies by one term after the other.
-type sumLinear struct{ a, b Linear }
+// Factored is implemented by a Linear that multiplies by v and what comes of it by u.
+type Factored interface {
+	Factors() (u, v Linear)
+}
+
+// plusStream is a stream that multiplies by a grouped matrix and adds another product in the same pass, which spares it a
+// verb and the reading and writing of y: y = x·wᵀ + z·uᵀ for y (tokens, out), x (tokens, in), w (out, in), z (tokens, rank) and
+// u (out, rank).
+type plusStream interface {
+	GroupedMatMulPlus(y, x kernels.Mat, w kernels.Grouped, z, u kernels.Mat, m kernels.Mode)
+}
+
+// sumLinear multiplies by one term after the other, or by both at once where they are a grouped base and a product u·v.
+type sumLinear struct {
+	a, b Linear
+
+	base *groupedLinear // nil where the terms are others
+	u    *denseLinear
+	v    Linear
+}
 
 func (l *sumLinear) Dims() (out, in int) { return l.a.Dims() }
 func (l *sumLinear) Bytes() int64        { return l.a.Bytes() + l.b.Bytes() }
 
 func (l *sumLinear) Apply(p *Pass, y, x kernels.Mat, m kernels.Mode) {
+	if s, ok := p.Stream.(plusStream); ok && l.base != nil {
+		mark := p.Mark()
+		z := p.Mat(x.Rows, l.u.w.Cols)
+		l.v.Apply(p, z, x, kernels.Set)
+		s.GroupedMatMulPlus(y, x, l.base.w, z, l.u.w, m)
+		p.Release(mark)
+		return
+	}
 	l.a.Apply(p, y, x, m)
 	l.b.Apply(p, y, x, kernels.Add)
 }

@@ -73,11 +73,10 @@ func (s *stream) upload(addr uint64, src []byte, name string) {
 	}
 	for len(src) > 0 && s.err == nil {
 		mem := s.staged(len(src))
-		if s.err != nil {
+		if !s.enqueue(name) {
 			return
 		}
 		copy(mem, src)
-		s.enqueue(name)
 		s.call[0], s.call[1] = uintptr(addr), uintptr(unsafe.Pointer(unsafe.SliceData(mem)))
 		s.call[2], s.call[3] = uintptr(len(mem)), uintptr(s.handle)
 		if r := s.driver.memcpyHtoDAsync.call(s.call[:4]...); r != success {
@@ -135,7 +134,9 @@ func (s *stream) Download(dst []byte, src kernels.Mat) {
 		}
 		n := min(len(dst), downloadBytes-d.used)
 		mem := d.mem[d.used:][:n]
-		s.enqueue("download")
+		if !s.enqueue("download") {
+			return
+		}
 		s.call[0], s.call[1] = uintptr(unsafe.Pointer(unsafe.SliceData(mem))), uintptr(addr)
 		s.call[2], s.call[3] = uintptr(n), uintptr(s.handle)
 		if r := s.driver.memcpyDtoHAsync.call(s.call[:4]...); r != success {

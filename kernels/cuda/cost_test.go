@@ -12,7 +12,7 @@ import (
 // emptyArgs are the arguments of the kernel that does nothing.
 type emptyArgs struct {
 	a    uint64
-	b, c uint32
+	_, _ uint32
 }
 
 // TestNothingIsAllocated holds the promise of kernels.Stream for what every step does.

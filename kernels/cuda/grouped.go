@@ -29,19 +29,19 @@ func (f *groupedFunctions) table() []kernelName {
 // groupedMatrix is a Grouped among the arguments of a kernel.
 type groupedMatrix struct {
 	codes, scales, zeros uint64
-	perGroup             uint64
 	rows, cols           uint32
 	blocks, groups       uint32
 	bits, scaleType      uint32
+	perGroup             uint32
+	_                    uint32
 }
 
 // groupedMatrixOf says where things lie in w: codes, scales and zero points, one after the other.
 func groupedMatrixOf(w kernels.Grouped) groupedMatrix {
 	rows := ceil(w.Rows, kernels.GroupedPanel) * kernels.GroupedPanel
 	blocks := ceil(w.Cols, kernels.GroupedBlock)
-	groupBlocks := uint64(w.Group / kernels.GroupedBlock)
 	m := groupedMatrix{
-		codes: w.Packed.Addr, perGroup: (1<<32 + groupBlocks - 1) / groupBlocks,
+		codes: w.Packed.Addr, perGroup: uint32(ceil(1<<31, w.Group/kernels.GroupedBlock)),
 		rows: uint32(w.Rows), cols: uint32(w.Cols), blocks: uint32(blocks), groups: uint32(w.Groups()),
 		bits: uint32(w.Bits), scaleType: uint32(w.ScaleType),
 	}
@@ -132,6 +132,11 @@ func (g groupedShape) ring(bits int) int {
 	return g.depth * g.blocks * (g.panels*panel*(kernels.GroupedBlock/8*bits+4+1) + g.tiles*groupedRecord)
 }
 
+// sums returns the bytes of the sums of panels and tiles, with four between the rows of tokens.
+func (g groupedShape) sums() int {
+	return max(1, g.tiles*groupedTile) * (g.panels*kernels.GroupedPanel + 4) * 4
+}
+
 // groupedSlices returns in how many slices the blocks of a row are summed, of 4 blocks at least, and the blocks of a slice.
 // The order of a sum depends on nothing else.
 func groupedSlices(blocks int) (slices, sliceBlocks int) {
@@ -156,11 +161,33 @@ type groupedMatMulArgs struct {
 	add                 uint32
 	slices, sliceBlocks uint32
 	filled              uint32 // slices that have blocks
+	u, z                uint64
+	rank                uint32
+	uStride, zStride    uint32
+	_                   uint32
 }
 
 // GroupedMatMul implements kernels.Stream. A single token is rounded by the kernel that multiplies it; more are rounded
 // once, into the workspace, as many at a time as it holds. Which kernel runs changes no bit of a row.
 func (s *stream) GroupedMatMul(y, x kernels.Mat, w kernels.Grouped, mode kernels.Mode) {
+	s.groupedMatMul(y, x, w, kernels.Mat{}, kernels.Mat{}, mode)
+}
+
+// GroupedMatMulPlus computes y = x·wᵀ + z·uᵀ, as layers.Sum asks for it: GroupedMatMul for y (tokens, out), x (tokens, in) and
+// w (out, in), and in the same pass the product of z (tokens, rank) and u (out, rank), which is BF16; z is rounded to that.
+func (s *stream) GroupedMatMulPlus(y, x kernels.Mat, w kernels.Grouped, z, u kernels.Mat, mode kernels.Mode) {
+	// One pass or two is a matter of the shapes alone, as the bits are not the same.
+	slices, _ := groupedSlices(ceil(w.Cols, kernels.GroupedBlock))
+	if u.Type != kernels.BF16 || u.Cols%16 != 0 || u.Stride%2 != 0 || u.Addr%4 != 0 || slices < groupedWarps {
+		s.GroupedMatMul(y, x, w, mode)
+		s.MatMul(y, z, u, kernels.Add)
+		return
+	}
+	s.groupedMatMul(y, x, w, z, u, mode)
+}
+
+// groupedMatMul computes y = x·wᵀ, plus z·uᵀ if u has columns.
+func (s *stream) groupedMatMul(y, x kernels.Mat, w kernels.Grouped, z, u kernels.Mat, mode kernels.Mode) {
 	f := &s.f.grouped
 	args := groupedMatMulArgs{w: groupedMatrixOf(w), yStride: uint32(y.Stride)}
 	if mode == kernels.Add {
@@ -169,12 +196,15 @@ func (s *stream) GroupedMatMul(y, x kernels.Mat, w kernels.Grouped, mode kernels
 	if w.Order.Cols > 0 {
 		args.order = w.Order.Addr
 	}
+	if u.Cols > 0 {
+		args.u, args.z, args.rank, args.uStride, args.zStride = u.Addr, z.Addr, uint32(u.Cols), uint32(u.Stride), uint32(z.Stride)
+	}
 	blocks := int(args.w.blocks)
 	slices, sliceBlocks := groupedSlices(blocks)
 	args.slices, args.sliceBlocks, args.filled = uint32(slices), uint32(sliceBlocks), uint32(ceil(blocks, sliceBlocks))
 
 	shapes, brief := &groupedShapes[w.Bits], sliceBlocks*groupedBrief
-	if x.Rows == 1 && groupedWarps*(shapes.one.ring(w.Bits)+brief) <= groupedShared {
+	if x.Rows == 1 && groupedWarps*(shapes.one.ring(w.Bits)+brief)+shapes.one.sums() <= groupedShared {
 		args.y, args.x, args.tokens = y.Addr, x.Addr, 1
 		s.groupedSkinny(f.one[w.Bits], shapes.one, brief, &args)
 		return
@@ -189,6 +219,9 @@ func (s *stream) GroupedMatMul(y, x kernels.Mat, w kernels.Grouped, mode kernels
 	for from := 0; from < x.Rows; from += tiles * groupedTile {
 		n := min(tiles*groupedTile, x.Rows-from)
 		args.y, args.tokens, args.records = y.Addr+uint64(4*from*y.Stride), uint32(n), s.work.addr
+		if u.Cols > 0 {
+			args.z = z.Addr + uint64(4*from*z.Stride)
+		}
 		round := groupedRoundArgs{
 			records: args.records, x: x.Addr + uint64(4*from*x.Stride), order: args.order,
 			tokens: args.tokens, cols: args.w.cols, blocks: args.w.blocks, xStride: uint32(x.Stride),
@@ -217,7 +250,11 @@ func (s *stream) groupedSkinny(f function, g groupedShape, brief int, args *grou
 		warps /= 2
 	}
 	grid := dim{ceil(panels*int(args.slices), warps), ceil(int(args.tokens), max(1, g.tiles)*groupedTile), 1}
-	launch(s, f, grid, warps*32, warps*(g.ring(int(args.w.bits))+brief), args)
+	shared := warps * (g.ring(int(args.w.bits)) + brief)
+	if args.u != 0 {
+		shared += warps / int(args.slices) * g.sums()
+	}
+	launch(s, f, grid, warps*32, shared, args)
 }
 
 // ceil returns n/d, rounded up.

@@ -1,6 +1,7 @@
 package cuda_test
 
 import (
+	"encoding/binary"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -8,7 +9,6 @@ import (
 	"eckart/kernels"
 	"eckart/kernels/cuda"
 	"eckart/kernels/cuda/shim"
-	"eckart/kernels/kerneltest"
 )
 
 // openGrouped returns the device that the kernels make when they are compiled for a CPU.
@@ -24,11 +24,6 @@ func openGrouped(t *testing.T, workspace int64) *cuda.Device {
 		}
 	})
 	return d
-}
-
-// Grouped products have the same bits in every kernel, so there is one class of them.
-func TestGrouped(t *testing.T) {
-	kerneltest.RunGrouped(t, openGrouped(t, 0), kerneltest.Options{Rounds: true})
 }
 
 // Rows that are summed in several slices have the same bits in every kernel, and however few fit into the workspace at once.
@@ -67,6 +62,103 @@ func TestGroupedSlices(t *testing.T) {
 						t.Fatalf("%d columns of %d bits, %s: element (%d, %d) is %v, want %v", in, bits, name, i/out, i%out, v, want[i])
 					}
 				}
+			}
+		}
+	}
+}
+
+// A grouped product with one of low rank in the same pass has the same bits in every kernel, and is what it should be.
+func TestGroupedPlus(t *testing.T) {
+	const tokens, out, in, rank = 70, 35, 1060, 48
+	d := openGrouped(t, 1<<20)
+	s, err := d.NewStream()
+	if err != nil {
+		t.Fatal(err)
+	}
+	plus := s.(interface {
+		GroupedMatMulPlus(y, x kernels.Mat, w kernels.Grouped, z, u kernels.Mat, m kernels.Mode)
+	})
+	arena, err := d.NewArena(4 << 20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := arena.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	r := rand.New(rand.NewPCG(1, 48))
+	fill := func(rows, cols int) (kernels.Mat, []float32) {
+		m, err := arena.Alloc(rows, cols, kernels.F32)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := make([]float32, rows*cols)
+		for i := range v {
+			v[i] = math.Float32frombits(math.Float32bits(float32(r.NormFloat64())) &^ 0xffff) // a BF16
+		}
+		s.Upload(m, kernels.Float32Bytes(v))
+		return m, v
+	}
+	x, _ := fill(tokens, in)
+	z, zs := fill(tokens, rank)
+	y, old := fill(tokens, out)
+	u, err := arena.Alloc(out, rank, kernels.BF16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	us := make([]float32, out*rank)
+	bits := make([]byte, 2*len(us))
+	for i := range us {
+		top := math.Float32bits(float32(r.NormFloat64())) >> 16
+		us[i] = math.Float32frombits(top << 16)
+		binary.NativeEndian.PutUint16(bits[2*i:], uint16(top))
+	}
+	s.Upload(u, bits)
+	for _, width := range []int{8, 4, 3, 2} {
+		w := kernels.Grouped{Rows: out, Cols: in, Bits: width, Group: 128, ScaleType: kernels.BF16}
+		if w.Packed, err = arena.Alloc(1, w.PackedBytes(), kernels.U8); err != nil {
+			t.Fatal(err)
+		}
+		codes, scales := make([]byte, out*in), make([]byte, 2*out*w.Groups())
+		for i := range codes {
+			codes[i] = byte(r.IntN(1 << width))
+		}
+		for i := range w.Groups() * out {
+			binary.NativeEndian.PutUint16(scales[2*i:], uint16(0x3c00+r.IntN(256))) // 1/128 to 1/32
+		}
+		s.Pack(w, 0, codes, scales, nil)
+		result := func(multiply func(y kernels.Mat, at, n int), pieces ...int) []float32 {
+			s.Upload(y, kernels.Float32Bytes(old))
+			at := 0
+			for _, n := range pieces {
+				multiply(y.Slice(at, n), at, n)
+				at += n
+			}
+			got := make([]float32, tokens*out)
+			s.Download(kernels.Float32Bytes(got), y)
+			if err := s.Sync(); err != nil {
+				t.Fatal(err)
+			}
+			return got
+		}
+		both := func(y kernels.Mat, at, n int) {
+			plus.GroupedMatMulPlus(y, x.Slice(at, n), w, z.Slice(at, n), u, kernels.Add)
+		}
+		got := result(both, tokens)
+		for i, v := range result(both, 1, 5, 13, 33, 1, 17) {
+			if math.Float32bits(v) != math.Float32bits(got[i]) {
+				t.Fatalf("%d bits: element (%d, %d) is %v in pieces and %v at once", width, i/out, i%out, v, got[i])
+			}
+		}
+		base := result(func(y kernels.Mat, at, n int) { s.GroupedMatMul(y, x.Slice(at, n), w, kernels.Add) }, tokens)
+		for i, v := range got {
+			want := float64(base[i])
+			for k, f := range us[i%out*rank:][:rank] {
+				want += float64(f) * float64(zs[i/out*rank+k])
+			}
+			if diff := math.Abs(float64(v) - want); !(diff <= 1e-4) {
+				t.Fatalf("%d bits: element (%d, %d) is %v, want %v", width, i/out, i%out, v, want)
 			}
 		}
 	}

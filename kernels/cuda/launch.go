@@ -50,7 +50,9 @@ func (s *stream) launch(f function, grid dim, threads, shared int, bytes uintptr
 		s.fail(err)
 		return
 	}
-	s.enqueue(f.name)
+	if !s.enqueue(f.name) {
+		return
+	}
 	s.argumentSize = bytes
 	s.call[0] = uintptr(f.handle)
 	s.call[1], s.call[2], s.call[3] = uintptr(grid.x), uintptr(grid.y), uintptr(grid.z)

@@ -3,14 +3,17 @@ package cuda
 import (
 	"fmt"
 	"strings"
-)
 
-// images returns the PTX for a compute capability.
-func images(major int) [][]byte { return [][]byte{nil} }
+	"eckart/kernels/cuda/ptx"
+)
 
 // loadKernels compiles the PTX for the device and looks the kernels up, in the device's context.
 func (d *Device) loadKernels() error {
-	for _, image := range images(d.info.Major) {
+	images, err := ptx.Images(d.info.Major*10 + d.info.Minor)
+	if err != nil {
+		return fmt.Errorf("load kernels: %w", err)
+	}
+	for _, image := range images {
 		m, log, err := d.driver.loadModule(image)
 		if err != nil {
 			return refused(err, log, d.info.Driver)

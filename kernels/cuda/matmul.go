@@ -27,6 +27,7 @@ type matMulFunctions struct {
 	skinny, gatedSkinny                                     [len(skinnyVariants)]function
 	oddSkinny, tiled128, tiled64, oddTiled, round, f32, f16 function
 	gatedTiled128, gatedTiled64                             function
+	diagonal                                                [len(skinnyVariants)]function
 }
 
 func (f *matMulFunctions) table() []kernelName {
@@ -39,6 +40,10 @@ func (f *matMulFunctions) table() []kernelName {
 		{&f.gatedSkinny[1], "gated_16"},
 		{&f.gatedSkinny[2], "gated_32"},
 		{&f.gatedSkinny[3], "gated_64"},
+		{&f.diagonal[0], "diagonal_8"},
+		{&f.diagonal[1], "diagonal_16"},
+		{&f.diagonal[2], "diagonal_32"},
+		{&f.diagonal[3], "diagonal_64"},
 		{&f.oddSkinny, "matmul_odd_16"},
 		{&f.tiled128, "matmul_tiled_128"},
 		{&f.tiled64, "matmul_tiled_64"},
@@ -183,6 +188,14 @@ type skinnyArgs struct {
 	y, x, w                                     mat
 	partials, tickets                           uint64
 	add, steps, logSlices, splits, pitch, apart uint32
+	first, blocks                               uint32
+}
+
+// arguments returns a product that is cut by p; its matrices and what it shares with others are for the caller.
+func (p skinnyPlan) arguments(w kernels.Mat, m kernels.Mode) skinnyArgs {
+	return skinnyArgs{
+		add: flag(m), steps: uint32(blocks(w.Cols, stepCols)), logSlices: uint32(p.logSlices), splits: uint32(p.splits), pitch: uint32(p.pitch),
+	}
 }
 
 // matMulSkinny multiplies the first rows of x and returns how many.
@@ -197,11 +210,8 @@ func (s *stream) matMulSkinny(y, x, w kernels.Mat, m kernels.Mode, gated bool) i
 		f = s.f.matMul.oddSkinny
 	}
 	y, x = y.Slice(0, p.tokens), x.Slice(0, p.tokens)
-	a := skinnyArgs{
-		x: argument(x), partials: s.work.addr, tickets: s.tickets.addr, add: flag(m),
-		steps: uint32(blocks(w.Cols, stepCols)), logSlices: uint32(p.logSlices), splits: uint32(p.splits), pitch: uint32(p.pitch),
-		apart: uint32(y.Cols),
-	}
+	a := p.arguments(w, m)
+	a.x, a.partials, a.tickets, a.apart = argument(x), s.work.addr, s.tickets.addr, uint32(y.Cols)
 	// Where blocks share tiles, as many results at a time as there is room for their sums.
 	most := y.Cols
 	if p.splits > 1 {
@@ -211,7 +221,9 @@ func (s *stream) matMulSkinny(y, x, w kernels.Mat, m kernels.Mode, gated bool) i
 	for first := 0; first < y.Cols; first += most {
 		n := min(most, y.Cols-first)
 		a.y, a.w = argument(y.Window(first, n)), argument(w.Slice(first, n))
-		launch(s, f, dim{min(p.blocks, blocks(n, results)), p.splits, 1}, blockThreads, p.shared, &a)
+		grid := dim{min(p.blocks, blocks(n, results)), p.splits, 1}
+		a.blocks = uint32(grid.x)
+		launch(s, f, grid, blockThreads, p.shared, &a)
 	}
 	return p.tokens
 }

@@ -212,3 +212,63 @@ func TestGatedMatMul(t *testing.T) {
 		t.Error("a gated product of 20 columns has a kernel")
 	}
 }
+
+// TestDiagonalMatMul holds that products along a diagonal have the bits of each alone, in one launch and where they do not fit
+// into one.
+func TestDiagonalMatMul(t *testing.T) {
+	d := fakes{}.open(t, Options{})
+	info := d.info
+	for _, c := range []struct {
+		tokens int
+		shapes [][2]int // out, in
+		ways   string
+	}{
+		{1, [][2]int{{40, 1160}, {24, 72}, {9, 264}}, "one launch"},
+		{11, [][2]int{{17, 40}, {70, 200}}, "one launch"},
+		{40, [][2]int{{33, 72}, {20, 8}, {1, 40}, {16, 64}}, "one launch"},
+		{2, [][2]int{{10, 20}, {16, 64}}, "not aligned"},
+		{70, [][2]int{{10, 24}, {16, 64}}, "many tokens"},
+	} {
+		out, in := 0, 0
+		for _, s := range c.shapes {
+			out, in = out+s[0], in+s[1]
+		}
+		p := newProduct(t, d, c.tokens, out, in, in) // for its operands: weights are pieces of its matrix
+		var ws []kernels.Mat
+		for i, s := range c.shapes {
+			w := p.w
+			w.Addr += uint64(i * 512)
+			w.Rows, w.Cols, w.Stride = s[0], s[1], s[1]
+			ws = append(ws, w)
+		}
+		work := p.s.work.bytes
+		for _, m := range []kernels.Mode{kernels.Set, kernels.Add} {
+			d.info, p.s.work.bytes = info, work
+			p.s.Upload(p.y, kernels.Float32Bytes(p.old))
+			row, col := 0, 0
+			for _, w := range ws {
+				p.s.MatMul(p.y.Window(row, w.Rows), p.x.Window(col, w.Cols), w, m)
+				row, col = row+w.Rows, col+w.Cols
+			}
+			want := make([]float32, len(p.old))
+			p.s.Download(kernels.Float32Bytes(want), p.y)
+			p.sync()
+			for _, multiprocessors := range []int{1, 132} {
+				for _, room := range []int64{work, int64(mostSplits * c.tokens * tileRows * 4)} {
+					d.info.Multiprocessors, p.s.work.bytes = multiprocessors, room
+					name := fmt.Sprintf("%+v, mode %d, on %d multiprocessors, workspace of %d", c, m, multiprocessors, room)
+					if room == work && p.s.diagonal(p.y, p.x, ws, m) != (c.ways == "one launch") {
+						t.Fatalf("%s: not done in the way that was to be tested", name)
+					}
+					p.s.Upload(p.y, kernels.Float32Bytes(p.old))
+					p.s.DiagonalMatMul(p.y, p.x, ws, m)
+					got := make([]float32, len(want))
+					p.s.Download(kernels.Float32Bytes(got), p.y)
+					p.sync()
+					p.same(name, got, want)
+				}
+			}
+		}
+	}
+	d.info = info
+}

@@ -89,7 +89,9 @@ func (p *program) Run() {
 		s.fail(err)
 		return
 	}
-	s.enqueue(p.name)
+	if !s.enqueue(p.name) {
+		return
+	}
 	s.call[0], s.call[1] = uintptr(p.exec), uintptr(s.handle)
 	if r := s.driver.graphLaunch.call(s.call[:2]...); r != success {
 		s.fail(fmt.Errorf("run %s: %w", p.name, s.driver.failure(&s.driver.graphLaunch, r)))

@@ -2,7 +2,6 @@ package cuda
 
 import (
 	"fmt"
-	"runtime"
 	"time"
 	"unsafe"
 
@@ -167,8 +166,8 @@ func (s *stream) pending() string {
 // some 1000, and a call blocks when it is full, beyond the reach of any timeout.
 const throttle = 256
 
-// enqueue counts an operation that is about to be enqueued, in the device's context.
-func (s *stream) enqueue(name string) {
+// enqueue counts an operation that is about to be enqueued, in the device's context. It reports whether that may be.
+func (s *stream) enqueue(name string) bool {
 	if s.operations == 0 {
 		s.first = name
 	}
@@ -181,6 +180,7 @@ func (s *stream) enqueue(name string) {
 		}
 		s.record(s.full[turn])
 	}
+	return s.err == nil
 }
 
 // record has the event happen when all that was enqueued is done.
@@ -216,7 +216,6 @@ func (s *stream) await(e cuEvent) {
 		case waited > s.device.options.Timeout:
 			s.err = s.device.lose(s.device.silent("wait for "+s.pending(), s.device.options.Timeout))
 		case waited < spinning:
-			runtime.Gosched()
 		case waited < 100*longNap:
 			pause(nap)
 		default:
@@ -244,14 +243,16 @@ func (s *stream) Sync() error {
 		panic("BUG: Sync while recording")
 	}
 	defer s.device.leave()
-	if err := s.device.enter(); err != nil {
-		s.fail(err)
+	err := s.err
+	s.err = nil // what was enqueued before the fault is waited for as well
+	if lost := s.device.enter(); lost != nil {
+		s.fail(lost)
 	}
 	s.wait()
-	s.down.deliver(s.err == nil)
-	err := s.err
-	if s.err = nil; err != nil && s.device.lost.Load() == nil {
-		s.operations = 0
+	if err == nil {
+		err = s.err
 	}
+	s.err = nil
+	s.down.deliver(err == nil)
 	return err
 }

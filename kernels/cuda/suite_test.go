@@ -1,6 +1,8 @@
 package cuda_test
 
 import (
+	"errors"
+	"os"
 	"testing"
 
 	"eckart/kernels"
@@ -44,4 +46,20 @@ var options = kerneltest.Options{
 
 func TestSuite(t *testing.T) {
 	kerneltest.Run(t, open(t, cuda.Options{}), options)
+}
+
+// TestSuiteOnGPU is skipped where there is no GPU, unless REQUIRE_CUDA is set.
+func TestSuiteOnGPU(t *testing.T) {
+	d, err := cuda.Open(cuda.Options{})
+	if errors.Is(err, cuda.ErrNoDevice) && os.Getenv("REQUIRE_CUDA") == "" {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log(d.Name())
+	kerneltest.Run(t, d, options)
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
 }

@@ -169,6 +169,9 @@ func (l *linear) Dims() (out, in int) {
 
 func (l *linear) Bytes() int64 { return l.u.Bytes() + l.v.Bytes() }
 
+// Factors implements layers.Factored.
+func (l *linear) Factors() (u, v layers.Linear) { return l.u, l.v }
+
 func (l *linear) Apply(p *layers.Pass, y, x kernels.Mat, m kernels.Mode) {
 	mark := p.Mark()
 	_, rank := l.u.Dims()

@@ -287,3 +287,49 @@ func TestFaultNamed(t *testing.T) {
 		t.Errorf("Dense: got %v", err)
 	}
 }
+
+// onePass is a stream that adds a product of low rank in the pass of a grouped one.
+type onePass struct{ products }
+
+func (p *onePass) GroupedMatMulPlus(y, x kernels.Mat, w kernels.Grouped, z, u kernels.Mat, m kernels.Mode) {
+	p.calls++
+	p.Stream.GroupedMatMul(y, x, w, m)
+	p.Stream.MatMul(y, z, u, kernels.Add)
+}
+
+// A sum of a grouped base and a product takes two verbs where a stream can add in one pass, and gives the same.
+func TestSumInOnePass(t *testing.T) {
+	const out, in, rank = 19, 40, 6
+	b := open(t)
+	for _, row := range []struct {
+		name  string
+		a, b  layers.Weight
+		calls int
+	}{
+		{"grouped and low rank", int4(b, out, in), must(lowrank.New(bf16(b, out, rank), bf16(b, rank, in)))(t), 2},
+		{"grouped and a grouped u", int4(b, out, in), must(lowrank.New(int4(b, out, rank), bf16(b, rank, in)))(t), 3},
+		{"dense and low rank", bf16(b, out, in), must(lowrank.New(bf16(b, out, rank), bf16(b, rank, in)))(t), 3},
+		{"grouped and dense", int4(b, out, in), bf16(b, out, in), 2},
+	} {
+		l := must(must(layers.NewSum(row.a, row.b))(t).Bind(b.Arena, b.Stream))(t)
+		x, want, got := b.Random(3, in), b.Random(3, out), b.Random(3, out)
+		for i := range 3 {
+			copy(got.Float32s(i), want.Float32s(i))
+		}
+		p := b.Pass(1 << 10)
+		l.Apply(p, want, x, kernels.Add)
+		fused := &onePass{products{Stream: p.Stream}}
+		p.Stream = fused
+		l.Apply(p, got, x, kernels.Add)
+		if fused.calls != row.calls || p.Mark() != 0 {
+			t.Errorf("%s: %d products that leave %d elements of scratch, want %d and none", row.name, fused.calls, p.Mark(), row.calls)
+		}
+		for i := range 3 {
+			for j, v := range got.Float32s(i) {
+				if v != want.Float32s(i)[j] {
+					t.Fatalf("%s: element (%d, %d) is %v in one pass, want %v", row.name, i, j, v, want.Float32s(i)[j])
+				}
+			}
+		}
+	}
+}

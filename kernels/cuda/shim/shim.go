@@ -159,6 +159,11 @@ func (b *builder) link() (string, error) {
 	if _, err := os.Stat(library); err == nil {
 		return library, nil
 	}
+	unlock, err := b.lock()
+	if err != nil {
+		return "", fmt.Errorf("build shim: %w", err)
+	}
+	defer unlock()
 	tree, err := os.MkdirTemp("", "eckart-shim-")
 	if err != nil {
 		return "", fmt.Errorf("build shim: %w", err)

@@ -37,16 +37,17 @@ static constexpr u32 F32 = 0, F16 = 1;              // kernels.DType
 
 struct Grouped {
     u8 *codes, *scales, *zeros; // zeros: null without zero points
-    u64 per_group;              // 2^32 / blocks of a group, rounded up
     u32 rows, cols;
     u32 blocks, groups; // of a row
     u32 bits, type;     // of a code; of a scale
+    u32 per_group;      // 2^31 / blocks of a group, rounded up
+    u32 unused;
 };
 
 DEV u32 scale_bytes(const Grouped& w) { return w.type == F32 ? 4 : 2; }
 
-// group_of returns the group of a block: block / blocks of a group, exact while their product is below 2^32.
-DEV u32 group_of(const Grouped& w, u32 block) { return (u32)(block * w.per_group >> 32); }
+// group_of returns the group of a block: block / blocks of a group, exact while their product is below 2^31.
+DEV u32 group_of(const Grouped& w, u32 block) { return (u32)((u64)block * w.per_group >> 31); }
 
 DEV u32 panels_of(const Grouped& w) { return (w.rows + PANEL - 1) / PANEL; }
 
@@ -176,10 +177,13 @@ DEV void load_quad(const Row& row, u32 c, float v[4]) {
         v[0] = bits_float(q.x), v[1] = bits_float(q.y), v[2] = bits_float(q.z), v[3] = bits_float(q.w);
         return;
     }
-    for (u32 i = 0; i < 4; i++) {
-        v[i] = 0;
-        if (c + i < row.cols) v[i] = ld(row.x + (row.order ? (u32)ld(row.order + c + i) : c + i));
-    }
+    u32 at[4]; // no branches, so that loads wait for each other at most once
+    for (u32 i = 0; i < 4; i++) at[i] = min(c + i, row.cols - 1);
+    if (row.order)
+        for (u32 i = 0; i < 4; i++) at[i] = (u32)ld(row.order + at[i]);
+    for (u32 i = 0; i < 4; i++) v[i] = ld(row.x + at[i]);
+    for (u32 i = 0; i < 4; i++)
+        if (c + i >= row.cols) v[i] = 0;
 }
 
 // round_quad rounds a block that lies in 8 lanes side by side, four columns each: it returns the lane's four rounded bytes
@@ -239,6 +243,11 @@ struct GroupedMatMulArgs {
     const i32* order;
     u32 tokens, y_stride, add;
     u32 slices, slice_blocks, filled; // slices: 1, 2, 4 or 8, so many of them with blocks
+
+    const u16* u; // BF16 (rows, rank) of a product z·uᵀ that is added; null without
+    const float* z; // (tokens, rank)
+    u32 rank, u_stride, z_stride; // rank: a multiple of 16
+    u32 unused;
 };
 
 // copy starts the copy of bytes, a multiple of 16 and at most MOST, from global to shared memory; the lanes of a warp share
@@ -358,6 +367,28 @@ DEV void put(const GroupedMatMulArgs& a, u32 token, u32 row, float v) {
     st(y, a.add ? ld(y) + v : v);
 }
 
+// join sets c to z·uᵀ for a panel and a tile, with z rounded to BF16. STEPS of 16 columns are on their way together.
+template <u32 STEPS> DEV void join(float c[4], const GroupedMatMulArgs& a, u32 panel, u32 tile) {
+    const u32 g = lane() / 4, t = lane() % 4;
+    const u16* low = a.u + (u64)min(panel * PANEL + g, a.w.rows - 1) * a.u_stride + t * 2;
+    const u16* high = a.u + (u64)min(panel * PANEL + g + 8, a.w.rows - 1) * a.u_stride + t * 2;
+    const float* z = a.z + (u64)min(tile * TILE + g, a.tokens - 1) * a.z_stride + t * 2;
+    for (u32 i = 0; i < 4; i++) c[i] = 0;
+    for (u32 k = 0; k < a.rank; k += STEPS * 16) {
+        u32 rows[STEPS][4], tokens[STEPS][2];
+#pragma GCC unroll 16
+        for (u32 i = 0; i < STEPS; i++) {
+            const u32 at = min(k + i * 16, a.rank - 16);
+            rows[i][0] = ld((const u32*)(low + at)), rows[i][1] = ld((const u32*)(high + at));
+            rows[i][2] = ld((const u32*)(low + at + 8)), rows[i][3] = ld((const u32*)(high + at + 8));
+            tokens[i][0] = pack_bf16(ld(z + at), ld(z + at + 1)), tokens[i][1] = pack_bf16(ld(z + at + 8), ld(z + at + 9));
+        }
+#pragma GCC unroll 16
+        for (u32 i = 0; i < STEPS; i++)
+            if (k + i * 16 < a.rank) mma_bf16(c, rows[i], tokens[i]);
+    }
+}
+
 // skinny multiplies up to TILES·8 tokens, from by()·TILES·8 on, with few rows: a block of threads takes warps/slices times
 // PANELS panels, and a warp one slice of PANELS panels for all those tokens. Each warp runs by itself: it copies its part of
 // the weights (read once) and of the records (from the second-level cache) to a ring of DEPTH stages of its own, DEPTH-1
@@ -369,6 +400,8 @@ DEV void put(const GroupedMatMulArgs& a, u32 token, u32 row, float v) {
 //
 // With ONE there is one token and no record of it: each warp rounds its slice of the token itself while the first weights are
 // on their way, 4 bytes a column from the second-level cache, which spares a launch.
+//
+// The product that is added is computed at that time too, 2·rank bytes a row, and waits in shared memory.
 template <int BITS, u32 PANELS, u32 TILES, u32 BLOCKS, u32 DEPTH, bool ONE> DEV void skinny(const GroupedMatMulArgs& a) {
     typedef Stage<BITS, PANELS, ONE ? 0 : TILES, BLOCKS> S;
     const Grouped& w = a.w;
@@ -422,9 +455,53 @@ template <int BITS, u32 PANELS, u32 TILES, u32 BLOCKS, u32 DEPTH, bool ONE> DEV 
         }
     }
 
+    // Sums lie [warp][token][row]; four words between tokens keep lanes of a warp in different banks.
+    constexpr u32 rows = PANELS * PANEL, apart = rows + 4, all = ONE ? 1 : TILES * TILE;
+    auto keep = [&](float* to, const float c[4], u32 p, u32 t) {
+#pragma GCC unroll 16
+        for (u32 i = 0; i < 4; i++) {
+            const u32 token = t * TILE + lane() % 4 * 2 + i % 2;
+            if (token < all) sst(to + token * apart + p * PANEL + lane() / 4 + i / 2 * 8, c[i]);
+        }
+    };
+    float* joined = (float*)(smem() + warps * (DEPTH * S::bytes + (ONE ? a.slice_blocks * brief : 0)));
+    if (a.u)
+        for (u32 i = warp(); i < parts * PANELS * TILES; i += warps) {
+            const u32 q = i / (PANELS * TILES), p = i / TILES % PANELS, t = i % TILES;
+            float c[4];
+            join<4>(c, a, (bx() * parts + q) * PANELS + p, tile + t);
+            keep(joined + q * (all * apart), c, p, t);
+        }
+
     float sums[PANELS][TILES][4] = {};
     Factors f[PANELS] = {};
     u32 group = ~0u;
+    auto enter = [&](const u8* stage, u32 g, u32 lowest) { // has f for group g
+        if (g == group) return;
+        group = g;
+#pragma GCC unroll 16
+        for (u32 p = 0; p < PANELS; p++)
+            f[p] = factors<BITS>(w, stage + S::scales_at + p * S::scales + (g - lowest) * PANEL * scale_bytes(w),
+                                 stage + S::zeros_at + p * S::zeros + (g - lowest) * PANEL);
+    };
+    auto add = [&](const u8* stage, u32 b, u32 j) { // block j of the stage, b of the matrix
+        u32 codes[PANELS][4];
+#pragma GCC unroll 16
+        for (u32 p = 0; p < PANELS; p++) fragment<BITS>(codes[p], stage + p * S::codes + j * block_bytes<BITS>());
+#pragma GCC unroll 16
+        for (u32 t = 0; t < TILES; t++) {
+            Tokens x;
+            if constexpr (ONE) { // the token is column 0 of b, which lanes 0 to 3 hold
+                const u8* record = own + (b - first) * brief;
+                const u2 q = sld((const u2*)record + lane() % 4), v = sld((const u2*)(record + BLOCK));
+                x = Tokens{{lane() < 4 ? q.x : 0, lane() < 4 ? q.y : 0}, {bits_float(v.x), 0}, {(i32)v.y, 0}};
+            } else {
+                x = tokens_of(stage + S::records_at + t * S::records + j * RECORD);
+            }
+#pragma GCC unroll 16
+            for (u32 p = 0; p < PANELS; p++) multiply<ONE ? 1 : 2>(sums[p][t], codes[p], f[p], x);
+        }
+    };
     for (u32 b = first, from = 0; b < end; b += BLOCKS) {
         cp_wait<DEPTH - 2>();
         warp_sync();
@@ -432,52 +509,25 @@ template <int BITS, u32 PANELS, u32 TILES, u32 BLOCKS, u32 DEPTH, bool ONE> DEV 
         const u8* stage = ring + from;
         from = from + S::bytes == DEPTH * S::bytes ? 0 : from + S::bytes;
         const u32 lowest = group_of(w, b);
+        if (b + BLOCKS <= end && group_of(w, b + BLOCKS - 1) == lowest) { // no branches, so that blocks overlap
+            enter(stage, lowest, lowest);
 #pragma GCC unroll 16
-        for (u32 j = 0; j < BLOCKS; j++) {
-            if (b + j >= end) break;
-            const u32 g = group_of(w, b + j);
-            u32 codes[PANELS][4];
-#pragma GCC unroll 16
-            for (u32 p = 0; p < PANELS; p++) {
-                if (g != group)
-                    f[p] = factors<BITS>(w, stage + S::scales_at + p * S::scales + (g - lowest) * PANEL * scale_bytes(w),
-                                         stage + S::zeros_at + p * S::zeros + (g - lowest) * PANEL);
-                fragment<BITS>(codes[p], stage + p * S::codes + j * block_bytes<BITS>());
-            }
-            group = g;
-#pragma GCC unroll 16
-            for (u32 t = 0; t < TILES; t++) {
-                Tokens x;
-                if constexpr (ONE) {
-                    const u8* record = own + (b + j - first) * brief;
-                    const u2 v = sld((const u2*)(record + BLOCK));
-                    x = Tokens{{0, 0}, {bits_float(v.x), 0}, {(i32)v.y, 0}};
-                    if (lane() < 4) { // the token is column 0 of b
-                        const u2 q = sld((const u2*)record + lane());
-                        x.b[0] = q.x, x.b[1] = q.y;
-                    }
-                } else {
-                    x = tokens_of(stage + S::records_at + t * S::records + j * RECORD);
-                }
-#pragma GCC unroll 16
-                for (u32 p = 0; p < PANELS; p++) multiply<ONE ? 1 : 2>(sums[p][t], codes[p], f[p], x);
+            for (u32 j = 0; j < BLOCKS; j++) add(stage, b + j, j);
+        } else {
+            const u32 n = min(BLOCKS, end - b);
+#pragma GCC unroll 1
+            for (u32 j = 0; j < n; j++) {
+                enter(stage, group_of(w, b + j), lowest);
+                add(stage, b + j, j);
             }
         }
     }
 
-    // Sums lie [warp][token][row]; four words between tokens keep lanes of a warp in different banks.
-    constexpr u32 rows = PANELS * PANEL, apart = rows + 4, all = ONE ? 1 : TILES * TILE;
     block_sync();
-    float* to_sum = (float*)smem() + warp() * (all * apart);
 #pragma GCC unroll 16
     for (u32 t = 0; t < TILES; t++)
 #pragma GCC unroll 16
-        for (u32 p = 0; p < PANELS; p++)
-#pragma GCC unroll 16
-            for (u32 i = 0; i < 4; i++) {
-                const u32 token = t * TILE + lane() % 4 * 2 + i % 2;
-                if (token < all) sst(to_sum + token * apart + p * PANEL + lane() / 4 + i / 2 * 8, sums[p][t][i]);
-            }
+        for (u32 p = 0; p < PANELS; p++) keep((float*)smem() + warp() * (all * apart), sums[p][t], p, t);
     block_sync();
     const u32 count = min(all, a.tokens - tile * TILE);
     for (u32 i = tid(); i < parts * count * rows; i += nthreads()) {
@@ -487,6 +537,7 @@ template <int BITS, u32 PANELS, u32 TILES, u32 BLOCKS, u32 DEPTH, bool ONE> DEV 
         const float* from = (const float*)smem() + q * a.slices * (all * apart) + token * apart + r;
         float sum = sld(from);
         for (u32 s = 1; s < a.filled; s++) sum += sld(from + s * (all * apart));
+        if (a.u) sum += sld(joined + q * (all * apart) + token * apart + r);
         put(a, tile * TILE + token, row, sum);
     }
 }
@@ -564,13 +615,19 @@ template <int BITS> DEV void tiled(const GroupedMatMulArgs& a) {
 #pragma GCC unroll 16
     for (u32 t = 0; t < TILES; t++)
 #pragma GCC unroll 16
-        for (u32 p = 0; p < PANELS; p++)
+        for (u32 p = 0; p < PANELS; p++) {
+            if (a.u) {
+                float c[4];
+                join<1>(c, a, bx() * WARPS + p0 + p, by() * WARPS + t0 + t);
+                for (u32 i = 0; i < 4; i++) total[p][t][i] += c[i];
+            }
 #pragma GCC unroll 16
             for (u32 i = 0; i < 4; i++) {
                 const u32 token = (by() * WARPS + t0 + t) * TILE + lane() % 4 * 2 + i % 2;
                 const u32 row = (bx() * WARPS + p0 + p) * PANEL + lane() / 4 + i / 2 * 8;
                 if (token < a.tokens && row < w.rows) put(a, token, row, total[p][t][i]);
             }
+        }
 }
 
 // The shapes of grouped.go: of grouped_one the blocks of a stage, which holds about 1 KB of codes at any width, and of the

@@ -20,6 +20,7 @@ template <class T> struct Args {
     u32 add;
 };
 
+// SkinnyArgs are the arguments of a product with few tokens.
 struct SkinnyArgs {
     Mat<float> y;
     Mat<const float> x;
@@ -32,6 +33,8 @@ struct SkinnyArgs {
     u32 splits;    // a power of two
     u32 pitch;     // bytes of a token in shared memory, an odd multiple of 64
     u32 apart;     // rows from gate to up, of a gated product
+    u32 first;     // of the blocks in x, the first for this product
+    u32 blocks;    // and how many there are
 };
 
 // The first step of slice i.
@@ -71,8 +74,8 @@ struct Place {
     u32 tile, slice;
 };
 
-DEV void advance(Place& p, u32 slices) {
-    if (++p.slice == slices) p = {p.tile + gx(), 0};
+DEV void advance(Place& p, u32 slices, u32 blocks) {
+    if (++p.slice == slices) p = {p.tile + blocks, 0};
 }
 
 // A tile of a gated product is 8 rows of gate and the 8 of up that go with them; gate's lie above up's in w.
@@ -239,7 +242,7 @@ template <int tiles, int levels, bool whole, bool gated = false> DEV void skinny
     u8* x = (u8*)(last + 4);
 
     Batch here, next;
-    Place ahead = {bx(), 0}, now = ahead;
+    Place ahead = {bx() - a.first, 0}, now = ahead;
     fetch<whole, gated>(here, a, ahead, first);
     stage(x, a, start, end);
     block_sync();
@@ -251,7 +254,7 @@ template <int tiles, int levels, bool whole, bool gated = false> DEV void skinny
     while (now.tile * kept < out) {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            advance(ahead, own);
+            advance(ahead, own, a.blocks);
             if (half == 0)
                 fetch<whole, gated>(next, a, ahead, first);
             else
@@ -261,7 +264,7 @@ template <int tiles, int levels, bool whole, bool gated = false> DEV void skinny
             multiply<tiles>(c, half == 0 ? here : next, x + (step - start) * 64, a.pitch, steps, tokens);
             push<levels, tiles>(tree, c, now.slice);
             u32 tile = now.tile;
-            advance(now, own);
+            advance(now, own, a.blocks);
             if (now.tile == tile) continue;
 
             float* buffer = sums + (twice ? turn * sumFloats : 0);
@@ -311,6 +314,21 @@ template <int tiles, int levels, bool whole, bool gated = false> DEV void skinny
             if (tid() == 0) st(a.tickets + tile, 0u);
         }
     }
+}
+
+// DiagonalArgs are up to four products with tokens of their own, done by one launch: the second stages of factors whose first stages lie
+// below one another. Where there are fewer, `first` of the others is beyond the grid.
+struct DiagonalArgs {
+    SkinnyArgs products[4];
+};
+
+// diagonal gives each block to one of the products; splits beyond the product's have nothing to do.
+template <int tiles, int levels> DEV void diagonal(const DiagonalArgs& a) {
+    u32 i = 0;
+#pragma unroll
+    for (u32 k = 1; k < 4; k++) i += bx() >= a.products[k].first;
+    const SkinnyArgs& product = a.products[i];
+    if (by() < product.splits) skinny<tiles, levels, true>(product);
 }
 
 struct RoundArgs {
@@ -465,6 +483,10 @@ KERNEL_PAIR(gated_8, matmul::SkinnyArgs, 256) { matmul::skinny<1, 4, true, true>
 KERNEL_PAIR(gated_16, matmul::SkinnyArgs, 256) { matmul::skinny<2, 2, true, true>(a); }
 KERNEL_PAIR(gated_32, matmul::SkinnyArgs, 256) { matmul::skinny<4, 1, true, true>(a); }
 KERNEL_PAIR(gated_64, matmul::SkinnyArgs, 256) { matmul::skinny<8, 0, true, true>(a); }
+KERNEL_PAIR(diagonal_8, matmul::DiagonalArgs, 256) { matmul::diagonal<1, 4>(a); }
+KERNEL_PAIR(diagonal_16, matmul::DiagonalArgs, 256) { matmul::diagonal<2, 2>(a); }
+KERNEL_PAIR(diagonal_32, matmul::DiagonalArgs, 256) { matmul::diagonal<4, 1>(a); }
+KERNEL_PAIR(diagonal_64, matmul::DiagonalArgs, 256) { matmul::diagonal<8, 0>(a); }
 KERNEL_PAIR(gated_tiled_128, matmul::TiledArgs, 256) { matmul::tiled<128, 128, true, true>(a); }
 KERNEL_PAIR(gated_tiled_64, matmul::TiledArgs, 256) { matmul::tiled<64, 64, true, true>(a); }
 

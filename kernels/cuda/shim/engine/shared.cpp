@@ -104,6 +104,18 @@ void write_word(Worker& k, u64 word, const Access& a, u64 marks) {
     s.read = 0; // what was read before is in order with this write, so whoever is in order with it is with them
 }
 
+// quick_read is read_word for what is most often the case: the word was written before the last barrier, and read by others
+// already or by nobody since. It returns false, and has done nothing, if it is not so.
+bool quick_read(Shadow& s, u64 me, u64 first, u64 marks) {
+    u64 w = s.write, r = s.read;
+    if ((w ^ me) >> epoch_shift == 0 || w < first || (w & (split | pending))) return false;
+    if ((r ^ me) >> epoch_shift) {
+        s.read = me | marks;
+        return true;
+    }
+    return (r & many_warps) || ((r ^ me) >> thread_shift == 0 && (r & marks) == marks);
+}
+
 Access access(u64 offset, Site at) { return {now.stamp | (u64)(at.line() & 0xfff) << line_shift, offset, false, at}; }
 
 } // namespace
@@ -113,7 +125,8 @@ void shared_read(u64 offset, u32 bytes, Site at) {
     Access a = access(offset, at);
     u64 word = offset / 4;
     if (bytes >= 4) {
-        for (u32 i = 0; i < bytes / 4; i++) read_word(k, word + i, a);
+        for (u32 i = 0; i < bytes / 4; i++)
+            if (!quick_read(k.words[word + i], a.me, k.first_epoch << epoch_shift, 0)) read_word(k, word + i, a);
         return;
     }
     Shadow* b = split_word(k, word) + offset % 4;
@@ -143,7 +156,8 @@ void shared_read_all(u64 offset, u32 lane, Site at) {
     Access a = access(offset, at);
     a.me = (a.me & ~lane_mask) | (u64)lane << thread_shift;
     a.all = true;
-    for (u32 i = 0; i < 4; i++) read_word(k, offset / 4 + i, a);
+    for (u32 i = 0; i < 4; i++)
+        if (!quick_read(k.words[offset / 4 + i], a.me, k.first_epoch << epoch_shift, many_lanes)) read_word(k, offset / 4 + i, a);
 }
 
 void shared_begin_copy(u64 offset, Site at) {

@@ -118,6 +118,10 @@ func TestArena(t *testing.T) {
 	if _, err := d.NewArena(64); err == nil {
 		t.Error("a closed device makes arenas")
 	}
+	st.Upload(kernels.Mat{Span: kernels.Span{Addr: 4096}, Rows: 1, Cols: 1, Stride: 1, Type: kernels.U8}, []byte{1})
+	if err := st.Sync(); err == nil || err.Error() != "cuda:0 is closed" {
+		t.Errorf("stream of a closed device: got %v", err)
+	}
 }
 
 // TestCopies moves pieces of all sizes to the device and back without waiting in between: more of them than can be under

@@ -11,9 +11,9 @@ const mostProducts = 4
 
 type diagonalArgs [mostProducts]skinnyArgs
 
-// DiagonalMatMul computes y = x·wᵀ, or adds it, for the matrix w that has ws (out, in) along its diagonal and zeros elsewhere:
-// y is (tokens, sum of outs), x (tokens, sum of ins). Results have the bits of one MatMul after the other. With few tokens and
-// aligned BF16 weights it is one launch.
+// DiagonalMatMul computes y = x·wᵀ, or adds it, for the matrix w that has ws (out, in) along its diagonal and zeros
+// elsewhere: y is (tokens, sum of outs), x (tokens, sum of ins). Results have the bits of one MatMul after the other. With
+// few tokens and aligned BF16 weights it is one launch.
 func (s *stream) DiagonalMatMul(y, x kernels.Mat, ws []kernels.Mat, m kernels.Mode) {
 	if y.Rows == 0 || s.diagonal(y, x, ws, m) {
 		return

@@ -374,6 +374,22 @@ func TestLostDevice(t *testing.T) {
 	}
 }
 
+// TestBlocking holds that a device that waits after every launch names the kernel at fault.
+func TestBlocking(t *testing.T) {
+	fault := success
+	s := fakes{
+		"cuEventQuery":   func(uintptr) uintptr { return uintptr(fault) },
+		"cuLaunchKernel": func(_, _, _, _, _, _, _, _, _, _, _ uintptr) uintptr { return 0 },
+	}.stream(t, Options{Blocking: true})
+	for _, name := range []string{"first", "second", "third"} {
+		if name == "second" {
+			fault = errIllegalAddress
+		}
+		launch(s, function{1, name}, dim{1, 1, 1}, 32, 0, &emptyArgs{})
+	}
+	expect(t, s.Sync(), ErrLost, "in one operation (second)")
+}
+
 // TestSilentDevice has a kernel never end: whoever waits is told so in time.
 func TestSilentDevice(t *testing.T) {
 	never := fakes{

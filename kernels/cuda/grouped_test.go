@@ -9,7 +9,6 @@ import (
 	"eckart/kernels"
 	"eckart/kernels/cuda"
 	"eckart/kernels/cuda/shim"
-	"eckart/kernels/kerneltest"
 )
 
 // openGrouped returns the device that the kernels make when they are compiled for a CPU.
@@ -25,11 +24,6 @@ func openGrouped(t *testing.T, workspace int64) *cuda.Device {
 		}
 	})
 	return d
-}
-
-// Grouped products have the same bits in every kernel, so there is one class of them.
-func TestGrouped(t *testing.T) {
-	kerneltest.RunGrouped(t, openGrouped(t, 0), kerneltest.Options{Rounds: true})
 }
 
 // Rows that are summed in several slices have the same bits in every kernel, and however few fit into the workspace at once.

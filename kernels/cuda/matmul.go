@@ -2,13 +2,13 @@ package cuda
 
 import "eckart/kernels"
 
-// Products with dense weights (src/matmul.cu).
+// Products with dense weights (src/matmul_few.cu for few tokens, src/matmul.cu for many).
 //
 // A row of a product with BF16 weights has the same bits in any call of up to skinnyTokens rows, and the same in any call
 // of more; the order of its sum depends on the number of columns alone, within each of the two. With F16 and F32 weights
 // it has the same bits in every call.
 
-// What matmul.cu fixes.
+// What the sources of the kernels fix.
 const (
 	stepCols   = 32
 	sliceSteps = 4
@@ -22,7 +22,7 @@ const (
 	tiledStages = 4
 )
 
-// matMulFunctions are the kernels of matmul.cu.
+// matMulFunctions are the kernels of matmul_few.cu and matmul.cu.
 type matMulFunctions struct {
 	skinny, gatedSkinny                                     [len(skinnyVariants)]function
 	oddSkinny, tiled128, tiled64, oddTiled, round, f32, f16 function
@@ -84,8 +84,8 @@ func (s *stream) MatMul(y, x, w kernels.Mat, m kernels.Mode) {
 }
 
 // GatedMatMul computes y = silu(x·gateᵀ) ⊙ (x·upᵀ) for y (tokens, out), x (tokens, in) and w (2·out, in), gate's rows above
-// up's, with the bits of MatMul and SwiGLU one after the other. It reports whether it did: there are kernels for BF16 weights
-// whose rows are aligned to 16 bytes.
+// up's, with the bits of MatMul and SwiGLU one after the other. It reports whether it did: there are kernels for BF16
+// weights whose rows are aligned to 16 bytes.
 func (s *stream) GatedMatMul(y, x, w kernels.Mat) bool {
 	if w.Type != kernels.BF16 || !aligned(w) {
 		return false
@@ -133,8 +133,9 @@ type skinnyPlan struct {
 }
 
 // planSkinny cuts a product of tokens with (out, in) weights, for a GPU of so many multiprocessors and bytes of shared
-// memory; odd says that the weights are not aligned. It takes the smallest variant that has room for the tokens, or the next
-// smaller one where they are too wide for its shared memory. No cut changes a bit: sums run over slices in the order of one tree.
+// memory; odd says that the weights are not aligned. It takes the smallest variant that has room for the tokens, or the
+// next smaller one where they are too wide for its shared memory. No cut changes a bit: sums run over slices in the order
+// of one tree.
 func planSkinny(tokens, out, in, multiprocessors, shared int, odd bool) skinnyPlan {
 	variant := len(skinnyVariants) - 1
 	for variant > 0 && skinnyVariants[variant-1].tokens >= tokens {

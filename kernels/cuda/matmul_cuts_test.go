@@ -121,8 +121,8 @@ func (p *product) same(name string, got, want []float32) {
 	}
 }
 
-// TestMatMulCuts holds that no cut of a product with few tokens changes a bit: as GPUs of many sizes and workspaces of little
-// room make them.
+// TestMatMulCuts holds that no cut of a product with few tokens changes a bit: as GPUs of many sizes and workspaces of
+// little room make them.
 func TestMatMulCuts(t *testing.T) {
 	d := fakes{}.open(t, Options{})
 	info := d.info
@@ -148,8 +148,8 @@ func TestMatMulCuts(t *testing.T) {
 	d.info = info
 }
 
-// TestMatMulTiled holds products with many tokens, ragged at every edge, against float64; and that neither the size of tiles nor the
-// workspace changes a bit.
+// TestMatMulTiled holds products with many tokens, ragged at every edge, against float64; and that neither the size of
+// tiles nor the workspace changes a bit.
 func TestMatMulTiled(t *testing.T) {
 	d := fakes{}.open(t, Options{})
 	info := d.info
@@ -213,8 +213,8 @@ func TestGatedMatMul(t *testing.T) {
 	}
 }
 
-// TestDiagonalMatMul holds that products along a diagonal have the bits of each alone, in one launch and where they do not fit
-// into one.
+// TestDiagonalMatMul holds that products along a diagonal have the bits of each alone, in one launch and where they do not
+// fit into one.
 func TestDiagonalMatMul(t *testing.T) {
 	d := fakes{}.open(t, Options{})
 	info := d.info

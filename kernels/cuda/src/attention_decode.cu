@@ -122,8 +122,9 @@ struct Place {
     u32 block, strip;
 };
 
-// attend_chunk sums up one chunk: features into shared memory, (warp, column), with the state of each.
-template <class T, u32 K, u32 V> DEV void attend_chunk(const AttendArgs& a, const Sequence& s, const Queries& p, const Shared& m, const float (&factor)[2], u32 chunk) {
+// attend_chunk sums up one chunk: features into shared memory, (warp, column), with the state of each. The first one of a
+// pass is fresh: it loads the queries.
+template <class T, u32 K, u32 V> DEV void attend_chunk(const AttendArgs& a, const Sequence& s, const Queries& p, const Shared& m, float (&factor)[2], u32 chunk, bool fresh) {
     const u32 g = lane() / 4, t = lane() % 4;
     const u32 key_tiles = a.key_dim / strip, value_tiles = a.value_dim / strip;
     const u32 V1 = V < 8 ? V : 8; // tiles of values in registers
@@ -176,6 +177,7 @@ template <class T, u32 K, u32 V> DEV void attend_chunk(const AttendArgs& a, cons
         values = values_at(x);
     };
     if (at < end) load_keys(find(at));
+    if (fresh) load_queries<T>(a, s, p, m, factor); // while keys are on their way
     for (; at < end; at += warps) {
         const u4* from = values;
 #pragma unroll
@@ -336,11 +338,10 @@ DEV void write(const AttendArgs& a, const Sequence& s, const Queries& p, u32 col
 template <class T, u32 K, u32 V> DEV void attend_pass(const AttendArgs& a, const Sequence& s, const Queries& p, const Shared& m, bool whole, u32 slot) {
     const u32 column = my_column(), chunks = p.end - p.begin;
     F4* totals = (F4*)(m.totals + column * m.width);
-    float factor[2];
-    load_queries<T>(a, s, p, m, factor);
+    float factor[2] = {0, 0};
     State total = {-infinity, 0};
     for (u32 i = whole ? 0 : bx(); i < chunks; i += whole ? 1 : gx()) {
-        attend_chunk<T, K, V>(a, s, p, m, factor, p.begin + i);
+        attend_chunk<T, K, V>(a, s, p, m, factor, p.begin + i, i == (whole ? 0 : bx()));
         if (!real(a, p, column)) continue;
         State next = total;
         for (u32 f = my_feature(); f < a.value_dim; f += 64) {

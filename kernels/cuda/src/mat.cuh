@@ -18,8 +18,8 @@ template <class T> struct Mat {
 
 template <class T> DEV T* row(const Mat<T>& m, u32 i) { return m.p + (u64)i * m.stride; }
 
-// wide says whether every row starts where 16 bytes can be read or written at once. It asks for the stride of a single row as well,
-// so that a row takes the same way whatever stands beside it.
+// wide says whether every row starts where 16 bytes can be read or written at once. It asks for the stride of a single row
+// as well, so that a row takes the same way whatever stands beside it.
 template <class T> DEV bool wide(const Mat<T>& m) { return (((u64)m.p | (u64)m.stride * sizeof(T)) & 15) == 0; }
 
 // The 16-bit elements of weights.
@@ -38,8 +38,8 @@ DEV float load(const float* p) { return ld(p); }
 DEV float load(const bf16* p) { return bf16_lo(ld(&p->bits)); }
 DEV float load(const f16* p) { return f16_lo(ld(&p->bits)); }
 
-// ld_wide reads 16 bytes in one instruction. Of an ld the compiler makes smaller ones where it can share them with the way that reads
-// elements one by one.
+// ld_wide reads 16 bytes in one instruction. Of an ld the compiler makes smaller ones where it can share them with the way
+// that reads elements one by one.
 #ifdef __CUDA_ARCH__
 DEV u4 ld_wide(const void* p) {
     u4 v;

@@ -1,335 +1,7 @@
-// MatMul: y = x·wᵀ for y (tokens, out), x (tokens, in), w (out, in), weights row-major as they are stored.
-//
-// BF16 weights go through tensor cores: activations are rounded to BF16, products are exact, sums are in F32. There are two ways.
-// Skinny, for up to 64 tokens, reads each weight once at the speed of memory; tiled, for more, is limited by arithmetic. F16 and F32
-// weights take plain FMAs.
-#include "mat.cuh"
+// Products of more than 64 tokens with BF16 weights, and of any number with F16 and F32 weights.
+#include "matmul.cuh"
 
 namespace matmul {
-
-const u32 threads = 256, warps = threads / 32;
-const u32 stepCols = 32;   // columns of w in a step: 8 for each of the four lanes that share a row
-const u32 sliceSteps = 4;  // steps of a slice at most: what a lane has in flight, 8 loads of 16 bytes
-const u32 tileRows = 16;   // weight rows of a tile: the rows of an mma
-const u32 mostSplits = 16; // blocks that share the columns of a tile
-
-template <class T> struct Args {
-    Mat<float> y;
-    Mat<const float> x;
-    Mat<const T> w;
-    u32 add;
-};
-
-// SkinnyArgs are the arguments of a product with few tokens.
-struct SkinnyArgs {
-    Mat<float> y;
-    Mat<const float> x;
-    Mat<const bf16> w;
-    float* partials; // (tiles, splits, tokens, 16), with splits > 1
-    u32* tickets;    // (tiles); zero before and after
-    u32 add;
-    u32 steps;     // of stepCols columns, the last one perhaps not full
-    u32 logSlices; // slices are a power of two, at least warps·splits, of sliceSteps steps at most
-    u32 splits;    // a power of two
-    u32 pitch;     // bytes of a token in shared memory, an odd multiple of 64
-    u32 apart;     // rows from gate to up, of a gated product
-    u32 first;     // of the blocks in x, the first for this product
-    u32 blocks;    // and how many there are
-};
-
-// The first step of slice i.
-DEV u32 slice_start(const SkinnyArgs& a, u32 i) { return i * a.steps >> a.logSlices; }
-
-// Eight weights, or the n that there are before zeros; whole says that rows start at multiples of 16 bytes and that in is one of 8.
-template <bool whole> DEV u4 eight(const bf16* p, u32 n) {
-    if constexpr (whole) {
-        return ld_stream((const u4*)p);
-    } else {
-        u32 e[8];
-#pragma unroll
-        for (u32 i = 0; i < 8; i++) e[i] = i < n ? ld(&p[i].bits) : 0;
-        return u4{e[0] | e[1] << 16, e[2] | e[3] << 16, e[4] | e[5] << 16, e[6] | e[7] << 16};
-    }
-}
-
-// The bits of eight floats, rounded to bf16.
-DEV u4 rounded(const u4& a, const u4& b) {
-    return u4{pack_bf16(bits_float(a.x), bits_float(a.y)), pack_bf16(bits_float(a.z), bits_float(a.w)),
-              pack_bf16(bits_float(b.x), bits_float(b.y)), pack_bf16(bits_float(b.z), bits_float(b.w))};
-}
-
-// Eight activations rounded to bf16, or the n that there are before zeros.
-DEV u4 eight_rounded(const float* p, u32 n, bool wide) {
-    Quad a = load_quad(p, n, wide), b = load_quad(p + 4, n > 4 ? n - 4 : 0, wide);
-    return u4{pack_bf16(a.v[0], a.v[1]), pack_bf16(a.v[2], a.v[3]), pack_bf16(b.v[0], b.v[1]), pack_bf16(b.v[2], b.v[3])};
-}
-
-// Batch is a warp's part of a tile: 16 rows by one slice. Lane l has rows l/4 and l/4 + 8, and of each step columns 8·(l%4) and on.
-struct Batch {
-    u4 w[sliceSteps][2];
-};
-
-// Place is where a warp is on its way: through its slices of a tile, then on to the block's next tile.
-struct Place {
-    u32 tile, slice;
-};
-
-DEV void advance(Place& p, u32 slices, u32 blocks) {
-    if (++p.slice == slices) p = {p.tile + blocks, 0};
-}
-
-// A tile of a gated product is 8 rows of gate and the 8 of up that go with them; gate's lie above up's in w.
-template <bool gated> DEV u32 results() { return gated ? tileRows / 2 : tileRows; }
-
-// weight_row returns where row r of a tile's 16 is in w. Behind the last one it is that again; its products are dropped.
-template <bool gated> DEV u32 weight_row(const SkinnyArgs& a, u32 tile, u32 r) {
-    u32 out = a.y.cols;
-    if (!gated) return min(tile * tileRows + r, out - 1);
-    return min(tile * 8 + r % 8, out - 1) + (r < 8 ? 0 : a.apart);
-}
-
-// fetch begins to load the slice at p, of those that the warp has from slice `first` on.
-template <bool whole, bool gated> DEV void fetch(Batch& b, const SkinnyArgs& a, Place p, u32 first) {
-    u32 in = a.x.cols;
-    if (p.tile * results<gated>() >= a.y.cols) return;
-    u32 start = slice_start(a, first + p.slice), steps = slice_start(a, first + p.slice + 1) - start;
-    u32 upper = weight_row<gated>(a, p.tile, lane() / 4), lower = weight_row<gated>(a, p.tile, lane() / 4 + 8);
-    u32 col = start * stepCols + lane() % 4 * 8;
-    const bf16 *u = row(a.w, upper) + col, *l = row(a.w, lower) + col;
-#pragma unroll
-    for (u32 s = 0; s < sliceSteps; s++, col += stepCols) {
-        b.w[s][0] = b.w[s][1] = u4{};
-        if (s < steps && col < in) {
-            b.w[s][0] = eight<whole>(u + s * stepCols, in - col);
-            b.w[s][1] = eight<whole>(l + s * stepCols, in - col);
-        }
-    }
-}
-
-// stage writes the activations of steps start to end into shared memory, rounded: a token after the other, or, where there are as many as
-// warps, a token a warp. A thread has four pieces of 8 columns on their way at a time; behind the last piece it reads that again.
-DEV void stage(u8* x, const SkinnyArgs& a, u32 start, u32 end) {
-    const u32 together = 4;
-    u32 pieces = (end - start) * 4, in = a.x.cols, first = start * stepCols;
-    if (pieces == 0) return;
-    bool alone = a.x.rows >= warps, wide_x = wide(a.x), whole = wide_x && in % 8 == 0 && end * stepCols <= in;
-    u32 team = alone ? 32 : threads;
-    for (u32 t = alone ? warp() : 0; t < a.x.rows; t += alone ? warps : 1) {
-        const float* from = row(a.x, t) + first;
-        u8* to = x + t * a.pitch;
-        u32 i = alone ? lane() : tid();
-        if (whole) {
-            for (; i < pieces; i += team * together) {
-                u4 v[together][2];
-#pragma unroll
-                for (u32 k = 0; k < together; k++) {
-                    const float* p = from + min(i + k * team, pieces - 1) * 8;
-                    v[k][0] = ld_wide(p);
-                    v[k][1] = ld_wide(p + 4);
-                }
-#pragma unroll
-                for (u32 k = 0; k < together; k++)
-                    if (i + k * team < pieces) sst((u4*)(to + (i + k * team) * 16), rounded(v[k][0], v[k][1]));
-            }
-            continue;
-        }
-        for (; i < pieces; i += team) {
-            u32 col = first + i * 8;
-            sst((u4*)(to + i * 16), eight_rounded(from + i * 8, col < in ? in - col : 0, wide_x));
-        }
-    }
-}
-
-// multiply sets c to the products of a slice with up to 8·tiles tokens; x is the slice in shared memory. The 32 columns of a step are
-// two mma of 16: the four columns that a lane holds for one of them are neighbours, in w and in x alike. Which column is which does not
-// matter to a sum of products, and so weights need no packing. Steps behind the slice are zeros.
-template <int tiles> DEV void multiply(float (&c)[tiles][4], const Batch& b, const u8* x, u32 pitch, u32 steps, u32 tokens) {
-#pragma unroll
-    for (int n = 0; n < tiles; n++) c[n][0] = c[n][1] = c[n][2] = c[n][3] = 0;
-    x += lane() / 4 * pitch + lane() % 4 * 16;
-#pragma unroll
-    for (u32 s = 0; s < sliceSteps; s++) {
-        const u4 &u = b.w[s][0], &l = b.w[s][1];
-        u32 even[4] = {u.x, l.x, u.y, l.y}, odd[4] = {u.z, l.z, u.w, l.w};
-#pragma unroll
-        for (u32 n = 0; n < tiles; n++) {
-            u4 v = {};
-            if (s < steps && n * 8 + lane() / 4 < tokens) v = sld((const u4*)(x + n * 8 * pitch + s * 64));
-            u32 p[2] = {v.x, v.y}, q[2] = {v.z, v.w};
-            mma_bf16(c[n], even, p);
-            mma_bf16(c[n], odd, q);
-        }
-    }
-}
-
-// Tree adds slices up in the order of a balanced binary tree, whose shape is that of all slices: so a sum has the same bits however
-// warps and blocks share its slices. It holds what waits for its neighbour, by the level.
-template <int levels, int tiles> struct Tree {
-    float held[levels > 0 ? levels : 1][tiles][4];
-};
-
-// push adds slice i, whose products are in c; after the last of 2^k slices c holds the sum of all.
-template <int levels, int tiles> DEV void push(Tree<levels, tiles>& t, float (&c)[tiles][4], u32 i) {
-#pragma unroll
-    for (int k = 0; k < levels; k++) {
-        bool second = i >> k & 1;
-#pragma unroll
-        for (int n = 0; n < tiles; n++)
-#pragma unroll
-            for (int j = 0; j < 4; j++) {
-                if (second)
-                    c[n][j] = t.held[k][n][j] + c[n][j];
-                else
-                    t.held[k][n][j] = c[n][j];
-            }
-        if (!second) break;
-    }
-}
-
-DEV void put(float* y, float v, u32 add) {
-    if (add) v = ld(y) + v;
-    st(y, v);
-}
-
-// across adds up what the warps of a block have left in shared memory, in the order of the tree.
-DEV float across(const float* p, u32 apart) {
-    float v[warps];
-#pragma unroll
-    for (u32 k = 0; k < warps; k++) v[k] = sld(p + k * apart);
-    return ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + (v[6] + v[7]));
-}
-
-// combine adds up what the blocks of a tile have left in memory, in the order of the tree, four of them at a time.
-DEV float combine(const float* p, u32 splits, u32 apart) {
-    float four[mostSplits / 4];
-#pragma unroll
-    for (u32 k = 0; k < mostSplits / 4; k++) {
-        four[k] = 0;
-        if (k * 4 >= splits) continue;
-        float v[4];
-#pragma unroll
-        for (u32 s = 0; s < 4; s++) v[s] = k * 4 + s < splits ? ld(p + (u64)(k * 4 + s) * apart) : 0;
-        four[k] = v[0] + v[1];
-        if (splits > 2) four[k] += v[2] + v[3];
-    }
-    if (splits > 4) four[0] += four[1];
-    if (splits > 8) four[0] += four[2] + four[3];
-    return four[0];
-}
-
-// skinny multiplies up to 8·tiles tokens. Memory is what limits it: out·in·2 bytes of weights, against tokens·(in + out)·4 of activations.
-//
-// A block of 8 warps takes 16 weight rows at a time, a tile. The columns are cut into slices of at most 128, and each warp has as many,
-// side by side: 4 kB of weights a slice, which a lane loads as 8 times 16 bytes, and it loads the next slice before it multiplies this one,
-// across tiles. So a warp has 4 to 8 kB in flight and a block 32 to 64, more than the 23 kB a multiprocessor of an H200 needs to keep its memory
-// busy. The activations of the block's columns are staged once, rounded to bf16, and stay while the block goes through its tiles; their pitch
-// spreads eight tokens over all banks.
-//
-// Where out is small, or the activations are too wide to stay, `splits` blocks share the columns of a tile, and the last to finish adds their
-// sums up. A sum is over 2^logSlices slices in a binary tree whatever warp and block has which, so it depends on nothing but in.
-//
-// gated computes silu(x·gateᵀ) ⊙ (x·upᵀ) for w = [gate; up], with the bits of the product and SwiGLU one after the other: a launch less, and
-// no trip of twice the result through memory.
-template <int tiles, int levels, bool whole, bool gated = false> DEV void skinny(const SkinnyArgs& a) {
-    const bool twice = tiles <= 2; // two buffers for sums, and a barrier less
-    const u32 sumPitch = tileRows + 4, sumFloats = warps * tiles * 8 * sumPitch;
-    const u32 kept = results<gated>();
-    u32 tokens = a.x.rows, out = a.y.cols;
-    u32 own = (1u << a.logSlices) / (warps * a.splits), first = (by() * warps + warp()) * own;
-    u32 start = slice_start(a, by() * warps * own), end = slice_start(a, (by() + 1) * warps * own);
-    float* sums = (float*)smem();
-    u32* last = (u32*)(sums + (twice ? 2 : 1) * sumFloats);
-    u8* x = (u8*)(last + 4);
-
-    Batch here, next;
-    Place ahead = {bx() - a.first, 0}, now = ahead;
-    fetch<whole, gated>(here, a, ahead, first);
-    stage(x, a, start, end);
-    block_sync();
-
-    float c[tiles][4];
-    Tree<levels, tiles> tree;
-    u32 turn = 0;
-    // The two batches change places by being written out twice: a copy would wait for what is in flight.
-    while (now.tile * kept < out) {
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            advance(ahead, own, a.blocks);
-            if (half == 0)
-                fetch<whole, gated>(next, a, ahead, first);
-            else
-                fetch<whole, gated>(here, a, ahead, first);
-            if (now.tile * kept >= out) break;
-            u32 step = slice_start(a, first + now.slice), steps = slice_start(a, first + now.slice + 1) - step;
-            multiply<tiles>(c, half == 0 ? here : next, x + (step - start) * 64, a.pitch, steps, tokens);
-            push<levels, tiles>(tree, c, now.slice);
-            u32 tile = now.tile;
-            advance(now, own, a.blocks);
-            if (now.tile == tile) continue;
-
-            float* buffer = sums + (twice ? turn * sumFloats : 0);
-            turn ^= 1;
-            float* mine = buffer + (warp() * tiles * 8 + lane() % 4 * 2) * sumPitch + lane() / 4;
-#pragma unroll
-            for (u32 n = 0; n < tiles; n++) {
-                sst(mine + n * 8 * sumPitch, c[n][0]);
-                sst(mine + (n * 8 + 1) * sumPitch, c[n][1]);
-                sst(mine + n * 8 * sumPitch + 8, c[n][2]);
-                sst(mine + (n * 8 + 1) * sumPitch + 8, c[n][3]);
-            }
-            block_sync();
-            float* shares = a.partials + (u64)tile * a.splits * tokens * tileRows;
-#pragma unroll
-            for (u32 p = 0; p < (tiles * 8 * kept + threads - 1) / threads; p++) {
-                u32 i = p * threads + tid(), token = i / kept, r = i % kept, o = tile * kept + r;
-                if (token >= tokens) continue;
-                const float* sum = buffer + token * sumPitch + r;
-                float v = across(sum, tiles * 8 * sumPitch), u = gated ? across(sum + 8, tiles * 8 * sumPitch) : 0;
-                if (a.splits > 1) {
-                    float* share = shares + (by() * tokens + token) * tileRows + r;
-                    st(share, v);
-                    if (gated) st(share + 8, u);
-                } else if (o < out) {
-                    put(row(a.y, token) + o, gated ? swiglu_of(v, u) : v, a.add);
-                }
-            }
-            if (!twice || a.splits > 1) block_sync();
-            if (a.splits == 1) continue;
-
-            if (tid() == 0) {
-                fence();
-                sst(last, atomic_add(a.tickets + tile, 1u) == a.splits - 1 ? 1u : 0u);
-            }
-            block_sync();
-            if (!sld(last)) continue;
-            fence();
-            for (u32 i = tid(); i < tokens * kept; i += threads) {
-                u32 token = i / kept, r = i % kept, o = tile * kept + r, apart = tokens * tileRows;
-                if (o >= out) continue;
-                const float* share = shares + token * tileRows + r;
-                float v = combine(share, a.splits, apart);
-                if (gated) v = swiglu_of(v, combine(share + 8, a.splits, apart));
-                put(row(a.y, token) + o, v, a.add);
-            }
-            if (tid() == 0) st(a.tickets + tile, 0u);
-        }
-    }
-}
-
-// DiagonalArgs are up to four products with tokens of their own, done by one launch: the second stages of factors whose first stages lie
-// below one another. Where there are fewer, `first` of the others is beyond the grid.
-struct DiagonalArgs {
-    SkinnyArgs products[4];
-};
-
-// diagonal gives each block to one of the products; splits beyond the product's have nothing to do.
-template <int tiles, int levels> DEV void diagonal(const DiagonalArgs& a) {
-    u32 i = 0;
-#pragma unroll
-    for (u32 k = 1; k < 4; k++) i += bx() >= a.products[k].first;
-    const SkinnyArgs& product = a.products[i];
-    if (by() < product.splits) skinny<tiles, levels, true>(product);
-}
 
 struct RoundArgs {
     Mat<bf16> y;
@@ -343,13 +15,13 @@ struct TiledArgs {
     u32 add;
 };
 
-// tiled multiplies any number of tokens: a block computes tokens by outs of y, side by side along in, 32 columns a stage, with three
-// stages of copies on their way while one is multiplied. Eight warps, two along tokens and four along outs; x is the 16-row operand,
-// so that a lane's sums are neighbours in y. Rows of a stage are 64 bytes; their 16-byte pieces are permuted by row, so that the eight
-// rows of an ldmatrix lie in different banks.
+// tiled multiplies any number of tokens: a block computes tokens by outs of y, side by side along in, 32 columns a stage,
+// with three stages of copies on their way while one is multiplied. Eight warps, two along tokens and four along outs; x is
+// the 16-row operand, so that a lane's sums are neighbours in y. Rows of a stage are 64 bytes; their 16-byte pieces are
+// permuted by row, so that the eight rows of an ldmatrix lie in different banks.
 //
-// A sum runs through one accumulator in the order of columns, whatever the size of the tile. Arithmetic is what limits it, 2·tokens·outs·32
-// operations a stage for (tokens + outs)·64 bytes from the second-level cache: 64 a byte for 128 by 128.
+// A sum runs through one accumulator in the order of columns, whatever the size of the tile. Arithmetic is what limits it,
+// 2·tokens·outs·32 operations a stage for (tokens + outs)·64 bytes from the second-level cache: 64 a byte for 128 by 128.
 template <u32 tokens, u32 outs, bool whole, bool gated = false> DEV void tiled(const TiledArgs& a) {
     const u32 stages = 4, stageBytes = (tokens + outs) * 64;
     const u32 ms = tokens / 2 / 16, ns = outs / 4 / 8; // fragments of a warp
@@ -440,8 +112,16 @@ template <u32 tokens, u32 outs, bool whole, bool gated = false> DEV void tiled(c
             }
 }
 
-// plain multiplies in F32: a warp has one weight row and four tokens, lane l columns 4·l to 4·l+3 of each 128, and the lanes' sums are added
-// in the order of warp_sum. It reads the weights once for each four tokens and is limited by latency: right, not fast.
+template <class T> struct Args {
+    Mat<float> y;
+    Mat<const float> x;
+    Mat<const T> w;
+    u32 add;
+};
+
+// plain multiplies in F32: a warp has one weight row and four tokens, lane l columns 4·l to 4·l+3 of each 128, and the
+// lanes' sums are added in the order of warp_sum. It reads the weights once for each four tokens and is limited by latency:
+// right, not fast.
 template <class T> DEV void plain(const Args<T>& a) {
     const u32 tokens = 4;
     u32 o = by() * warps + warp(), out = a.y.cols, in = a.x.cols, first = bx() * tokens;
@@ -466,27 +146,10 @@ template <class T> DEV void plain(const Args<T>& a) {
 
 } // namespace matmul
 
-// By the tokens they have room for. The more there are, the fewer slices may wait in a warp's tree: splits has to make up for it.
-KERNEL_PAIR(matmul_8, matmul::SkinnyArgs, 256) { matmul::skinny<1, 4, true>(a); }
-KERNEL_PAIR(matmul_16, matmul::SkinnyArgs, 256) { matmul::skinny<2, 2, true>(a); }
-KERNEL_PAIR(matmul_32, matmul::SkinnyArgs, 256) { matmul::skinny<4, 1, true>(a); }
-KERNEL_PAIR(matmul_64, matmul::SkinnyArgs, 256) { matmul::skinny<8, 0, true>(a); }
-
-// For rows that do not start at multiples of 16 bytes: weights come one by one.
-KERNEL_PAIR(matmul_odd_16, matmul::SkinnyArgs, 256) { matmul::skinny<2, 2, false>(a); }
-
 KERNEL_PAIR(matmul_tiled_128, matmul::TiledArgs, 256) { matmul::tiled<128, 128, true>(a); }
 KERNEL_PAIR(matmul_tiled_64, matmul::TiledArgs, 256) { matmul::tiled<64, 64, true>(a); }
 KERNEL_PAIR(matmul_odd_tiled, matmul::TiledArgs, 256) { matmul::tiled<64, 64, false>(a); }
 
-KERNEL_PAIR(gated_8, matmul::SkinnyArgs, 256) { matmul::skinny<1, 4, true, true>(a); }
-KERNEL_PAIR(gated_16, matmul::SkinnyArgs, 256) { matmul::skinny<2, 2, true, true>(a); }
-KERNEL_PAIR(gated_32, matmul::SkinnyArgs, 256) { matmul::skinny<4, 1, true, true>(a); }
-KERNEL_PAIR(gated_64, matmul::SkinnyArgs, 256) { matmul::skinny<8, 0, true, true>(a); }
-KERNEL_PAIR(diagonal_8, matmul::DiagonalArgs, 256) { matmul::diagonal<1, 4>(a); }
-KERNEL_PAIR(diagonal_16, matmul::DiagonalArgs, 256) { matmul::diagonal<2, 2>(a); }
-KERNEL_PAIR(diagonal_32, matmul::DiagonalArgs, 256) { matmul::diagonal<4, 1>(a); }
-KERNEL_PAIR(diagonal_64, matmul::DiagonalArgs, 256) { matmul::diagonal<8, 0>(a); }
 KERNEL_PAIR(gated_tiled_128, matmul::TiledArgs, 256) { matmul::tiled<128, 128, true, true>(a); }
 KERNEL_PAIR(gated_tiled_64, matmul::TiledArgs, 256) { matmul::tiled<64, 64, true, true>(a); }
 

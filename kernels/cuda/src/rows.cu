@@ -1,9 +1,10 @@
-// The verbs on rows: each result row depends on its own row alone, so the same bits come out in any company. Elementwise verbs have
-// a thread for four neighbours, which it reads and writes 16 bytes at once where rows allow it and one by one where they do not: what a
-// thread computes is the same either way. Their grids have the rows in x, which has room for any number, and pieces of a row in y.
+// The verbs on rows: each result row depends on its own row alone, so the same bits come out in any company. Elementwise
+// verbs have a thread for four neighbours, which it reads and writes 16 bytes at once where rows allow it and one by one
+// where they do not: what a thread computes is the same either way. Their grids have the rows in x, which has room for any
+// number, and pieces of a row in y.
 //
-// All of them move a few rows in a decoding step, kilobytes in a microsecond, and are limited by the time of a launch; in a prompt they are
-// limited by memory, with one read and one write of each element.
+// All of them move a few rows in a decoding step, kilobytes in a microsecond, and are limited by the time of a launch; in a
+// prompt they are limited by memory, with one read and one write of each element.
 #include "mat.cuh"
 
 namespace rows {
@@ -88,8 +89,9 @@ KERNEL(embed_f32, rows::LookupArgs<float>, 256) { rows::lookup(a); }
 KERNEL(embed_f16, rows::LookupArgs<f16>, 256) { rows::lookup(a); }
 KERNEL(embed_bf16, rows::LookupArgs<bf16>, 256) { rows::lookup(a); }
 
-// y[:, cols[j]] = x[:, j], or adds it there. Moves rows·n·(4 + 4 + 4) bytes, and 4 more for each element with add; the writes go
-// wherever cols says, 32 bytes of memory for 4 where no neighbours follow. One column a thread: its reads are side by side.
+// y[:, cols[j]] = x[:, j], or adds it there. Moves rows·n·(4 + 4 + 4) bytes, and 4 more for each element with add; the
+// writes go wherever cols says, 32 bytes of memory for 4 where no neighbours follow. One column a thread: its reads are
+// side by side.
 KERNEL(scatter, rows::ScatterArgs, 256) {
     u32 j = by() * rows::threads + tid();
     if (j >= a.x.cols) return;
@@ -111,10 +113,10 @@ KERNEL(bias, rows::BiasArgs, 256) {
     store_quad(p, y, n, wide(a.y));
 }
 
-// y = x / sqrt(mean(x²) + eps) · gain over runs of gain.cols columns, one block a run. A row of up to 8192 elements is read once and kept
-// in registers, 32 of them a thread; what is behind them is read again, from the cache. Moves rows·cols·8 bytes. A step has one or
-// a few rows: time is a launch, one trip to memory, and the sum: five shuffles, one barrier, eight values of shared memory.
-// A thread's elements and the order of the sum depend on gain.cols alone.
+// y = x / sqrt(mean(x²) + eps) · gain over runs of gain.cols columns, one block a run. A row of up to 8192 elements is read
+// once and kept in registers, 32 of them a thread; what is behind them is read again, from the cache. Moves rows·cols·8
+// bytes. A step has one or a few rows: time is a launch, one trip to memory, and the sum: five shuffles, one barrier, eight
+// values of shared memory. A thread's elements and the order of the sum depend on gain.cols alone.
 KERNEL(rms_norm, rows::RMSNormArgs, 256) {
     const int held = 8;
     u32 n = a.gain.cols, runs = a.x.cols / n, i = bx() / runs, first = bx() % runs * n;

@@ -236,7 +236,6 @@ func PlanOnly(ctx context.Context, m *Model, o Options) (p *compress.Plan, err e
 	return p, err
 }
 
-
 // writeReport writes a report to file: a page, or JSON.
 func writeReport(file string, r *compress.Report) error {
 	f, err := os.Create(file)

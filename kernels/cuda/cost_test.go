@@ -17,6 +17,9 @@ type emptyArgs struct {
 
 // TestNothingIsAllocated holds the promise of kernels.Stream for what every step does.
 func TestNothingIsAllocated(t *testing.T) {
+	if UnderRace {
+		t.Skip("purego keeps what it needs for a call in a sync.Pool, which forgets at random under the race detector")
+	}
 	s := fakes{}.stream(t, Options{})
 	m, free := memory(t, s.device, 1000)
 	defer free()

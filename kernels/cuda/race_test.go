@@ -1,0 +1,6 @@
+//go:build race
+
+package cuda
+
+// UnderRace says that the race detector runs.
+const UnderRace = true

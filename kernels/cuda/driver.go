@@ -114,6 +114,7 @@ type driver struct {
 	memcpyHtoDAsync, memcpyDtoHAsync, memsetD8Async                entry
 	streamCreate, streamDestroy, streamSynchronize                 entry
 	eventCreate, eventRecord, eventQuery, eventDestroy             entry
+	eventElapsedTime, memcpyDtoDAsync                              entry
 	launchKernel                                                   entry
 	streamBeginCapture, streamEndCapture                           entry
 	graphInstantiate, graphLaunch, graphDestroy, graphExecDestroy  entry
@@ -148,6 +149,7 @@ func (d *driver) symbols() map[string]*entry {
 		"cuMemFreeHost":                &d.memFreeHost,
 		"cuMemcpyHtoDAsync_v2":         &d.memcpyHtoDAsync,
 		"cuMemcpyDtoHAsync_v2":         &d.memcpyDtoHAsync,
+		"cuMemcpyDtoDAsync_v2":         &d.memcpyDtoDAsync,
 		"cuMemsetD8Async":              &d.memsetD8Async,
 		"cuStreamCreate":               &d.streamCreate,
 		"cuStreamDestroy_v2":           &d.streamDestroy,
@@ -156,6 +158,7 @@ func (d *driver) symbols() map[string]*entry {
 		"cuEventRecord":                &d.eventRecord,
 		"cuEventQuery":                 &d.eventQuery,
 		"cuEventDestroy_v2":            &d.eventDestroy,
+		"cuEventElapsedTime":           &d.eventElapsedTime,
 		"cuLaunchKernel":               &d.launchKernel,
 		"cuStreamBeginCapture_v2":      &d.streamBeginCapture,
 		"cuStreamEndCapture":           &d.streamEndCapture,

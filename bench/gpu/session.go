@@ -91,9 +91,9 @@ func median(samples []time.Duration, calls int) timing {
 	return timing{middle / float64(calls), (samples[len(samples)-1] - samples[0]).Seconds() / middle}
 }
 
-// time measures a verb by the device's own clock: calls of it are recorded as a program, which is run some times, and once
+// measure times a verb by the device's own clock: calls of it are recorded as a program, which is run some times, and once
 // before that counts nothing. The verb is told which call it is, so that it can take other memory each time.
-func (s *session) time(calls int, verb func(call int)) (timing, error) {
+func (s *session) measure(calls int, verb func(call int)) (timing, error) {
 	p, err := s.stream.(kernels.Recorder).Record(func() {
 		for i := range calls {
 			verb(i)

@@ -22,7 +22,7 @@ import (
 // BF16, which moves a logit by some hundredths.
 const clear = 0.15
 
-// prompts are answered side by side: of one block of the cache and of several.
+// prompts are answered side by side: of a block of the cache and of several.
 var prompts = []string{
 	"The gopher went down to the river and",
 	"Once there was a compiler",
@@ -54,7 +54,7 @@ func golden(s *session) error {
 		return err
 	}
 	var ids [][]int32
-	for _, p := range prompts {
+	for _, p := range prompts[:s.replies] {
 		ids = append(ids, words.Encode(p, tokenizer.EncodeOptions{}))
 	}
 	host, err := cpu.Open(cpu.Options{Threads: min(16, runtime.NumCPU())})

@@ -44,12 +44,12 @@ type part struct {
 // parts lists all of them, checks first.
 func parts() []part {
 	return []part{
-		{"device", "driver, compilation of the kernels, registers", 2 * time.Minute, device},
-		{"suite", "the kernel suite", 5 * time.Minute, suite},
+		{"device", "driver, compilation of the kernels, registers", 4 * time.Minute, device},
+		{"suite", "the kernel suite", 4 * time.Minute, suite},
 		{"repeat", "the same bits in any run", time.Minute, repeat},
 		{"golden", "a model's replies against the processor's", 2 * time.Minute, golden},
 		{"roofline", "kernels against the machine's rates", 4 * time.Minute, roofline},
-		{"steps", "whole steps, random weights", 7 * time.Minute, steps},
+		{"steps", "whole steps, random weights", 6 * time.Minute, steps},
 		{"cold", "start to first token", 2 * time.Minute, cold},
 		{"sanitizer", "compute-sanitizer, where there is one", 2 * time.Minute, sanitizer},
 	}

@@ -126,6 +126,7 @@ var (
 	llama1b = shape{name: "llama3.2-1b", layers: 16, dim: 2048, hidden: 8192, heads: 32, keys: 8, width: 64, vocab: 128256, tied: true}
 	llama8b = shape{name: "llama3.1-8b", layers: 32, dim: 4096, hidden: 14336, heads: 32, keys: 8, width: 128, vocab: 128256}
 	tiny    = shape{name: "tiny", layers: 2, dim: 64, hidden: 96, heads: 4, keys: 2, width: 64, vocab: 128}
+	wordy   = shape{name: "wordy", layers: 2, dim: 64, hidden: 96, heads: 4, keys: 2, width: 64, vocab: 4096} // with room for a tokenizer
 )
 
 // Config returns the shape as config.json.

@@ -135,20 +135,26 @@ func machineOf(info cuda.Info) Machine {
 	}
 }
 
+// revision is what the program was built from, where the linker was told (make gpu-bundle).
+var revision string
+
 // commit returns the revision that the program was built from.
 func commit() string {
+	if revision != "" {
+		return revision
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return ""
 	}
-	revision, changed := "", ""
+	from, changed := "", ""
 	for _, s := range info.Settings {
 		switch {
 		case s.Key == "vcs.revision":
-			revision = s.Value[:min(12, len(s.Value))]
+			from = s.Value[:min(12, len(s.Value))]
 		case s.Key == "vcs.modified" && s.Value == "true":
 			changed = " with changes"
 		}
 	}
-	return revision + changed
+	return from + changed
 }

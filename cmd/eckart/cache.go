@@ -8,17 +8,18 @@ import (
 
 	"eckart/cmd/internal/command"
 	"eckart/cmd/internal/launch"
+	"eckart/model/compress"
 )
 
 // cacheCommand is `eckart cache`.
 type cacheCommand struct {
-	List  cacheListCommand  `cmd:"" help:"List the statistics that are kept."`
+	List  cacheListCommand  `cmd:"" help:"List what is kept."`
 	Clear cacheClearCommand `cmd:"" help:"Remove them all."`
 }
 
 // Help says more than the line in the list of commands.
 func (cacheCommand) Help() string {
-	return "What calibrations learn of a model is kept in the user's cache directory, so that compressing the model again on the same text need not run it. At most 10 GiB are kept; what was not used for longest goes first."
+	return "What compressing finds out is kept in the user's cache directory, so that the next start need not: the text that a model wrote, statistics of its inputs, what errors cost (sensitivities), what each choice would lose (predictions), how fast the machine is (costs). At most 10 GiB are kept; what was not used for longest goes first."
 }
 
 // cacheListCommand is `eckart cache list`.
@@ -35,6 +36,7 @@ type cacheList struct {
 }
 
 type cachedEntry struct {
+	Kind   string    `json:"kind"` // statistics, text, sensitivities, predictions or costs
 	Digest string    `json:"digest"`
 	Text   string    `json:"text,omitempty"` // file or self
 	Tokens int       `json:"tokens,omitempty"`
@@ -55,14 +57,17 @@ func (c *cacheListCommand) Run(_ context.Context, env command.Env) error {
 		return err
 	}
 	list := cacheList{Folder: store.Dir, Limit: store.Limit, Entries: []cachedEntry{}}
-	table := command.Table{{"digest", "text", "tokens", "sites", "bytes", "used"}}
+	table := command.Table{{"digest        kind", "text", "tokens", "sites", "bytes", "used"}}
 	for _, e := range entries {
 		list.Bytes += e.Bytes
-		one := cachedEntry{Digest: e.Digest, Text: e.Source, Tokens: e.Tokens, Sites: e.Sites, Bytes: e.Bytes, Used: e.Used}
-		row := []string{e.Digest[:12], e.Source, strconv.Itoa(e.Tokens), strconv.Itoa(e.Sites), launch.Bytes(e.Bytes).String(), e.Used.Format(time.DateTime)}
-		if e.Damage != nil {
+		one := cachedEntry{Kind: e.Kind, Digest: e.Digest, Text: e.Source, Tokens: e.Tokens, Sites: e.Sites, Bytes: e.Bytes, Used: e.Used}
+		row := []string{e.Digest[:12] + "  " + e.Kind, "", "", "", launch.Bytes(e.Bytes).String(), e.Used.Format(time.DateTime)}
+		switch {
+		case e.Damage != nil:
 			one.Damage = e.Damage.Error()
-			row[1], row[2], row[3] = "damaged", "", ""
+			row[1] = "damaged"
+		case e.Kind == compress.KindStatistics:
+			row[1], row[2], row[3] = e.Source, strconv.Itoa(e.Tokens), strconv.Itoa(e.Sites)
 		}
 		list.Entries, table = append(list.Entries, one), append(table, row)
 	}
@@ -81,7 +86,7 @@ func (c *cacheListCommand) Run(_ context.Context, env command.Env) error {
 // cacheClearCommand is `eckart cache clear`.
 type cacheClearCommand struct{}
 
-// Run removes all statistics.
+// Run removes all that is kept.
 func (cacheClearCommand) Run(_ context.Context, env command.Env) error {
 	store, err := launch.StatisticsStore()
 	if err != nil {

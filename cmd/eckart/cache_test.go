@@ -31,27 +31,37 @@ func TestCache(t *testing.T) {
 	if err := store.Save(st); err != nil {
 		t.Fatal(err)
 	}
+	note := compress.Key("n", nil)
+	if err := store.Keep(compress.KindText, note, [][]int32{{1, 2}}); err != nil {
+		t.Fatal(err)
+	}
 	damaged := strings.Repeat("0", 64)
 	if err := os.WriteFile(filepath.Join(store.Dir, damaged+".statistics"), []byte("abc"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	status, stdout, stderr = eckart(t, "", "cache", "list")
-	for _, want := range []string{st.Digest[:12] + "  ", "self      77      1", "000000000000  damaged"} {
+	for _, want := range []string{st.Digest[:12] + "  statistics", "self", "77      1", "000000000000  statistics", "damaged", note[:12] + "  text"} {
 		if status != 0 || stderr != "" || !strings.Contains(stdout, want) {
 			t.Errorf("status %d, %q, %q, want %q", status, stdout, stderr, want)
 		}
 	}
 	status, stdout, _ = eckart(t, "", "cache", "list", "--json")
 	var list cacheList
-	if err := json.Unmarshal([]byte(stdout), &list); err != nil || status != 0 || len(list.Entries) != 2 {
+	if err := json.Unmarshal([]byte(stdout), &list); err != nil || status != 0 || len(list.Entries) != 3 {
 		t.Fatalf("status %d, %v: %s", status, err, stdout)
 	}
 	for _, e := range list.Entries {
+		if e.Digest == note {
+			if e.Kind != "text" || e.Damage != "" {
+				t.Errorf("note %+v", e)
+			}
+			continue
+		}
 		if whole := e.Digest == st.Digest && e.Tokens == 77 && e.Damage == ""; !whole && (e.Digest != damaged || !strings.Contains(e.Damage, "too few")) {
 			t.Errorf("entry %+v", e)
 		}
 	}
-	if status, stdout, stderr = eckart(t, "", "cache", "clear"); status != 0 || !strings.HasPrefix(stdout, "removed 2 files, ") {
+	if status, stdout, stderr = eckart(t, "", "cache", "clear"); status != 0 || !strings.HasPrefix(stdout, "removed 3 files, ") {
 		t.Errorf("status %d, %q, %q", status, stdout, stderr)
 	}
 	if left, err := os.ReadDir(store.Dir); err != nil || len(left) != 0 {

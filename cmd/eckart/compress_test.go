@@ -79,8 +79,9 @@ func TestCompress(t *testing.T) {
 	if status, stdout, stderr := eckart(t, "", "inspect", dir); status != 0 || !strings.Contains(stdout, "eckart 1.0") {
 		t.Errorf("status %d, stderr %q, inspected as\n%s", status, stderr, stdout)
 	}
-	// The statistics of the first run were there for the second.
-	if status, stdout, _ := eckart(t, "", "cache", "list", "--json"); status != 0 || strings.Count(stdout, `"digest"`) != 1 {
+	// What the first run found out was there for those after it.
+	if status, stdout, _ := eckart(t, "", "cache", "list", "--json"); status != 0 || strings.Count(stdout, `"kind": "statistics"`) != 1 ||
+		strings.Count(stdout, `"kind": "sensitivities"`) != 1 || strings.Count(stdout, `"kind": "predictions"`) != 1 {
 		t.Errorf("status %d, kept are %s", status, stdout)
 	}
 }
@@ -138,6 +139,11 @@ func TestCompressRefuses(t *testing.T) {
 		{"--method lowrank", "--method lowrank needs --ratio"},
 		{"--method int4 --ratio 0.5", "--ratio says nothing of --method int4"},
 		{"--method int4 --memory 1GB", "--method stores every matrix in one form, and --memory"},
+		{"--method lowrank@8:weighted", "--method lowrank@8:weighted needs --importance FILE"},
+		{"--method int4 --importance x", "--importance says nothing of --method int4"},
+		{"--ratio 0.5 --importance x", "--importance is for --method lowrank:weighted"},
+		{"--method lowrank@8:diagonal --importance nowhere", "--importance: read importance: "},
+		{"--ratio 0.5 --calibration-sampling 1.5", "--calibration-sampling must be above 0 and at most 1, got 1.5"},
 		{"--kl 0.1 --verify none", "--kl needs the comparison"},
 		{"--quantize int4 --ratio 0.5", "--quantize rounds every matrix alike"},
 		{"--threads 2", "nothing says how far to compress"},
@@ -177,5 +183,18 @@ func TestGate(t *testing.T) {
 		"--gate", "0.001", "--threads", "2")
 	if status != command.Failed || !strings.Contains(stderr, "more than the 0.001 that --gate allows") || !strings.Contains(stderr, "perplexity") {
 		t.Errorf("status %d, stderr %q", status, stderr)
+	}
+}
+
+// TestCompressMet asks for what the model is already: nothing is learned, planned or changed, and the report says so.
+func TestCompressMet(t *testing.T) {
+	goText(t)
+	dir := filepath.Join(t.TempDir(), "same")
+	status, stdout, stderr := eckart(t, "", "compress", "--memory", "1GB", "--threads", "2", "-o", dir)
+	if status != 0 || !strings.Contains(stdout, "which the model meets as it is") || !strings.Contains(stdout, "16.00 bits a weight became 16.00") {
+		t.Errorf("status %d, stderr %q, reported\n%s", status, stderr, stdout)
+	}
+	if status, stdout, _ := eckart(t, "", "cache", "list", "--json"); status != 0 || strings.Contains(stdout, "statistics\"\n") || strings.Contains(stdout, `"kind": "text"`) {
+		t.Errorf("status %d, kept are %s", status, stdout)
 	}
 }

@@ -33,6 +33,7 @@ type inspection struct {
 	Tokenizer  part             `json:"tokenizer"`
 	Template   part             `json:"chat_template"`
 	Rounding   *launch.Rounding `json:"rounding,omitempty"` // what --quantize makes of the matrices
+	Cut        string           `json:"cut,omitempty"`      // what --rank-share leaves
 	Adapter    string           `json:"adapter,omitempty"`  // what --adapter adds
 	Memory     *memory          `json:"memory,omitempty"`
 	Notices    []string         `json:"notices,omitempty"`
@@ -89,11 +90,7 @@ func (c *inspectCommand) Run(_ context.Context, env command.Env) error {
 		return err
 	}
 	defer m.Close()
-	q, err := c.Quantization()
-	if err != nil {
-		return err
-	}
-	r := inspect(m, o, q, c.Adapter)
+	r := inspect(m, o, &c.ModelFlags)
 	if c.JSON {
 		err = command.WriteJSON(env.Stdout, r)
 	} else {
@@ -106,7 +103,7 @@ func (c *inspectCommand) Run(_ context.Context, env command.Env) error {
 }
 
 // inspect collects what can be said without reading a weight.
-func inspect(m *launch.Model, o launch.Options, q *model.Quantization, adapter string) inspection {
+func inspect(m *launch.Model, o launch.Options, f *launch.ModelFlags) inspection {
 	r := inspection{Name: m.Name, Folder: m.Checkpoint.Dir(), Parameters: m.Parameters(), Notices: m.Checkpoint.Notices()}
 	if m.Demo {
 		r.Folder = "built in"
@@ -152,12 +149,11 @@ func inspect(m *launch.Model, o launch.Options, q *model.Quantization, adapter s
 		return r
 	}
 	r.Parameters, r.Quantized = m.Parameters(), model.Notes(m.Source)
-	m.Quantize(q)
-	if err := m.Adapt(adapter); err != nil {
+	if err := m.Prepare(f); err != nil {
 		refuse(err)
 		return r
 	}
-	r.Adapter = m.Adapter
+	r.Cut, r.Adapter = m.Cut, m.Adapter
 	k := m.Config
 	r.Config = &shape{
 		Architecture: k.Architecture, Layers: k.Layers, Dim: k.Dim, Heads: k.Heads, KVHeads: k.KVHeads, HeadDim: k.HeadDim,
@@ -219,6 +215,9 @@ func (r *inspection) print(w io.Writer) error {
 	}
 	line("tokenizer", "%s%s", r.Tokenizer.Found, r.Tokenizer.Error)
 	line("chat template", "%s%s", r.Template.Found, r.Template.Error)
+	if r.Cut != "" {
+		line("rank", "%s", r.Cut)
+	}
 	if r.Adapter != "" {
 		line("adapter", "%s", r.Adapter)
 	}

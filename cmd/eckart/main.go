@@ -15,7 +15,7 @@ type commands struct {
 	Chat     chatCommand     `cmd:"" help:"Chat with a model in the terminal."`
 	Inspect  inspectCommand  `cmd:"" help:"Say what a checkpoint holds and what it needs in memory."`
 	Compress compressCommand `cmd:"" help:"Compress a model and write it as a checkpoint."`
-	Cache    cacheCommand    `cmd:"" help:"Say what calibrations have left in the cache, or remove it."`
+	Cache    cacheCommand    `cmd:"" help:"Say what compressing has left in the cache, or remove it."`
 	Eval     evalCommand     `cmd:"" help:"Score a text: the perplexity of a model, and how far it is from another."`
 	Bench    benchCommand    `cmd:"" help:"Measure the speed of a model or a server."`
 	Version  versionCommand  `cmd:"" help:"Print the version."`

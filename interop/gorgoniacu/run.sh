@@ -19,7 +19,7 @@ cc -shared -Wl,-soname,libcuda.so.1 -o "$stub/libcuda.so" -x c /dev/null
 export CGO_ENABLED=1 CGO_CFLAGS="-I$include" CGO_LDFLAGS="-L$stub -Wl,--unresolved-symbols=ignore-all -Wl,-z,lazy"
 if [ -z "${REQUIRE_CUDA:-}" ]; then
 	mkdir "$stub/run"
-	ln -s "$(CGO_ENABLED=0 go run ./kernels/cuda/shim/library)" "$stub/run/libcuda.so.1"
+	ln -s "$(cd interop/gorgoniacu && CGO_ENABLED=0 go run ./library)" "$stub/run/libcuda.so.1"
 	export LD_LIBRARY_PATH="$stub/run${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 	export REQUIRE_CUDA=1
 fi

@@ -152,25 +152,30 @@ func TestDriverRefused(t *testing.T) {
 		says  string
 	}{
 		{
-			"old", fakes{"cuDriverGetVersion": func(v uintptr) uintptr { put(v, int32(11040)); return 0 }},
+			"old",
+			fakes{"cuDriverGetVersion": func(v uintptr) uintptr { put(v, int32(11040)); return 0 }},
 			"the NVIDIA driver is for CUDA 11.4, and 11.8 or later is needed: update the driver",
 		},
 		{
-			"old and lacking", fakes{
+			"old and lacking",
+			fakes{
 				"cuDriverGetVersion": func(v uintptr) uintptr { put(v, int32(10020)); return 0 }, "cuGraphLaunch": nil,
 			},
 			"CUDA 10.2, and 11.8",
 		},
 		{
-			"lacking", fakes{"cuMemHostAlloc": nil, "cuGraphLaunch": nil, "cuEventQuery": nil},
+			"lacking",
+			fakes{"cuMemHostAlloc": nil, "cuGraphLaunch": nil, "cuEventQuery": nil},
 			"the NVIDIA driver's library lacks cuEventQuery, cuGraphLaunch, cuMemHostAlloc",
 		},
 		{
-			"no GPU", fakes{"cuInit": func(uintptr) uintptr { return uintptr(errNoDevice) }},
+			"no GPU",
+			fakes{"cuInit": func(uintptr) uintptr { return uintptr(errNoDevice) }},
 			"sees no GPU",
 		},
 		{
-			"broken", fakes{"cuInit": func(uintptr) uintptr { return uintptr(errUnknown) }},
+			"broken",
+			fakes{"cuInit": func(uintptr) uintptr { return uintptr(errUnknown) }},
 			"start the NVIDIA driver",
 		},
 	} {
@@ -203,19 +208,22 @@ func TestGPURefused(t *testing.T) {
 		{"not there", nil, Options{Ordinal: 64}, ErrNoDevice, "cuda:64 was asked for, and the driver sees one GPU, cuda:0"},
 		{"negative", nil, Options{Ordinal: -1}, ErrNoDevice, "cuda:-1 was asked for"},
 		{
-			"none", fakes{"cuDeviceGetCount": func(n uintptr) uintptr { put(n, int32(0)); return 0 }},
+			"none",
+			fakes{"cuDeviceGetCount": func(n uintptr) uintptr { put(n, int32(0)); return 0 }},
 			Options{},
 			ErrNoDevice,
 			"cuda:0 was asked for, and the driver sees no GPU",
 		},
 		{
-			"taken", fakes{"cuDevicePrimaryCtxRetain": func(_, _ uintptr) uintptr { return uintptr(errOutOfMemory) }},
+			"taken",
+			fakes{"cuDevicePrimaryCtxRetain": func(_, _ uintptr) uintptr { return uintptr(errOutOfMemory) }},
 			Options{},
 			nil,
 			"start cuda:0",
 		},
 		{
-			"gone", fakes{"cuDevicePrimaryCtxRetain": func(_, _ uintptr) uintptr { return uintptr(errDeviceUnavailable) }},
+			"gone",
+			fakes{"cuDevicePrimaryCtxRetain": func(_, _ uintptr) uintptr { return uintptr(errDeviceUnavailable) }},
 			Options{},
 			ErrLost,
 			"start cuda:0",

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"testing"
+	"time"
 
 	"eckart/kernels"
 	"eckart/kernels/cuda"
@@ -15,6 +16,9 @@ import (
 func open(t testing.TB, o cuda.Options) *cuda.Device {
 	t.Helper()
 	o.Library = shim.ForTest(t)
+	if o.Timeout == 0 {
+		o.Timeout = 10 * time.Minute // a kernel takes its time on a CPU, and more on a busy one
+	}
 	d, err := cuda.Open(o)
 	if err != nil {
 		t.Fatal(err)

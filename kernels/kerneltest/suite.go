@@ -23,9 +23,6 @@ type Options struct {
 	// sequence in the call for Attend. A device has kernels for few rows and others for many, and a row has the same bits
 	// in any call of one class. Without Class all calls are of one.
 	Class func(verb string, rows int) int
-	// ByShape says that the order of sums in products depends on both extents of the weights, as kernels.Stream allows: a
-	// row of weights alone then need not give the bits it gives among others.
-	ByShape bool
 	// Bounds stand in place of the suite's own (NMSE), for some verbs, by the type of weights or cache: f32, f16, bf16.
 	// The reason for each stands where it is set.
 	Bounds map[string][3]float64

@@ -9,6 +9,7 @@ import (
 	"gonum.org/v1/gonum/mat"
 
 	"eckart/internal/linalg"
+	"eckart/internal/matrixtest"
 	"eckart/kernels"
 	"eckart/layers"
 	"eckart/layers/lowrank"
@@ -18,7 +19,7 @@ import (
 func TestDeflated(t *testing.T) {
 	rng := rand.New(rand.NewPCG(21, 1))
 	const n = 14
-	x := inputs(rng, 3*n, n)
+	x := matrixtest.Inputs(rng, 3*n, n, 2)
 	sum := linalg.TMul(x, x)
 	g, err := lowrank.NewGram(sum, x.Rows, nil, 0.1)
 	if err != nil {
@@ -44,7 +45,7 @@ func TestDeflated(t *testing.T) {
 			t.Fatal(err)
 		}
 		near(t, "sum without leading directions", leading.Sum().Data, want.Data, 1e-9)
-		mixed := linalg.MulT(random(rng, r, r), v) // the same directions, spanned otherwise
+		mixed := linalg.MulT(matrixtest.Random(rng, r, r), v) // the same directions, spanned otherwise
 		other, err := g.Deflate(mixed)
 		if err != nil {
 			t.Fatal(err)
@@ -66,7 +67,7 @@ func TestDeflated(t *testing.T) {
 func TestFeedbackShared(t *testing.T) {
 	rng := rand.New(rand.NewPCG(22, 1))
 	const rows, n, tokens = 5, 600, 60 // so many inputs that few directions are iterated for
-	x := random(rng, tokens, n)
+	x := matrixtest.Random(rng, tokens, n)
 	for i := range x.Data {
 		x.Data[i] /= float64(1 + i/n) // of falling size
 	}

@@ -301,30 +301,6 @@ func Whitened(w linalg.Matrix, g *Gram, r int) (Factors, error) {
 	return factorize(w, n, r)
 }
 
-// Joint returns factors of matrices that read one input, ws[i] ≈ us[i]·v with one v (r, in) for all, closest in the norm of
-// g: Whitened of the matrices stacked (the shared basis of arXiv 2410.03765, section 3.1, for matrices beside one another).
-func Joint(ws []linalg.Matrix, g *Gram, r int) (us []linalg.Matrix, v linalg.Matrix, err error) {
-	var stack linalg.Matrix
-	for i, w := range ws {
-		if w.Cols != g.Dim() {
-			return nil, v, fmt.Errorf("joint factors: matrix %d has %d columns, want %d", i, w.Cols, g.Dim())
-		}
-		stack.Rows += w.Rows
-		stack.Data = append(stack.Data, w.Data...)
-	}
-	stack.Cols = g.Dim()
-	f, err := Whitened(stack, g, r)
-	if err != nil {
-		return nil, v, fmt.Errorf("joint factors: %w", err)
-	}
-	from := 0
-	for _, w := range ws {
-		us = append(us, rows(f.U, from, from+w.Rows))
-		from += w.Rows
-	}
-	return us, f.V, nil
-}
-
 func factorize(w linalg.Matrix, n norm, r int) (Factors, error) {
 	s, err := decompose(w, n, r)
 	if err != nil {

@@ -14,29 +14,18 @@ type Drift struct {
 	Gram  linalg.Matrix // yᵀ·y, (in, in), symmetric
 }
 
-// Corrected returns the target that makes up for drifted inputs, the same for every kind of weight:
-// w + λ·w·(M - C)·(C + α·tr(C)/n·I)⁻¹ (out, in), with M = cross = xᵀ·y and C = gram = yᵀ·y. For λ = 1 and α = 0 it is w·M·C⁻¹,
-// the matrix that takes the inputs y closest to the results w·x, whatever approximates it then under C (weight-compression.md
-// 18.1; AA-SVD, arXiv 2604.02119, for low rank; GPTAQ and ResComp, arXiv 2604.07955, for rounding with feedback). Between 0
-// and 1, λ trusts the correction in part. α damps it where inputs are few: 0.03 is a good value.
-func Corrected(w, cross, gram linalg.Matrix, lambda, alpha float64) (linalg.Matrix, error) {
-	step, err := correction(w, Drift{cross, gram}, alpha)
-	if err != nil {
-		return linalg.Matrix{}, err
-	}
-	for i, v := range w.Data {
-		step.Data[i] = v + lambda*step.Data[i]
-	}
-	return step, nil
+// A Correction makes up for drifted inputs. What it takes does not depend on the matrix: all that read the site share it.
+type Correction struct {
+	drift Drift
+	l     linalg.Matrix // l·lᵀ is the damped Gram matrix
 }
 
-// correction returns w·(M - C)·(C + α·tr(C)/n·I)⁻¹.
-func correction(w linalg.Matrix, d Drift, alpha float64) (linalg.Matrix, error) {
-	n := w.Cols
-	for _, m := range []linalg.Matrix{d.Cross, d.Gram} {
-		if m.Rows != n || m.Cols != n {
-			return linalg.Matrix{}, fmt.Errorf("correct for drift: moments of %d x %d for a matrix of %d x %d", m.Rows, m.Cols, w.Rows, n)
-		}
+// NewCorrection returns the correction by the moments d, M = d.Cross and C = d.Gram. α damps it where inputs are few: 0.03 is
+// a good value. Where C + α·tr(C)/n·I is not definite the error is linalg.ErrNotDefinite.
+func NewCorrection(d Drift, alpha float64) (*Correction, error) {
+	n := d.Gram.Rows
+	if d.Gram.Cols != n || d.Cross.Rows != n || d.Cross.Cols != n {
+		return nil, fmt.Errorf("correct for drift: moments of %d x %d and %d x %d, want both square and alike", d.Cross.Rows, d.Cross.Cols, n, d.Gram.Cols)
 	}
 	var trace float64
 	for i := range n {
@@ -49,11 +38,35 @@ func correction(w linalg.Matrix, d Drift, alpha float64) (linalg.Matrix, error) 
 	}
 	l, err := linalg.Cholesky(damped)
 	if err != nil {
-		return linalg.Matrix{}, fmt.Errorf("correct for drift: moments with %g of their mean diagonal added: %w", alpha, err)
+		return nil, fmt.Errorf("correct for drift: moments with %g of their mean diagonal added: %w", alpha, err)
 	}
-	step := linalg.Mul(w, subtract(d.Cross, d.Gram)).Transpose()
-	linalg.SolveLower(l, step)
-	linalg.SolveLowerT(l, step)
+	return &Correction{d, l}, nil
+}
+
+// Corrected returns the target that makes up for drifted inputs, the same for every kind of weight:
+// w + λ·w·(M - C)·(C + α·tr(C)/n·I)⁻¹ (out, in). For λ = 1 and α = 0 it is w·M·C⁻¹, the matrix that takes the inputs y closest
+// to the results w·x, whatever approximates it then under C (weight-compression.md 18.1; AA-SVD, arXiv 2604.02119, for low
+// rank; GPTAQ and ResComp, arXiv 2604.07955, for rounding with feedback). Between 0 and 1, λ trusts the correction in part.
+func (c *Correction) Corrected(w linalg.Matrix, lambda float64) (linalg.Matrix, error) {
+	step, err := c.step(w)
+	if err != nil {
+		return linalg.Matrix{}, err
+	}
+	for i, v := range w.Data {
+		step.Data[i] = v + lambda*step.Data[i]
+	}
+	return step, nil
+}
+
+// step returns w·(M - C)·(C + α·tr(C)/n·I)⁻¹.
+func (c *Correction) step(w linalg.Matrix) (linalg.Matrix, error) {
+	n := c.l.Rows
+	if w.Cols != n {
+		return linalg.Matrix{}, fmt.Errorf("correct for drift: moments of %d x %d for a matrix of %d x %d", n, n, w.Rows, w.Cols)
+	}
+	step := linalg.Mul(w, subtract(c.drift.Cross, c.drift.Gram)).Transpose()
+	linalg.SolveLower(c.l, step)
+	linalg.SolveLowerT(c.l, step)
 	step = step.Transpose()
 	for i, v := range step.Data {
 		if math.IsNaN(v) || math.IsInf(v, 0) {
@@ -63,22 +76,22 @@ func correction(w linalg.Matrix, d Drift, alpha float64) (linalg.Matrix, error) 
 	return step, nil
 }
 
-// Strength returns which of lambdas is best for w: the target is corrected by the moments fit, and |x·wᵀ - y·targetᵀ|² is
-// computed for other inputs, those of the moments check. The first of equals is taken.
+// Strength returns which of lambdas is best for w: |x·wᵀ - y·targetᵀ|² is computed for other inputs than those that the
+// correction is by, of the moments check. The first of equals is taken.
 //
 // With D the correction for λ = 1, that is a constant - 2λ·tr(w·(M - C)·Dᵀ) + λ²·tr(D·C·Dᵀ) for the M and C of check. What the
 // compression of the target adds does not depend on λ to first order.
-func Strength(w linalg.Matrix, fit, check Drift, alpha float64, lambdas ...float64) (float64, error) {
+func (c *Correction) Strength(w linalg.Matrix, check Drift, lambdas ...float64) (float64, error) {
 	if len(lambdas) == 0 {
 		return 0, fmt.Errorf("correct for drift: no strength to choose from")
 	}
-	if err := sameShape("correct for drift", fit.Gram, check.Gram); err != nil {
+	if err := sameShape("correct for drift", c.drift.Gram, check.Gram); err != nil {
 		return 0, err
 	}
-	if err := sameShape("correct for drift", fit.Cross, check.Cross); err != nil {
+	if err := sameShape("correct for drift", c.drift.Cross, check.Cross); err != nil {
 		return 0, err
 	}
-	step, err := correction(w, fit, alpha)
+	step, err := c.step(w)
 	if err != nil {
 		return 0, err
 	}

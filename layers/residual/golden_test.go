@@ -1,68 +1,27 @@
 package residual_test
 
 import (
-	"encoding/json"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
-	"eckart/internal/linalg"
+	"eckart/internal/matrixtest"
 	"eckart/kernels"
 	"eckart/layers"
 	"eckart/layers/lowrank"
 	"eckart/layers/residual"
-	"eckart/model/checkpoint"
 )
-
-// shared is where goldens that are not part of the repository lie, beside it.
-const shared = "../../../shared/"
-
-// readMatrix returns a tensor of a checkpoint.
-func readMatrix(t *testing.T, c *checkpoint.Checkpoint, name string) linalg.Matrix {
-	t.Helper()
-	tensor, ok := c.Tensor(name)
-	if !ok || len(tensor.Shape) != 2 {
-		t.Fatalf("%s: no matrix of that name", name)
-	}
-	raw := make([]byte, tensor.Bytes())
-	if err := c.ReadAt(raw, tensor, 0); err != nil {
-		t.Fatal(err)
-	}
-	m := linalg.New(tensor.Shape[0], tensor.Shape[1])
-	for i, v := range layers.Float32s(raw, map[checkpoint.DType]kernels.DType{checkpoint.F32: kernels.F32, checkpoint.BF16: kernels.BF16}[tensor.Type]) {
-		m.Data[i] = float64(v)
-	}
-	return m
-}
 
 // TestGoldenErrors holds the errors of whole matrices against those of an independent float64 implementation, whose grids
 // are not searched: ours must match within 0.5 % or do better.
 func TestGoldenErrors(t *testing.T) {
-	raw, err := os.ReadFile(shared + "golden/compression/modules.json")
-	if err != nil {
-		t.Skip("no shared goldens beside the repository")
-	}
-	var golden map[string]map[string]float64
-	if err := json.Unmarshal(raw, &golden); err != nil {
-		t.Fatal(err)
-	}
-	open := func(path string) *checkpoint.Checkpoint {
-		c, err := checkpoint.Open(shared + path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { c.Close() })
-		return c
-	}
-	grams, model := open("golden/compression/grams_layer3.safetensors"), open("models/gopher-dense")
-	for _, name := range grams.Names() {
-		name = strings.TrimSuffix(name, ".gram")
-		w, sum := readMatrix(t, model, name+".weight"), readMatrix(t, grams, name+".gram")
+	modules, golden := matrixtest.Golden(t, "../..")
+	for _, m := range modules {
+		name, w, sum := m.Name, m.W, m.Gram
 		if testing.Short() && !strings.HasSuffix(name, "v_proj") {
 			continue
 		}
-		g, err := lowrank.NewGram(sum, 65536, nil, 0.01)
+		g, err := lowrank.NewGram(sum, matrixtest.GoldenTokens, nil, 0.01)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -4,34 +4,17 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"testing"
 
 	"gonum.org/v1/gonum/mat"
 
 	"eckart/internal/linalg"
+	"eckart/internal/matrixtest"
 	"eckart/kernels"
 	"eckart/layers"
 	"eckart/layers/lowrank"
 	"eckart/layers/residual"
 )
-
-func random(rng *rand.Rand, rows, cols int) linalg.Matrix {
-	m := linalg.New(rows, cols)
-	for i := range m.Data {
-		m.Data[i] = rng.NormFloat64()
-	}
-	return m
-}
-
-// inputs returns tokens inputs of n numbers that depend on one another and differ in size, as those of a model do.
-func inputs(rng *rand.Rand, tokens, n int) linalg.Matrix {
-	x := linalg.Mul(random(rng, tokens, n), random(rng, n, n))
-	for i := range x.Data {
-		x.Data[i] *= math.Exp(-3 * float64(i%n*7%n) / float64(n))
-	}
-	return x
-}
 
 func gonum(m linalg.Matrix) *mat.Dense { return mat.NewDense(m.Rows, m.Cols, m.Data) }
 
@@ -51,18 +34,11 @@ func squares(m linalg.Matrix) float64 {
 	return sum
 }
 
-func refuses(t *testing.T, err error, want string) {
-	t.Helper()
-	if err == nil || !strings.Contains(err.Error(), want) {
-		t.Errorf("got %v, want %q", err, want)
-	}
-}
-
 // TestEoRA: on the inputs themselves the residual leaves the tail of the singular values of the results of w - base.
 func TestEoRA(t *testing.T) {
 	for _, shape := range [][2]int{{23, 14}, {14, 23}, {1, 9}} {
 		rng := rand.New(rand.NewPCG(1, uint64(shape[0])))
-		w, x := random(rng, shape[0], shape[1]), inputs(rng, 40, shape[1])
+		w, x := matrixtest.Random(rng, shape[0], shape[1]), matrixtest.Inputs(rng, 40, shape[1], 0)
 		base := linalg.New(shape[0], shape[1])
 		for i, v := range w.Data {
 			base.Data[i] = math.Round(v)
@@ -92,9 +68,9 @@ func TestEoRA(t *testing.T) {
 			}
 		}
 		_, err = residual.EoRA(w, base.Transpose(), g, 1)
-		refuses(t, err, "residual of a base: matrices of")
+		matrixtest.Refuses(t, err, "residual of a base: matrices of")
 		_, err = residual.EoRA(w, base, g, 0)
-		refuses(t, err, "residual of a base: whitened decomposition: rank 0")
+		matrixtest.Refuses(t, err, "residual of a base: whitened decomposition: rank 0")
 	}
 }
 
@@ -102,7 +78,7 @@ func TestEoRA(t *testing.T) {
 func site(t *testing.T, seed uint64, out, in int, shrinkage float64) (w, x linalg.Matrix, g *lowrank.Gram) {
 	t.Helper()
 	rng := rand.New(rand.NewPCG(4, seed))
-	w, x = random(rng, out, in), inputs(rng, 4*in, in)
+	w, x = matrixtest.Random(rng, out, in), matrixtest.Inputs(rng, 4*in, in, 0)
 	g, err := lowrank.NewGram(linalg.TMul(x, x), x.Rows, nil, shrinkage)
 	if err != nil {
 		t.Fatal(err)
@@ -110,23 +86,10 @@ func site(t *testing.T, seed uint64, out, in int, shrinkage float64) (w, x linal
 	return w, x, g
 }
 
-func numbers(t *testing.T, w layers.Weight) linalg.Matrix {
-	t.Helper()
-	values, err := w.Dense()
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := linalg.New(w.Dims())
-	for i, v := range values {
-		m.Data[i] = float64(v)
-	}
-	return m
-}
-
 // onInputs returns the error of base + u·v relative to w on inputs x.
 func onInputs(t *testing.T, w, x linalg.Matrix, base layers.Weight, f lowrank.Factors) float64 {
 	t.Helper()
-	e := minus(minus(w, numbers(t, base)), f.Product())
+	e := minus(minus(w, matrixtest.Of(t, base)), f.Product())
 	return squares(linalg.MulT(x, e)) / squares(linalg.MulT(x, w))
 }
 
@@ -183,12 +146,12 @@ func TestRounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(numbers(t, got).Data, numbers(t, want).Data) {
+	if !slices.Equal(matrixtest.Of(t, got).Data, matrixtest.Of(t, want).Data) {
 		t.Error("other codes than with the diagonal as importance")
 	}
 	_, _, other := site(t, 1, 6, 31, 0)
 	_, err = residual.Rounded(rounding(3))(w, other)
-	refuses(t, err, "matrices of 31 x 31 and 32 x 32")
+	matrixtest.Refuses(t, err, "matrices of 31 x 31 and 32 x 32")
 }
 
 // TestIntrinsic: the right factor is the inputs' own, the base is rounded for what it leaves, and the left factor is the
@@ -228,14 +191,14 @@ func TestIntrinsic(t *testing.T) {
 			near(t, "the Gram matrix that the base is rounded for", (*calls)[0].gram, left, g.Sum(), 1e-10)
 			near(t, "the target of the base", (*calls)[0].target, w, w, 0)
 			// A row of the error is orthogonal to the directions of the residual, in the results.
-			e := minus(minus(w, numbers(t, base)), f.Product())
+			e := minus(minus(w, matrixtest.Of(t, base)), f.Product())
 			slope := linalg.MulT(linalg.Mul(e, g.Sum()), f.V)
 			near(t, "slope along the left factor", slope, linalg.New(shape[0], r), g.Sum(), 1e-9)
 			if e := onInputs(t, w, x, base, f); math.Abs(e-f.Error) > 1e-12 {
 				t.Errorf("%v, %s: error %g on the inputs, %g as it says", shape, name, e, f.Error)
 			}
 			// Another matrix that reads the site has the same right factor, bit for bit.
-			_, other, err := residual.Intrinsic(random(rand.New(rand.NewPCG(5, 5)), 9, shape[1]), g, r, inner)
+			_, other, err := residual.Intrinsic(matrixtest.Random(rand.New(rand.NewPCG(5, 5)), 9, shape[1]), g, r, inner)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -244,9 +207,9 @@ func TestIntrinsic(t *testing.T) {
 			}
 		}
 		_, _, err := residual.Intrinsic(w, g, shape[1], residual.Rounded(rounding(3)))
-		refuses(t, err, "quantize for a known residual: rank")
+		matrixtest.Refuses(t, err, "quantize for a known residual: rank")
 		_, _, err = residual.Intrinsic(w.Transpose(), g, 1, residual.Rounded(rounding(3)))
-		refuses(t, err, "for a Gram matrix of")
+		matrixtest.Refuses(t, err, "for a Gram matrix of")
 	}
 }
 
@@ -278,7 +241,7 @@ func TestAlternate(t *testing.T) {
 					t.Fatal(err)
 				}
 				near(t, "target of the last round", (*calls)[len(*calls)-1].target, target, w, 1e-12)
-				fitted, err := residual.EoRA(w, numbers(t, (*calls)[len(*calls)-1].base), g, r)
+				fitted, err := residual.EoRA(w, matrixtest.Of(t, (*calls)[len(*calls)-1].base), g, r)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -295,7 +258,7 @@ func TestAlternate(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			refit, err := residual.EoRA(w, numbers(t, first), g, r)
+			refit, err := residual.EoRA(w, matrixtest.Of(t, first), g, r)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -305,11 +268,11 @@ func TestAlternate(t *testing.T) {
 		}
 	}
 	_, _, err := residual.Alternate(w, g, r, 0, residual.Rounded(rounding(2)), lowrank.Factors{U: linalg.New(20, 1), V: linalg.New(1, 32)})
-	refuses(t, err, "0 rounds, want at least 1")
+	matrixtest.Refuses(t, err, "0 rounds, want at least 1")
 	_, _, err = residual.Alternate(w, g, r, 1, residual.Rounded(rounding(2)), lowrank.Factors{U: linalg.New(19, 1), V: linalg.New(1, 32)})
-	refuses(t, err, "matrices of 20 x 32 and 19 x 32")
+	matrixtest.Refuses(t, err, "matrices of 20 x 32 and 19 x 32")
 	_, _, err = residual.Alternate(w, g, r, 1, residual.Rounded(rounding(7)), lowrank.Factors{})
-	refuses(t, err, "alternate base and residual: ")
+	matrixtest.Refuses(t, err, "alternate base and residual: ")
 }
 
 // TestRefined: each base is rounded for what the residual at hand leaves, the best of all rounds is kept, and it is better
@@ -329,7 +292,7 @@ func TestRefined(t *testing.T) {
 	least := math.Inf(1)
 	rng := rand.New(rand.NewPCG(7, 7))
 	for i, c := range *calls {
-		fitted, err := residual.EoRA(w, numbers(t, c.base), g, r)
+		fitted, err := residual.EoRA(w, matrixtest.Of(t, c.base), g, r)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -340,7 +303,7 @@ func TestRefined(t *testing.T) {
 		next := (*calls)[i+1]
 		near(t, "target of the next round", next.target, minus(w, fitted.Product()), w, 1e-12)
 		// What the best left factor leaves of any error, by least squares over the inputs, is the error in the Gram matrix given.
-		e := random(rng, 3, w.Cols)
+		e := matrixtest.Random(rng, 3, w.Cols)
 		a, b := linalg.MulT(x, fitted.V), linalg.MulT(x, e)
 		var u, product mat.Dense
 		if err := u.Solve(gonum(a), gonum(b)); err != nil {
@@ -368,141 +331,5 @@ func TestRefined(t *testing.T) {
 		t.Errorf("error %g, alternating %g, known before %g", f.Error, plain.Error, known.Error)
 	}
 	_, _, err = residual.Refined(w, g, 0, 1, inner)
-	refuses(t, err, "refine base and residual: quantize for a known residual: rank 0")
-}
-
-// A drift is the inputs x of a model and the y that have become of them, and their moments.
-type drift struct{ x, y linalg.Matrix }
-
-func newDrift(rng *rand.Rand, change linalg.Matrix, tokens int, noise float64) drift {
-	x := inputs(rng, tokens, change.Rows)
-	y := linalg.Mul(x, change)
-	for i := range y.Data {
-		y.Data[i] += noise * rng.NormFloat64()
-	}
-	return drift{x, y}
-}
-
-func (d drift) moments() residual.Drift {
-	return residual.Drift{Cross: linalg.TMul(d.x, d.y), Gram: linalg.TMul(d.y, d.y)}
-}
-
-// error is |x·wᵀ - y·targetᵀ|².
-func (d drift) error(w, target linalg.Matrix) float64 {
-	return squares(minus(linalg.MulT(d.x, w), linalg.MulT(d.y, target)))
-}
-
-// change returns the identity with something added.
-func change(rng *rand.Rand, n int, by float64) linalg.Matrix {
-	c := random(rng, n, n)
-	for i := range c.Data {
-		c.Data[i] *= by
-		if i%(n+1) == 0 {
-			c.Data[i]++
-		}
-	}
-	return c
-}
-
-// TestCorrected: in full it is what least squares over the inputs gives, in part it lies between, damped it is the least
-// of the damped problem.
-func TestCorrected(t *testing.T) {
-	for _, shape := range [][2]int{{5, 9}, {9, 5}} {
-		rng := rand.New(rand.NewPCG(2, uint64(shape[0])))
-		w := random(rng, shape[0], shape[1])
-		d := newDrift(rng, change(rng, shape[1], 0.1), 60, 0.3)
-		m := d.moments()
-
-		full, err := residual.Corrected(w, m.Cross, m.Gram, 1, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var want mat.Dense
-		if err := want.Solve(gonum(d.y), gonum(linalg.MulT(d.x, w))); err != nil { // QR, not the normal equations
-			t.Fatal(err)
-		}
-		for i, v := range full.Data {
-			if v0 := want.At(i%shape[1], i/shape[1]); math.Abs(v-v0) > 1e-9 {
-				t.Fatalf("%v: element %d is %g, least squares give %g", shape, i, v, v0)
-			}
-		}
-		none, err := residual.Corrected(w, m.Cross, m.Gram, 0, 0.03)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !slices.Equal(none.Data, w.Data) {
-			t.Errorf("%v: a correction of strength 0 changes the matrix", shape)
-		}
-		half, err := residual.Corrected(w, m.Cross, m.Gram, 0.5, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i, v := range half.Data {
-			if math.Abs(v-(w.Data[i]+full.Data[i])/2) > 1e-12 {
-				t.Fatalf("%v: element %d of half a correction is %g", shape, i, v)
-			}
-		}
-		// |x·wᵀ - y·targetᵀ|² + α·tr(C)/n·|target - w|² is stationary: (target·C - w·M) + α·tr(C)/n·(target - w) = 0.
-		const alpha = 0.2
-		damped, err := residual.Corrected(w, m.Cross, m.Gram, 1, alpha)
-		if err != nil {
-			t.Fatal(err)
-		}
-		slope := minus(linalg.Mul(damped, m.Gram), linalg.Mul(w, m.Cross))
-		trace := 0.0
-		for i := range shape[1] {
-			trace += m.Gram.Data[i*(shape[1]+1)]
-		}
-		for i, v := range slope.Data {
-			if s := v + alpha*trace/float64(shape[1])*(damped.Data[i]-w.Data[i]); math.Abs(s) > 1e-8*trace {
-				t.Errorf("%v: the damped error falls by %g along element %d", shape, s, i)
-			}
-		}
-	}
-	w := linalg.New(2, 3)
-	_, err := residual.Corrected(w, linalg.New(3, 3), linalg.New(2, 2), 1, 0)
-	refuses(t, err, "moments of 2 x 2 for a matrix of 2 x 3")
-	_, err = residual.Corrected(w, linalg.New(3, 3), linalg.New(3, 3), 1, 0.03)
-	refuses(t, err, "not positive definite")
-}
-
-// TestStrength chooses what computing the error on the other inputs chooses: all of the correction where many tokens
-// show the drift, little or none where few make it up.
-func TestStrength(t *testing.T) {
-	lambdas := []float64{0, 0.25, 0.5, 0.75, 1}
-	seen := map[float64]bool{}
-	for seed := range uint64(30) {
-		rng := rand.New(rand.NewPCG(3, seed))
-		w := random(rng, 6, 10)
-		c := change(rng, 10, 0.03*float64(seed%3))
-		fit := newDrift(rng, c, []int{12, 20, 2000}[seed%3], 1)
-		check := newDrift(rng, c, 500, 1)
-		got, err := residual.Strength(w, fit.moments(), check.moments(), 0.03, lambdas...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		best, least := 0.0, math.Inf(1)
-		for _, l := range lambdas {
-			m := fit.moments()
-			target, err := residual.Corrected(w, m.Cross, m.Gram, l, 0.03)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if e := check.error(w, target); e < least {
-				best, least = l, e
-			}
-		}
-		if got != best {
-			t.Errorf("seed %d: strength %g, the error is least at %g", seed, got, best)
-		}
-		seen[got] = true
-	}
-	if len(seen) < 3 {
-		t.Errorf("all cases choose among %v: they show nothing", seen)
-	}
-	w, d := linalg.New(2, 3), residual.Drift{Cross: linalg.New(3, 3), Gram: linalg.New(3, 3)}
-	_, err := residual.Strength(w, d, d, 1)
-	refuses(t, err, "no strength")
-	_, err = residual.Strength(w, d, residual.Drift{Cross: linalg.New(2, 2), Gram: linalg.New(3, 3)}, 1, 0, 1)
-	refuses(t, err, "matrices of 3 x 3 and 2 x 2")
+	matrixtest.Refuses(t, err, "refine base and residual: quantize for a known residual: rank 0")
 }

@@ -60,16 +60,24 @@ const (
 )
 
 // IsProduct reports whether the choice is of factors alone, whose rank sets their size.
-func (c Choice) IsProduct() bool { return c.Form == formLowRank || c.Form == formPIFA }
+func (c Choice) IsProduct() bool {
+	return c.Form == formLowRank || c.Form == formPIFA || c.Form == formJoint || c.Form == formNested
+}
+
+// NeedsImportance reports whether making the choice takes an Importance.
+func (c Choice) NeedsImportance() bool { return c.Method == methodWeighted }
+
+// UsesImportance reports whether the choice goes by an Importance where there is one.
+func (c Choice) UsesImportance() bool { return c.NeedsImportance() || c.Method == methodDiagonal }
 
 // These are the words of ParseChoice: codes with an optional residual, and products.
 var (
 	roundedWord = regexp.MustCompile(`^int([2348])(?:/(\d{1,6}))?(z)?(?:\+r(\d{1,6})(?:/(\w+))?)?(?::([a-z_]+)(\d{0,2}))?$`)
-	productWord = regexp.MustCompile(`^(lowrank|pifa)(?:@(\d{1,6}))?(?:/(\w+))?(?::([a-z_]+))?$`)
+	productWord = regexp.MustCompile(`^(lowrank|pifa|joint|nested)(?:@(\d{1,6}))?(?:/(\w+))?(?::([a-z_]+))?$`)
 )
 
 // errChoice says what ParseChoice reads.
-var errChoice = errors.New("want lowrank or pifa, int8, int4, int3 or int2, or one of these with a residual such as int3+r16")
+var errChoice = errors.New("want lowrank, nested, joint or pifa, int8, int4, int3 or int2, or one of these with a residual such as int3+r16")
 
 // ParseChoice reads what String returns. What is left out is chosen: groups of 32, the best method that there is with or
 // without statistics of the inputs, factors in bf16, and in int8 for a residual. A product without a rank has rank 0.
@@ -107,9 +115,7 @@ func ParseChoice(s string, statistics bool) (Choice, error) {
 	}
 	if m[4] != "" {
 		c.Form, c.Rank, c.Factors = formResidual, number(m[4], 0), either(m[5], "int8")
-		if method = methodIntrinsic; c.Bits == 2 {
-			method = methodEoRANear
-		}
+		method = methodIntrinsic
 	}
 	c.Method = either(m[6], method)
 	return c, nil

@@ -9,9 +9,11 @@ func TestChoice(t *testing.T) {
 		{"int8/128:nearest", "int8/128:nearest"},
 		{"lowrank", "lowrank/bf16:whitened"},
 		{"lowrank@96:svd", "lowrank@96/bf16:svd"},
+		{"nested@96", "nested@96/bf16:whitened"},
 		{"pifa/int8", "pifa/int8:whitened"},
+		{"joint@40", "joint@40/bf16:whitened"},
 		{"int3+r16", "int3/32+r16/int8:intrinsic"},
-		{"int2+r16/bf16", "int2/32+r16/bf16:eora_near"},
+		{"int2+r16/bf16", "int2/32+r16/bf16:intrinsic"},
 		{"int4+r8:alternated2", "int4/32+r8/int8:alternated2"},
 		{"keep", "keep"},
 	} {

@@ -116,6 +116,8 @@ func TestPredicted(t *testing.T) {
 		{"lowrank:svd", 0.6, true},
 		{"lowrank:diagonal", 0.6, true},
 		{"lowrank:output_pca", 0.6, true},
+		{"joint", 0.6, false},
+		{"joint/int8", 0.5, true},
 		{"pifa", 0.6, false},
 		{"int8", 0, true},
 		{"int4/64", 0, false},

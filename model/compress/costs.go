@@ -1,6 +1,7 @@
 package compress
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -25,7 +26,7 @@ var costBits = []int{16, 8, 4, 3, 2}
 // Seconds returns the time to apply a matrix that is stored in f.
 func (c Costs) Seconds(f Footprint) float64 {
 	seconds := 0.0
-	for _, s := range f.Matrices {
+	for _, s := range slices.Concat(f.Matrices, f.Shared) {
 		bits := 16
 		if s.Rounding != nil {
 			bits = s.Rounding.Bits
@@ -49,30 +50,32 @@ const (
 func MeasureCosts(d kernels.Device) (Costs, error) {
 	c := Costs{Device: d.Name(), Rates: map[int]float64{}}
 	for _, bits := range costBits {
-		m, err := newCostMeter(d, bits, costRows, costBytes)
+		seconds, m, err := measureCost(d, bits, costRows, costBytes)
 		if err != nil {
-			return c, fmt.Errorf("measure kernels: %w", err)
+			return c, err
 		}
-		seconds, err := m.turn(costTurns)
-		if err == nil {
-			c.Rates[bits] = float64(m.bytes) / seconds
-			err = m.close()
-		}
-		if err != nil {
-			return c, fmt.Errorf("measure kernels: %w", err)
-		}
+		c.Rates[bits] = float64(m.bytes) / seconds
 	}
 	// A matrix of a few kilobytes takes no time to read: what is left is the product itself.
-	m, err := newCostMeter(d, 16, 64, 1<<20)
+	seconds, m, err := measureCost(d, 16, 64, 1<<20)
 	if err != nil {
-		return c, fmt.Errorf("measure kernels: %w", err)
-	}
-	seconds, err := m.turn(costTurns)
-	if err != nil {
-		return c, fmt.Errorf("measure kernels: %w", err)
+		return c, err
 	}
 	c.Overhead = max(0, seconds/float64(len(m.linears))-64*64*2/c.Rates[16])
-	return c, m.close()
+	return c, nil
+}
+
+// measureCost returns the seconds that the matrices of newCostMeter take. The meter is closed.
+func measureCost(d kernels.Device, bits, rows int, bytes int64) (float64, *costMeter, error) {
+	m, err := newCostMeter(d, bits, rows, bytes)
+	var seconds float64
+	if err == nil {
+		seconds, err = m.turn(costTurns)
+	}
+	if err = errors.Join(err, m.close()); err != nil {
+		return 0, nil, fmt.Errorf("measure kernels: %w", err)
+	}
+	return seconds, m, nil
 }
 
 // A costMeter is some matrices of one kind on a device.
@@ -85,12 +88,13 @@ type costMeter struct {
 	bytes   int64 // that applying all of them reads
 }
 
-// newCostMeter binds square matrices of so many rows with elements of so many bits, of at most the given bytes together.
+// newCostMeter binds square matrices of so many rows with elements of so many bits, of at most the given bytes together. The
+// meter is to be closed after an error too.
 func newCostMeter(d kernels.Device, bits, rows int, bytes int64) (*costMeter, error) {
 	m := new(costMeter)
 	var err error
 	if m.stream, err = d.NewStream(); err != nil {
-		return nil, err
+		return m, err
 	}
 	random := linalg.New(rows, rows)
 	r := rand.New(rand.NewPCG(1, uint64(bits)))
@@ -101,31 +105,29 @@ func newCostMeter(d kernels.Device, bits, rows int, bytes int64) (*costMeter, er
 	var w layers.Weight
 	if bits == 16 {
 		if w, err = layers.NewMatrix(random.Data, rows, rows, kernels.BF16); err != nil {
-			return nil, err
+			return m, err
 		}
 	} else {
 		if w, err = (layers.Rounding{Bits: bits, Group: 32, ScaleType: kernels.F16}).Quantize(values, rows, nil); err != nil {
-			return nil, err
+			return m, err
 		}
 	}
 	count := max(1, int(bytes/storedBytes(w)))
-	weights, err := d.NewArena(2*int64(count)*(storedBytes(w)+kernels.Align) + 8*int64(rows) + 4096)
-	if err != nil {
-		return nil, err
+	if m.weights, err = d.NewArena(2*int64(count)*(storedBytes(w)+kernels.Align) + 8*int64(rows) + 4096); err != nil {
+		return m, err
 	}
-	m.weights = weights
 	for range count {
-		l, err := w.Bind(weights, m.stream)
+		l, err := w.Bind(m.weights, m.stream)
 		if err != nil {
-			return nil, err
+			return m, err
 		}
 		m.linears, m.bytes = append(m.linears, l), m.bytes+l.Bytes()
 	}
-	if m.x, err = weights.Alloc(1, rows, kernels.F32); err != nil {
-		return nil, err
+	if m.x, err = m.weights.Alloc(1, rows, kernels.F32); err != nil {
+		return m, err
 	}
-	if m.y, err = weights.Alloc(1, rows, kernels.F32); err != nil {
-		return nil, err
+	if m.y, err = m.weights.Alloc(1, rows, kernels.F32); err != nil {
+		return m, err
 	}
 	m.stream.Upload(m.x, kernels.Float32Bytes(values[:rows]))
 	m.pass = layers.NewPass(m.stream, layers.Scratch{})
@@ -148,7 +150,12 @@ func (m *costMeter) turn(turns int) (float64, error) {
 	return median(times[1:]), nil
 }
 
-func (m *costMeter) close() error { return m.weights.Close() }
+func (m *costMeter) close() error {
+	if m.weights == nil {
+		return nil
+	}
+	return m.weights.Close()
+}
 
 // median returns the middle of times, which it sorts.
 func median(times []float64) float64 {

@@ -23,6 +23,11 @@ type drift struct {
 	halves   [2]pairs
 	windows  int
 	both     residual.Drift
+
+	// The corrections by the first half, whose strength the second shows, and by both. They are kept for the other matrices
+	// that read the site, if there are any: each takes as much as a Gram matrix.
+	keep      bool
+	half, all *residual.Correction
 }
 
 // pairs collects the moments of inputs x of the model and y of the compressed one.
@@ -31,8 +36,9 @@ type pairs struct {
 	cross linalg.Matrix
 }
 
-func newDrift(w *model.Walker, site string, in int) (*drift, error) {
-	d := new(drift)
+// newDrift returns a drift that is to correct one matrix that reads the site, or several.
+func newDrift(w *model.Walker, site string, in int, several bool) (*drift, error) {
+	d := &drift{keep: several}
 	batch := max(1, batchTokens/w.Window()) * w.Window()
 	for i := range d.halves {
 		d.halves[i] = pairs{newAccumulator(site, in, batch), newAccumulator(site, in, batch), linalg.New(in, in)}
@@ -108,17 +114,36 @@ func (d *drift) finish() (*lowrank.Gram, error) {
 func (d *drift) correct(w linalg.Matrix) (linalg.Matrix, float64, error) {
 	strength := 0.5 // where a single window leaves nothing to check it on
 	if d.windows > 1 {
-		var halves [2]residual.Drift
-		for i, p := range d.halves {
-			halves[i] = residual.Drift{Cross: p.cross, Gram: p.y.gram}
+		c, err := d.correction(&d.half, residual.Drift{Cross: d.halves[0].cross, Gram: d.halves[0].y.gram})
+		if err != nil {
+			return w, 0, err
 		}
-		var err error
-		if strength, err = residual.Strength(w, halves[0], halves[1], driftAlpha, driftStrengths...); err != nil {
+		check := residual.Drift{Cross: d.halves[1].cross, Gram: d.halves[1].y.gram}
+		if strength, err = c.Strength(w, check, driftStrengths...); err != nil {
 			return w, 0, err
 		}
 	}
-	target, err := residual.Corrected(w, d.both.Cross, d.both.Gram, strength, driftAlpha)
+	if strength == 0 {
+		return w, 0, nil
+	}
+	c, err := d.correction(&d.all, d.both)
+	if err != nil {
+		return w, 0, err
+	}
+	target, err := c.Corrected(w, strength)
 	return target, strength, err
+}
+
+// correction returns the one by the moments m, which kept holds if it was made before.
+func (d *drift) correction(kept **residual.Correction, m residual.Drift) (*residual.Correction, error) {
+	if *kept != nil {
+		return *kept, nil
+	}
+	c, err := residual.NewCorrection(m, driftAlpha)
+	if err == nil && d.keep {
+		*kept = c
+	}
+	return c, err
 }
 
 // mirror copies the lower triangle of a over the upper one.

@@ -3,6 +3,7 @@ package compress
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"eckart/internal/linalg"
@@ -43,7 +44,7 @@ func TestDriftSums(t *testing.T) {
 
 	const in, batches = 37, 131 // more tokens than are held at once, in windows of different lengths
 	r := rand.New(rand.NewPCG(1, 2))
-	d, err := newDrift(w, "site", in)
+	d, err := newDrift(w, "site", in, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,9 +112,17 @@ func TestDriftSums(t *testing.T) {
 			both.Gram.Data[i] += h.Gram.Data[i]
 		}
 	}
-	want, err := residual.Corrected(target, both.Cross, both.Gram, strength, driftAlpha)
+	c, err := residual.NewCorrection(both, driftAlpha)
 	if err != nil {
 		t.Fatal(err)
+	}
+	want, err := c.Corrected(target, strength)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, _, err := d.correct(target) // by what was kept
+	if err != nil || !slices.Equal(again.Data, got.Data) {
+		t.Errorf("the correction made again is another one (%v)", err)
 	}
 	for i, v := range want.Data {
 		if math.Abs(got.Data[i]-v) > 1e-4 {

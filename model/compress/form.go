@@ -31,14 +31,18 @@ const FormKeep = "keep"
 // The names of forms that others of this package speak of.
 const (
 	formRound    = "round"
+	formJoint    = "joint"
 	formLowRank  = "lowrank"
+	formNested   = "nested"
 	formPIFA     = "pifa"
 	formResidual = "residual"
 )
 
 // forms is the table of all forms but keep, which leaves a matrix as it is stored.
 var forms = map[string]Form{
+	formJoint:    jointForm{},
 	formLowRank:  lowRankForm{},
+	formNested:   nestedForm{},
 	formPIFA:     pifaForm{},
 	formResidual: residualForm{},
 	formRound:    roundForm{},
@@ -64,8 +68,17 @@ func storedBytes(w layers.Weight) int64 {
 // A Footprint is what a form stores of a matrix: what it takes in memory, and what is read to apply it.
 type Footprint struct {
 	Matrices []Stored
-	Indices  int   // of 4 bytes
-	Kept     int64 // bytes of what stays as it is stored, in a kind of its own
+	Shared   []Stored // more of them, which neighbours that read the same input and have the same choice store once for all
+	Indices  int      // of 4 bytes
+	Kept     int64    // bytes of what stays as it is stored, in a kind of its own
+}
+
+// FootprintOf returns the footprint of a weight as it is stored.
+func FootprintOf(w layers.Weight) Footprint {
+	if out, in := w.Dims(); w.Kind() == "dense" && storedBytes(w) == 2*int64(out)*int64(in) {
+		return Footprint{Matrices: []Stored{{out, in, nil}}}
+	}
+	return Footprint{Kept: storedBytes(w)}
 }
 
 // A Stored is a matrix of a Footprint, in bf16 or rounded.
@@ -77,10 +90,16 @@ type Stored struct {
 // Bytes returns the bytes of the parts in a checkpoint.
 func (f Footprint) Bytes() int64 {
 	n := 4*int64(f.Indices) + f.Kept
-	for _, s := range f.Matrices {
+	for _, s := range slices.Concat(f.Matrices, f.Shared) {
 		n += s.Bytes()
 	}
 	return n
+}
+
+// Own returns f without what a neighbour already has.
+func (f Footprint) Own() Footprint {
+	f.Shared = nil
+	return f
 }
 
 // Bytes returns the bytes of the parts of s in a checkpoint.

@@ -114,3 +114,71 @@ func TestHull(t *testing.T) {
 		t.Errorf("hull %v", h)
 	}
 }
+
+// TestEntities holds what a planner chooses from at a site against all combinations of its matrices' choices and those that
+// they can only have together: the same is best at every price.
+func TestEntities(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	cost := func(f Footprint) float64 { return float64(f.Bytes()) }
+	random := func() outcome {
+		return outcome{Choice: Choice{Form: formRound}, size: Footprint{Kept: int64(1 + r.IntN(40))}, err: r.Float64()}
+	}
+	joint, apart := 0, 0
+	for range 200 {
+		s := siteCandidates{matrices: make([]candidates, 3)}
+		all := []option{{}}
+		for i := range s.matrices {
+			m := &s.matrices[i]
+			m.sensitivity = 1 + r.Float64()
+			var sums []option
+			for range 2 + r.IntN(4) {
+				o := random()
+				m.outcomes = append(m.outcomes, o)
+				for _, before := range all {
+					sums = append(sums, option{cost: before.cost + cost(o.size), loss: before.loss + m.sensitivity*o.err})
+				}
+			}
+			all = sums
+		}
+		for rank := range r.IntN(3) {
+			shared := []Stored{{1, 1 + r.IntN(10), nil}}
+			sum := option{cost: float64(shared[0].Bytes()), index: 1}
+			for i := range s.matrices {
+				o, m := random(), &s.matrices[i]
+				sum.cost += cost(o.size)
+				sum.loss += m.sensitivity * o.err
+				o.Choice, o.size.Shared = Choice{Form: formJoint, Rank: rank + 1}, shared
+				m.outcomes = append(m.outcomes, o)
+			}
+			all = append(all, sum)
+		}
+		want := hull(all)
+		got := s.entities(cost, 0)
+		if len(got) == 1 {
+			joint++
+			h := hull(got[0].options)
+			if len(h) != len(want) {
+				t.Fatalf("a hull of %d options, want %d", len(h), len(want))
+			}
+			for i, o := range h {
+				var loss float64
+				for k, of := range got[0].outcomes[o.index] {
+					loss += s.matrices[k].sensitivity * of.err
+				}
+				if math.Abs(o.loss-want[i].loss) > 1e-9 || math.Abs(o.cost-want[i].cost) > 1e-9 || math.Abs(loss-o.loss) > 1e-9 {
+					t.Fatalf("option %d costs %g and loses %g (%g), want %g and %g", i, o.cost, o.loss, loss, want[i].cost, want[i].loss)
+				}
+			}
+			continue
+		}
+		apart++
+		for _, o := range want {
+			if o.index == 1 {
+				t.Errorf("what loses %g for %g together is never chosen", o.loss, o.cost)
+			}
+		}
+	}
+	if joint < 20 || apart < 20 {
+		t.Errorf("%d sites as one, %d apart: the test says little", joint, apart)
+	}
+}

@@ -97,7 +97,7 @@ func (columnsForm) Make(t *Target, c Choice) (layers.Weight, error) {
 	return &columns{w, which, t.W.Cols}, err
 }
 
-// TestNewForm has the planner choose among all forms and the new one, and carries a plan of it out.
+// TestNewForm has the planner choose between the new form and what is stored, and carries the plan out.
 func TestNewForm(t *testing.T) {
 	if testing.Short() {
 		t.Skip("surveys and compresses a model")

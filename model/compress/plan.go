@@ -1,17 +1,10 @@
 package compress
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"maps"
-	"math"
-	"slices"
 	"strings"
 
-	"eckart/layers"
-	"eckart/layers/lowrank"
 	"eckart/model"
 )
 
@@ -39,212 +32,20 @@ type PlannedModule struct {
 // planVersion is the version of the plan's fields.
 const planVersion = 1
 
-// A Space is what a planner chooses from.
-type Space struct {
-	Forms []string // that may be chosen beside keep; nil for all
-	// Only, unless it is nil, is the one choice for every matrix. Where it is a product without a rank, that follows from
-	// Ratio, the share of the elements of the matrix that its factors may have.
-	Only  *Choice
-	Ratio float64
-}
-
-// A Policy is what a plan is made for. One of Bytes, Loss and Seconds bounds it; none where the space leaves no choice.
-type Policy struct {
-	Words    string  // for people
-	Bytes    int64   // of the matrices of the blocks
-	Loss     float64 // the most that may be lost, in the unit of Plan.Loss
-	Seconds  float64 // to apply all matrices of the blocks to a token, by Costs
-	Costs    Costs
-	MaxError float64 // no matrix may lose more than that of itself, where there is another choice; 0 for no bound
-}
-
-// A BudgetError is a budget that no choice meets.
-type BudgetError struct {
-	Want, Least float64
-	Unit        string // "bytes" or "microseconds a token"
-}
-
-// Error says by how much the budget is missed.
-func (e *BudgetError) Error() string {
-	if e.Want <= 0 {
-		return fmt.Sprintf("plan compression: the budget leaves nothing for the matrices of the blocks, which take at least %.0f %s", e.Least, e.Unit)
-	}
-	return fmt.Sprintf("plan compression: the budget leaves %.0f %s for the matrices of the blocks, and they take at least %.0f, which is %.0f more",
-		e.Want, e.Unit, e.Least, e.Least-e.Want)
-}
-
-// ErrLoss says that no choice loses as little as was asked for.
-var ErrLoss = errors.New("plan compression: even the largest choices lose more than was asked for")
-
-// A Planner knows for every matrix of a model's blocks what it could become, and what that would cost.
-type Planner struct {
-	space    Space
-	matrices []candidates
-}
-
-// candidates are the choices for one matrix.
-type candidates struct {
-	name        string
-	sensitivity float64
-	choices     []Choice
-	footprints  []Footprint
-	errors      []float64
-}
-
-// NewPlanner predicts the error of every choice for every matrix. sensitivities, which may be nil, holds what a unit of
-// relative squared error costs for each weight. progress hears how many blocks are done.
-func NewPlanner(ctx context.Context, w *model.Walker, known Inputs, sensitivities map[string]float64, space Space, progress func(done, total int)) (*Planner, error) {
-	p := &Planner{space: space}
-	for i := range w.Layers() {
-		sites, err := w.Sites(i)
-		if err != nil {
-			return nil, err
-		}
-		for _, s := range sites {
-			g, err := gramOf(known, s.Name)
-			if err != nil {
-				return nil, err
-			}
-			for _, sw := range s.Weights {
-				if err := context.Cause(ctx); err != nil {
-					return nil, err
-				}
-				weight, err := w.Source().Weight(sw.Name)
-				if err != nil {
-					return nil, err
-				}
-				sensitivity, ok := sensitivities[sw.Name]
-				if !ok {
-					sensitivity = 1
-				}
-				if err := p.add(sw.Name, weight, g, sensitivity); err != nil {
-					return nil, fmt.Errorf("plan compression of %s: %w", moduleName(sw.Name), err)
-				}
-			}
-		}
-		progress(i+1, w.Layers())
-	}
-	return p, nil
-}
-
-// add collects the choices for a weight.
-func (p *Planner) add(name string, w layers.Weight, g *lowrank.Gram, sensitivity float64) error {
-	out, in := w.Dims()
-	t, err := NewTarget(name, w, g)
-	if err != nil {
-		return err
-	}
-	c := candidates{name: moduleName(name), sensitivity: sensitivity}
-	choices, err := p.space.choices(out, in, g != nil)
-	if err != nil {
-		return err
-	}
-	if p.space.Only == nil || p.space.Only.Form == FormKeep {
-		c.choices, c.footprints, c.errors = []Choice{{Form: FormKeep}}, []Footprint{FootprintOf(w)}, []float64{0}
-	}
-	for _, choice := range choices {
-		if choice.Form == FormKeep {
-			continue
-		}
-		f, err := formOf(choice)
+// Keep returns the plan by which all matrices stay as they are stored. Model and Policy are left to the caller.
+func Keep(w *model.Walker) (*Plan, error) {
+	p := &Plan{Version: planVersion}
+	err := eachWeight(w, func(_ model.Site, sw model.SiteWeight) error {
+		weight, err := w.Source().Weight(sw.Name)
 		if err != nil {
 			return err
 		}
-		size, err := f.Footprint(out, in, choice)
-		if err != nil {
-			return err
-		}
-		if p.space.Only == nil && size.Bytes() >= storedBytes(w) {
-			continue // as stored is smaller, and loses nothing
-		}
-		e, err := f.Predict(t, choice)
-		if err != nil {
-			return err
-		}
-		c.choices, c.footprints, c.errors = append(c.choices, choice), append(c.footprints, size), append(c.errors, e)
-	}
-	p.matrices = append(p.matrices, c)
-	return nil
-}
-
-// choices returns those for a matrix (out, in).
-func (s Space) choices(out, in int, statistics bool) ([]Choice, error) {
-	if s.Only != nil {
-		c := *s.Only
-		if c.IsProduct() && c.Rank == 0 {
-			rankFor := lowrank.RankFor
-			if c.Form == formPIFA {
-				rankFor = lowrank.PIFARankFor
-			}
-			if c.Rank = rankFor(s.Ratio, out, in, rankMultiple); c.Rank == 0 {
-				return nil, fmt.Errorf("a ratio of %g leaves a matrix of %d x %d no rank", s.Ratio, out, in)
-			}
-		}
-		return []Choice{c}, nil
-	}
-	var all []Choice
-	for _, name := range slices.Sorted(maps.Keys(forms)) {
-		if s.Forms == nil || slices.Contains(s.Forms, name) {
-			all = append(all, forms[name].Options(out, in, statistics)...)
-		}
-	}
-	return all, nil
-}
-
-// FootprintOf returns the footprint of a weight as it is stored.
-func FootprintOf(w layers.Weight) Footprint {
-	if out, in := w.Dims(); w.Kind() == "dense" && storedBytes(w) == 2*int64(out)*int64(in) {
-		return Footprint{Matrices: []Stored{{out, in, nil}}}
-	}
-	return Footprint{Kept: storedBytes(w)}
-}
-
-// Plan chooses within a policy. The same planner and policy give the same plan. Model and Calibration are left to the caller.
-func (p *Planner) Plan(policy Policy) (*Plan, error) {
-	matrices := make([][]option, len(p.matrices))
-	cost := func(f Footprint) float64 { return float64(f.Bytes()) }
-	budget, unit, scale := float64(policy.Bytes), "bytes", 1.0
-	if policy.Seconds != 0 {
-		cost = policy.Costs.Seconds
-		budget, unit, scale = policy.Seconds, "microseconds a token", 1e6
-	}
-	var least float64
-	for i, m := range p.matrices {
-		smallest := math.Inf(1)
-		for j, f := range m.footprints {
-			if policy.MaxError == 0 || m.errors[j] <= policy.MaxError {
-				matrices[i] = append(matrices[i], option{cost(f), m.sensitivity * m.errors[j], j})
-				smallest = min(smallest, cost(f))
-			}
-		}
-		if matrices[i] == nil { // nothing is within the bound: the best there is
-			j := slices.Index(m.errors, slices.Min(m.errors))
-			matrices[i] = []option{{cost(m.footprints[j]), m.sensitivity * m.errors[j], j}}
-			smallest = cost(m.footprints[j])
-		}
-		least += smallest
-	}
-	chosen, ok := make([]int, len(matrices)), true
-	switch {
-	case p.space.Only != nil:
-	case policy.Loss > 0:
-		if chosen, ok = allocateLoss(matrices, policy.Loss); !ok {
-			return nil, ErrLoss
-		}
-	default:
-		if chosen, ok = allocate(matrices, budget); !ok {
-			return nil, &BudgetError{scale * budget, scale * least, unit}
-		}
-	}
-	plan := &Plan{Version: planVersion, Policy: policy.Words}
-	for i, j := range chosen {
-		c := p.matrices[i]
-		m := PlannedModule{Name: c.name, Choice: c.choices[j], Bytes: c.footprints[j].Bytes(), Error: c.errors[j], Sensitivity: c.sensitivity}
-		plan.Modules = append(plan.Modules, m)
-		plan.Bytes += m.Bytes
-		plan.Loss += m.Sensitivity * m.Error
-	}
-	return plan, nil
+		m := PlannedModule{Name: moduleName(sw.Name), Choice: Choice{Form: FormKeep}, Bytes: storedBytes(weight), Sensitivity: 1}
+		p.Modules = append(p.Modules, m)
+		p.Bytes += m.Bytes
+		return nil
+	})
+	return p, err
 }
 
 // Encode returns the plan as indented JSON.
@@ -288,18 +89,24 @@ func (p *Plan) Check(w *model.Walker, digest string) error {
 		planned[m.Name] = m
 	}
 	p.Bytes = 0
-	err := eachWeight(w, func(s model.Site, sw model.SiteWeight) error {
-		m := planned[moduleName(sw.Name)]
-		if m == nil {
-			return fmt.Errorf("read plan: %s is missing", moduleName(sw.Name))
+	err := eachSite(w, func(s model.Site) error {
+		for _, sw := range s.Weights {
+			if planned[moduleName(sw.Name)] == nil {
+				return fmt.Errorf("read plan: %s is missing", moduleName(sw.Name))
+			}
 		}
-		delete(planned, m.Name)
-		size, err := m.footprint(w.Source(), s, sw)
+		sizes, err := footprints(w.Source(), s, planned)
 		if err != nil {
-			return fmt.Errorf("read plan: %s: %w", m.Name, err)
+			return fmt.Errorf("read plan: %w", err)
 		}
-		m.Bytes = size.Bytes()
-		p.Bytes += m.Bytes
+		for i, sw := range s.Weights {
+			m := planned[moduleName(sw.Name)]
+			m.Bytes = sizes[i].Bytes()
+			p.Bytes += m.Bytes
+		}
+		for _, sw := range s.Weights {
+			delete(planned, moduleName(sw.Name))
+		}
 		return nil
 	})
 	if err != nil {
@@ -309,6 +116,28 @@ func (p *Plan) Check(w *model.Walker, digest string) error {
 		return fmt.Errorf("read plan: the model has no matrix %s", name)
 	}
 	return nil
+}
+
+// footprints returns what is stored of each matrix of a site of src: what neighbours share, of the first. Joint factors must
+// be those of the whole site.
+func footprints(src model.Source, s model.Site, planned map[string]*PlannedModule) ([]Footprint, error) {
+	sizes := make([]Footprint, len(s.Weights))
+	module := func(i int) *PlannedModule { return planned[moduleName(s.Weights[i].Name)] }
+	choice := func(i int) Choice { return module(i).Choice }
+	for i, sw := range s.Weights {
+		m := module(i)
+		if first := module(0); (m.Form == formJoint || first.Form == formJoint) && m.Choice != first.Choice {
+			return nil, fmt.Errorf("%s is %s and %s is %s: they read one input, and joint factors are those of all its matrices", first.Name, first.Choice, m.Name, m.Choice)
+		}
+		var err error
+		if sizes[i], err = m.footprint(src, s, sw); err != nil {
+			return nil, fmt.Errorf("%s: %w", m.Name, err)
+		}
+		if shares(i, choice) {
+			sizes[i] = sizes[i].Own()
+		}
+	}
+	return sizes, nil
 }
 
 // footprint returns what is stored of m, a weight of src.
@@ -334,31 +163,46 @@ func (p *Plan) Seconds(w *model.Walker, c Costs) (before, after float64, err err
 	for i := range p.Modules {
 		planned[p.Modules[i].Name] = &p.Modules[i]
 	}
-	err = eachWeight(w, func(s model.Site, sw model.SiteWeight) error {
-		weight, err := w.Source().Weight(sw.Name)
+	err = eachSite(w, func(s model.Site) error {
+		sizes, err := footprints(w.Source(), s, planned)
 		if err != nil {
 			return err
 		}
-		size, err := planned[moduleName(sw.Name)].footprint(w.Source(), s, sw)
-		before += c.Seconds(FootprintOf(weight))
-		after += c.Seconds(size)
-		return err
+		for i, sw := range s.Weights {
+			weight, err := w.Source().Weight(sw.Name)
+			if err != nil {
+				return err
+			}
+			before += c.Seconds(FootprintOf(weight))
+			after += c.Seconds(sizes[i])
+		}
+		return nil
 	})
 	return before, after, err
 }
 
 // eachWeight calls use for every matrix of the blocks, in order.
 func eachWeight(w *model.Walker, use func(model.Site, model.SiteWeight) error) error {
+	return eachSite(w, func(s model.Site) error {
+		for _, sw := range s.Weights {
+			if err := use(s, sw); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// eachSite calls use for every input that matrices of the blocks read, in order.
+func eachSite(w *model.Walker, use func(model.Site) error) error {
 	for i := range w.Layers() {
 		sites, err := w.Sites(i)
 		if err != nil {
 			return err
 		}
 		for _, s := range sites {
-			for _, sw := range s.Weights {
-				if err := use(s, sw); err != nil {
-					return err
-				}
+			if err := use(s); err != nil {
+				return err
 			}
 		}
 	}

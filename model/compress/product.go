@@ -26,6 +26,7 @@ const (
 	methodWhitened  = "whitened"
 	methodOutputPCA = "output_pca"
 	methodDCT       = "dct"
+	methodWeighted  = "weighted"
 )
 
 // Options implements Form.
@@ -122,13 +123,14 @@ func (f factors) errorOf(t *Target) float64 {
 	for i, v := range t.W.Data {
 		e.Data[i] = v - e.Data[i]
 	}
-	return sum(t.rowNorms(e)) / sum(t.rowNorms(t.W))
+	return sum(t.rowNorms(e)) / t.all().norm(t)
 }
 
 // factorize finds factors as c says.
 func factorize(t *Target, c Choice) (factors, error) {
 	f, err := func() (lowrank.Factors, error) {
-		if c.Method != methodSVD && c.Method != methodDCT && t.Gram == nil {
+		known := t.Gram != nil || c.Method == methodDiagonal && t.Importance != nil
+		if !known && slices.Contains([]string{methodDiagonal, methodOutputPCA, methodWhitened}, c.Method) {
 			return lowrank.Factors{}, fmt.Errorf("method %s needs statistics of the inputs, and there are none", c.Method)
 		}
 		switch c.Method {
@@ -138,7 +140,20 @@ func factorize(t *Target, c Choice) (factors, error) {
 			f, _, err := lowrank.DCT(t.W, c.Rank)
 			return f, err
 		case methodDiagonal:
-			return lowrank.Diagonal(t.W, t.Gram.Diagonal(), c.Rank)
+			scale, err := t.columnScale()
+			if err != nil {
+				return lowrank.Factors{}, err
+			}
+			return lowrank.Diagonal(t.W, scale, c.Rank)
+		case methodWeighted:
+			weights, err := t.elementWeights()
+			if err != nil {
+				return lowrank.Factors{}, err
+			}
+			if weights.Rows != t.W.Rows {
+				return lowrank.Factors{}, fmt.Errorf("method %s needs a weight for every element, and there is one for each column (method %s takes those)", c.Method, methodDiagonal)
+			}
+			return lowrank.Weighted(t.W, weights, c.Rank, lowrank.WeightedOptions{})
 		case methodOutputPCA:
 			f, _, err := lowrank.OutputPCA(t.W, t.Gram, c.Rank, false)
 			return f, err

@@ -53,8 +53,8 @@ type Verification struct {
 
 // A CalibrationReport says what the inputs of the matrices were learned from.
 type CalibrationReport struct {
-	Source    string  `json:"source"` // "file", "self", "none"
+	Source    string  `json:"source"` // "file", "self", "project", "none"
 	Tokens    int     `json:"tokens"`
 	Cached    bool    `json:"cached"`    // the statistics are those of an earlier run
-	Shrinkage float64 `json:"shrinkage"` // share of the identity in the second moments
+	Shrinkage float64 `json:"shrinkage"` // largest share of the identity in the second moments of a site
 }

@@ -23,11 +23,7 @@ func (residualForm) Options(out, in int, statistics bool) []Choice {
 			if 8*rank > min(out, in) {
 				continue
 			}
-			c := Choice{Form: formResidual, Bits: bits, Group: 32, Rank: rank, Factors: "int8", Method: methodIntrinsic}
-			if bits == 2 {
-				c.Method = methodEoRANear
-			}
-			all = append(all, c)
+			all = append(all, Choice{Form: formResidual, Bits: bits, Group: 32, Rank: rank, Factors: "int8", Method: methodIntrinsic})
 		}
 	}
 	return all
@@ -43,13 +39,16 @@ func (residualForm) Footprint(out, in int, c Choice) (Footprint, error) {
 		return Footprint{}, err
 	}
 	f, err := c.factors([2]int{out, c.Rank}, [2]int{c.Rank, in})
+	if err == nil && c.Method == methodIntrinsic { // the inputs' own directions, whatever the matrix
+		f.Shared, f.Matrices = f.Matrices[1:], f.Matrices[:1:1]
+	}
 	f.Matrices = append(f.Matrices, Stored{out, in, &r})
 	return f, err
 }
 
 // Predict implements Form. A residual whose inputs are known first is found row by row; the others need the whole matrix.
 func (f residualForm) Predict(t *Target, c Choice) (float64, error) {
-	s := &sample{rows: t.W, heavy: t.W.Rows}
+	s := t.all()
 	if c.Method == methodIntrinsic {
 		s = t.sample()
 	}
@@ -73,9 +72,23 @@ func (f residualForm) Make(t *Target, c Choice) (layers.Weight, error) {
 	if err != nil {
 		return nil, err
 	}
-	product, err := storeProduct(t, p, c.Factors)
+	store := func() (layers.Weight, error) { return storeFactor(p.V, c.Factors) }
+	u, err := storeFactor(p.U, c.Factors)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("compress %s: %w", t.Name, err)
+	}
+	var v layers.Weight
+	if c.Method == methodIntrinsic {
+		v, err = t.common(c, store)
+	} else {
+		v, err = store()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("compress %s: %w", t.Name, err)
+	}
+	product, err := lowrank.New(u, v)
+	if err != nil {
+		return nil, fmt.Errorf("compress %s: %w", t.Name, err)
 	}
 	return layers.NewSum(base, product)
 }

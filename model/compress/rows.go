@@ -13,6 +13,9 @@ type sample struct {
 	rows   linalg.Matrix
 	heavy  int     // of the rows: those that stand for themselves alone
 	weight float64 // of the others: how many each stands for
+
+	sized bool
+	size  float64 // see norm
 }
 
 // What a sample takes of large matrices. In trained models a few rows may hold most of the errors.
@@ -21,13 +24,20 @@ const (
 	otherRows = 256
 )
 
+// all returns the sample that is the matrix.
+func (t *Target) all() *sample {
+	if t.whole == nil {
+		t.whole = &sample{rows: t.W, heavy: t.W.Rows}
+	}
+	return t.whole
+}
+
 // sample returns a sample of the matrix, which is the same for every form.
 func (t *Target) sample() *sample {
-	if t.sampled != nil {
-		return t.sampled
-	}
 	if t.W.Rows <= heavyRows+otherRows {
-		t.sampled = &sample{rows: t.W, heavy: t.W.Rows}
+		return t.all()
+	}
+	if t.sampled != nil {
 		return t.sampled
 	}
 	size := t.rowNorms(t.W)
@@ -56,7 +66,15 @@ func (s *sample) relative(t *Target, dense []float32) (float64, error) {
 	for i, v := range dense {
 		e.Data[i] = s.rows.Data[i] - float64(v)
 	}
-	return t.share(s.sum(t.rowNorms(e)), s.sum(t.rowNorms(s.rows)))
+	return t.share(s.sum(t.rowNorms(e)), s.norm(t))
+}
+
+// norm estimates tr(W·C·Wᵀ) of t, of which s is a sample. It is computed once.
+func (s *sample) norm(t *Target) float64 {
+	if !s.sized {
+		s.size, s.sized = s.sum(t.rowNorms(s.rows)), true
+	}
+	return s.size
 }
 
 // sum estimates the sum over all rows of the matrix from numbers for those of the sample.

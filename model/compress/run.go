@@ -23,6 +23,8 @@ type Options struct {
 	Drift [][]int32
 	// Verify is the windows on which the result is compared with the model: none of the calibration. Nil for no comparison.
 	Verify [][]int32
+	// Importance, unless it is nil, is what the methods diagonal and weighted go by.
+	Importance *Importance
 	// Tables is the source of the embedding and the head of the result; nil for those of the model.
 	Tables model.Source
 	// Progress hears what is being done, and how much of it is done.
@@ -172,12 +174,23 @@ func (r *run) site(ctx context.Context, s model.Site, b *model.WalkedBlock) erro
 		if inputs, err = r.inputs(s, b); err != nil {
 			return err
 		}
+		if inputs.gram != nil {
+			r.report.Calibration.Shrinkage = max(r.report.Calibration.Shrinkage, inputs.gram.Shrinkage())
+		}
 	}
-	for _, sw := range s.Weights {
+	g := &group{size: len(s.Weights), load: func(i int) (*Target, error) {
+		w, err := r.w.Source().Weight(s.Weights[i].Name)
+		if err != nil {
+			return nil, err
+		}
+		t, _, err := r.target(s.Weights[i].Name, w, inputs)
+		return t, err
+	}}
+	for i := range s.Weights {
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
-		if err := r.matrix(s, sw, inputs); err != nil {
+		if err := r.matrix(s, i, inputs, g); err != nil {
 			return err
 		}
 	}
@@ -198,7 +211,8 @@ const heldTokens = 1024
 func (r *run) inputs(s model.Site, b *model.WalkedBlock) (*siteInputs, error) {
 	in := new(siteInputs)
 	var err error
-	if b == nil || len(r.Drift) == 0 {
+	corrected := b != nil && r.corrects(s)
+	if !corrected {
 		if in.gram, err = gramOf(r.known, s.Name); err != nil || b == nil {
 			return in, err
 		}
@@ -211,10 +225,10 @@ func (r *run) inputs(s model.Site, b *model.WalkedBlock) (*siteInputs, error) {
 		in.held = append(in.held, x)
 		tokens += len(r.windows[i])
 	}
-	if len(r.Drift) == 0 {
+	if !corrected {
 		return in, nil
 	}
-	d, err := newDrift(r.w, s.Name, s.In)
+	d, err := newDrift(r.w, s.Name, s.In, len(s.Weights) > 1)
 	if err != nil {
 		return nil, err
 	}
@@ -241,6 +255,16 @@ func (r *run) inputs(s model.Site, b *model.WalkedBlock) (*siteInputs, error) {
 	return in, errors.Join(err, d.close())
 }
 
+// widestDrift is the widest input whose drift is corrected. That takes eight matrices of its square, in float64, and
+// factorizations of them: for 8192 columns, those of down_proj of a model of a billion parameters, 4 GB and longer than all else
+// that is done for the block.
+const widestDrift = 4096
+
+// corrects reports whether drift is corrected at a site.
+func (r *run) corrects(s model.Site) bool {
+	return len(r.Drift) > 0 && (s.In <= widestDrift || r.known == nil)
+}
+
 // inputOf returns the input (tokens, in) of a site for a sequence that is at the given state before block b.
 func inputOf(w *model.Walker, b *model.WalkedBlock, site string, state []float32) (x []float32, err error) {
 	err = b.Until(state, site, func(m kernels.Mat) error {
@@ -260,26 +284,46 @@ func (r *run) trueInput(site string, b *model.WalkedBlock, window int) ([]float3
 
 // captureBytes bounds the inputs of a block that are kept while it is compressed, so that the model itself runs it once and
 // not up to each site.
-const captureBytes = 512 << 20
+const captureBytes = 768 << 20
 
-// capture moves the states of the model itself past b and keeps the inputs of its sites, if there is room for them.
+// capture moves the states of the model itself past b and keeps the inputs of its sites that are asked for again, if there is
+// room for them: on all windows to correct the drift on, and on those of the held inputs.
 func (r *run) capture(b *model.WalkedBlock) error {
 	r.captured = nil
-	tokens, widths := 0, 0
-	for _, ids := range r.windows {
-		tokens += len(ids)
+	wanted := func(site model.Site, window int) bool {
+		if window < len(r.Drift) {
+			return r.corrects(site)
+		}
+		before := 0
+		for _, ids := range r.windows[len(r.Drift):window] {
+			before += len(ids)
+		}
+		return before < heldTokens
 	}
+	var bytes int64
+	sites := map[string]model.Site{}
 	for _, s := range b.Sites() {
-		widths += s.In
+		sites[s.Name] = s
+		for i, ids := range r.windows {
+			if wanted(s, i) {
+				bytes += 4 * int64(len(ids)) * int64(s.In)
+			}
+		}
 	}
-	if 4*int64(tokens)*int64(widths) > captureBytes {
+	if bytes > captureBytes {
 		return nil
 	}
 	captured := map[string][][]float32{}
-	for _, state := range r.true {
+	for name := range sites {
+		captured[name] = make([][]float32, len(r.windows))
+	}
+	for i, state := range r.true {
 		err := b.Forward(state, func(site string, m kernels.Mat) error {
+			if !wanted(sites[site], i) {
+				return nil
+			}
 			x := make([]float32, m.Rows*m.Cols)
-			captured[site] = append(captured[site], x)
+			captured[site][i] = x
 			return r.w.Read(x, m)
 		})
 		if err != nil {
@@ -290,8 +334,23 @@ func (r *run) capture(b *model.WalkedBlock) error {
 	return nil
 }
 
-// matrix compresses a weight as the plan says.
-func (r *run) matrix(s model.Site, sw model.SiteWeight, in *siteInputs) error {
+// target returns what a weight is to be made of, corrected for drift, and how strongly it is.
+func (r *run) target(name string, w layers.Weight, in *siteInputs) (t *Target, lambda float64, err error) {
+	if t, err = NewTarget(name, w, in.gram); err != nil {
+		return nil, 0, err
+	}
+	t.Importance = r.Importance
+	if in.drift != nil {
+		if t.W, lambda, err = in.drift.correct(t.W); err != nil {
+			return nil, 0, fmt.Errorf("compress %s: %w", moduleName(name), err)
+		}
+	}
+	return t, lambda, nil
+}
+
+// matrix compresses weight i of a site, whose matrices are g, as the plan says.
+func (r *run) matrix(s model.Site, i int, in *siteInputs, g *group) error {
+	sw, choice := s.Weights[i], func(i int) Choice { return r.plan[moduleName(s.Weights[i].Name)].Choice }
 	m := r.plan[moduleName(sw.Name)]
 	w, err := r.w.Source().Weight(sw.Name)
 	if err != nil {
@@ -306,36 +365,41 @@ func (r *run) matrix(s model.Site, sw model.SiteWeight, in *siteInputs) error {
 	if err != nil {
 		return fmt.Errorf("compress %s: %w", m.Name, err)
 	}
-	t, err := NewTarget(sw.Name, w, in.gram)
-	if err != nil {
+	done.Predicted = m.Error
+	var t *Target
+	if t, done.Lambda, err = r.target(sw.Name, w, in); err != nil {
 		return err
 	}
-	original := t.W
-	done.Predicted = m.Error
-	if in.drift != nil {
-		if t.W, done.Lambda, err = in.drift.correct(t.W); err != nil {
-			return fmt.Errorf("compress %s: %w", m.Name, err)
-		}
-	}
-	made, err := f.Make(t, m.Choice)
+	made, err := f.Make(t.in(g, i), m.Choice)
 	if err != nil {
 		return err
 	}
 	if done.Reached, err = t.Error(made); err != nil {
 		return err
 	}
-	if done.HeldOut, err = heldOut(original, made, in.held); err != nil {
+	if done.HeldOut, err = heldOut(w, made, in.held); err != nil {
 		return err
 	}
 	done.Bytes = storedBytes(made)
+	if shares(i, choice) {
+		size, err := f.Footprint(sw.Out, s.In, m.Choice)
+		if err != nil {
+			return err
+		}
+		done.Bytes -= size.Bytes() - size.Own().Bytes()
+	}
 	r.overlay.Set(sw.Name, made)
 	return nil
 }
 
-// heldOut returns the relative squared error of made, which stands for w, on inputs (tokens, in); nil without any.
-func heldOut(w linalg.Matrix, made layers.Weight, inputs [][]float32) (*float64, error) {
+// heldOut returns the relative squared error of made, which stands for of, on inputs (tokens, in); nil without any.
+func heldOut(of, made layers.Weight, inputs [][]float32) (*float64, error) {
 	if len(inputs) == 0 {
 		return nil, nil
+	}
+	w, err := matrixOf(of)
+	if err != nil {
+		return nil, err
 	}
 	dense, err := made.Dense()
 	if err != nil {
@@ -353,6 +417,15 @@ func heldOut(w linalg.Matrix, made layers.Weight, inputs [][]float32) (*float64,
 	}
 	relative := lost / whole
 	return &relative, nil
+}
+
+func matrixOf(w layers.Weight) (linalg.Matrix, error) {
+	dense, err := w.Dense()
+	if err != nil {
+		return linalg.Matrix{}, err
+	}
+	out, in := w.Dims()
+	return linalg.FromFloat32s(dense, out, in), nil
 }
 
 func squares(m linalg.Matrix) float64 {

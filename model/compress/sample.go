@@ -20,7 +20,8 @@ import (
 //
 // Leverages in the Gram of what was chosen so far, factorized again and again, choose no better: of directions that are rare
 // it knows too few tokens, and spikes, which matter most, lie along columns. TestSurveySampledNeedsHalf logs what sampling
-// reaches.
+// reaches, and docs/compression.md what could be: even the leverages of all tokens, which are the best of all scores, make a
+// token worth 1.1 to 1.6 of those drawn evenly.
 type Sampling struct {
 	Share float64 // of tokens, above 0 and at most 1; at 1 all are taken, as they are
 	Seed  uint64

@@ -156,16 +156,20 @@ func walkBlock(w *model.Walker, i int, src model.Source, use func(*model.WalkedB
 	return use(b)
 }
 
-// finish compares the streams with the true model.
+// finish compares the streams with the true model, whose logits are computed once for all of them.
 func (s *sensing) finish() (map[string]float64, error) {
+	from := make([]states, len(s.streams))
+	for i, d := range s.streams {
+		from[i] = d.at
+	}
+	meters, err := divergeAll(s.w, s.w, s.windows, s.true, from)
+	if err != nil {
+		return nil, fmt.Errorf("measure sensitivities: %w", err)
+	}
 	result := map[string]float64{}
-	for _, d := range s.streams {
-		m, err := diverge(s.w, s.w, s.windows, s.true, d.at)
-		if err != nil {
-			return nil, fmt.Errorf("measure sensitivity of %s: %w", d.weight, err)
-		}
+	for i, d := range s.streams {
 		if d.err > 0 {
-			result[d.weight] = max(m.Mean(), math.SmallestNonzeroFloat32) / d.err
+			result[d.weight] = max(meters[i].Mean(), math.SmallestNonzeroFloat32) / d.err
 		}
 	}
 	return result, nil
@@ -174,7 +178,19 @@ func (s *sensing) finish() (map[string]float64, error) {
 // diverge compares the logits that follow from hidden states of two models on the same windows: those of a, the reference,
 // and of b.
 func diverge(a, b *model.Walker, windows [][]int32, of, from states) (*divergence.Meter, error) {
-	m := new(divergence.Meter)
+	m, err := divergeAll(a, b, windows, of, []states{from})
+	if err != nil {
+		return nil, err
+	}
+	return m[0], nil
+}
+
+// divergeAll is diverge for several states of b.
+func divergeAll(a, b *model.Walker, windows [][]int32, of states, from []states) ([]*divergence.Meter, error) {
+	meters := make([]*divergence.Meter, len(from))
+	for i := range meters {
+		meters[i] = new(divergence.Meter)
+	}
 	const rows = 64 // as many logits as a walker has at once
 	dim, vocab := a.Config().Dim, a.Config().Vocab
 	reference, logits := make([]float32, rows*vocab), make([]float32, rows*vocab)
@@ -184,16 +200,18 @@ func diverge(a, b *model.Walker, windows [][]int32, of, from states) (*divergenc
 			if err := read(a, reference[:n*vocab], of[i][first*dim:][:n*dim]); err != nil {
 				return nil, err
 			}
-			if err := read(b, logits[:n*vocab], from[i][first*dim:][:n*dim]); err != nil {
-				return nil, err
-			}
 			next := append(slices.Clone(ids[first+1:min(len(ids), first+n+1)]), -1)[:n] // nothing follows the last token
-			if err := m.AddRows(reference[:n*vocab], logits[:n*vocab], next, runtime.GOMAXPROCS(0)); err != nil {
-				return nil, err
+			for j, m := range meters {
+				if err := read(b, logits[:n*vocab], from[j][i][first*dim:][:n*dim]); err != nil {
+					return nil, err
+				}
+				if err := m.AddRows(reference[:n*vocab], logits[:n*vocab], next, runtime.GOMAXPROCS(0)); err != nil {
+					return nil, err
+				}
 			}
 		}
 	}
-	return m, nil
+	return meters, nil
 }
 
 // read sets dst to the logits that follow from hidden.

@@ -16,9 +16,10 @@ import (
 
 // Where the text of a calibration comes from.
 const (
-	FromFile = "file" // that the user names
-	FromSelf = "self" // written by the model
-	FromNone = "none" // there is no text: the weights alone decide
+	FromFile    = "file"    // that the user names
+	FromSelf    = "self"    // written by the model
+	FromProject = "project" // documentation and source of this project, for a model that is too large to write
+	FromNone    = "none"    // there is no text: the weights alone decide
 )
 
 // Moments are the statistics of the input x of a site over a number of tokens.
@@ -37,7 +38,7 @@ type Statistics struct {
 	Tokens    int
 	Sites     map[string]*Moments // by model.Site.Name
 	Influence []float64           // per block: mean over tokens of 1 - cos(hidden state before it, after it); ShortGPT (Men et al. 2024, equation 1)
-	Source    string              // FromFile, FromSelf, FromNone
+	Source    string              // FromFile, FromSelf, FromProject, FromNone
 	Digest    string              // of the model, the text and the settings; what they are found by on disk
 }
 

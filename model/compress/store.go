@@ -32,8 +32,8 @@ func Key(model string, windows [][]int32, settings ...any) string {
 // parameters.
 const DefaultLimit = 10 << 30
 
-// A Store keeps statistics in a folder, a file for each, named by their digest. Files appear whole, by renaming, so that
-// several processes may use one folder.
+// A Store keeps what compressing models has found out in a folder: statistics and notes, a file for each, named by their
+// digest. Files appear whole, by renaming, so that several processes may use one folder.
 type Store struct {
 	Dir   string
 	Limit int64 // bytes; the files that were not used for longest make room for new ones
@@ -41,29 +41,32 @@ type Store struct {
 
 // An Entry is a file of a Store.
 type Entry struct {
+	Kind   string // KindStatistics, or that of a note
 	Digest string
 	Bytes  int64
 	Used   time.Time // when it was written, or read last
-	// Of the statistics in it; zero where Damage says why they cannot be read.
+	// Of statistics; zero in a note, and where Damage says why they cannot be read.
 	Source string
 	Tokens int
 	Sites  int
 	Damage error
 }
 
+// KindStatistics is the kind of files that hold statistics. Others are notes: see Store.Keep.
+const KindStatistics = "statistics"
+
 const (
-	extension = ".statistics"
 	temporary = ".tmp-" // in the name of a file that is being written
 	// abandoned is the age at which a file that was being written has been forgotten by a process that has ended.
 	abandoned = 24 * time.Hour
 )
 
-// path returns the name of the file of a digest, which Key returned.
-func (s Store) path(digest string) (string, error) {
+// path returns the name of the file of a kind with a digest, which Key returned.
+func (s Store) path(kind, digest string) (string, error) {
 	if raw, err := hex.DecodeString(digest); err != nil || len(raw) != sha256.Size {
-		return "", fmt.Errorf("find statistics: %q is not a digest", digest)
+		return "", fmt.Errorf("find %s: %q is not a digest", kind, digest)
 	}
-	return filepath.Join(s.Dir, digest+extension), nil
+	return filepath.Join(s.Dir, digest+"."+kind), nil
 }
 
 // Load reads statistics. Where there are none the error wraps fs.ErrNotExist; a file that is not what Save writes, or
@@ -85,7 +88,7 @@ func (s Store) Load(digest string) (*Statistics, error) {
 
 // Open opens statistics, to read sites one by one. Errors are those of Load.
 func (s Store) Open(digest string) (*Reader, error) {
-	path, err := s.path(digest)
+	path, err := s.path(KindStatistics, digest)
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +121,7 @@ func (s Store) Save(st *Statistics) error {
 
 // Create begins to write statistics, block by block. Nothing is to be seen of them before Commit.
 func (s Store) Create(digest, source string) (*Writer, error) {
-	path, err := s.path(digest)
+	path, err := s.path(KindStatistics, digest)
 	if err != nil {
 		return nil, err
 	}
@@ -140,17 +143,20 @@ func (s Store) List() ([]Entry, error) {
 	}
 	var all []Entry
 	for _, f := range files {
-		name, ok := strings.CutSuffix(f.name, extension)
-		if !ok {
-			continue
-		}
-		e := Entry{Digest: name, Bytes: f.bytes, Used: f.used}
-		r, err := openStatistics(filepath.Join(s.Dir, f.name))
-		if err != nil {
-			e.Damage = err
-		} else {
-			e.Source, e.Tokens, e.Sites = r.index.Source, r.index.Tokens, len(r.index.Sites)
-			_ = r.Close()
+		digest, kind, _ := strings.Cut(f.name, ".")
+		e := Entry{Kind: kind, Digest: digest, Bytes: f.bytes, Used: f.used}
+		path := filepath.Join(s.Dir, f.name)
+		switch {
+		case strings.Contains(kind, temporary):
+			continue // being written
+		case kind != KindStatistics:
+			_, e.Damage = readNote(path, kind, digest)
+		default:
+			r, err := openStatistics(path)
+			if e.Damage = err; err == nil {
+				e.Source, e.Tokens, e.Sites = r.index.Source, r.index.Tokens, len(r.index.Sites)
+				_ = r.Close()
+			}
 		}
 		all = append(all, e)
 	}
@@ -169,7 +175,7 @@ func (s Store) Clear() (n int, bytes int64, err error) {
 		n, bytes = n+1, bytes+f.bytes
 	}
 	if err != nil {
-		err = fmt.Errorf("clear statistics: %w", err)
+		err = fmt.Errorf("clear the cache: %w", err)
 	}
 	return n, bytes, err
 }
@@ -185,13 +191,14 @@ type storedFile struct {
 func (s Store) files() ([]storedFile, error) {
 	entries, err := os.ReadDir(s.Dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("list statistics: %w", err)
+		return nil, fmt.Errorf("list the cache: %w", err)
 	}
 	var all []storedFile
 	for _, e := range entries {
 		base, _, _ := strings.Cut(e.Name(), temporary)
 		info, err := e.Info()
-		if filepath.Ext(base) != extension || err != nil || !info.Mode().IsRegular() {
+		digest, kind, ok := strings.Cut(base, ".")
+		if _, bad := s.path(kind, digest); bad != nil || !ok || !slices.Contains(kinds, kind) || err != nil || !info.Mode().IsRegular() {
 			continue // not ours, or gone meanwhile
 		}
 		all = append(all, storedFile{e.Name(), info.Size(), info.ModTime()})
@@ -206,7 +213,7 @@ func (s Store) files() ([]storedFile, error) {
 // replaced is about to be replaced and takes none.
 func (s Store) makeRoom(bytes int64, replaced string) error {
 	if bytes > s.Limit {
-		return fmt.Errorf("write statistics: they take %d bytes, more than the %d that all may take", bytes, s.Limit)
+		return fmt.Errorf("a file takes %d bytes, more than the %d that all may take", bytes, s.Limit)
 	}
 	files, err := s.files()
 	if err != nil {
@@ -228,7 +235,7 @@ func (s Store) makeRoom(bytes int64, replaced string) error {
 			break
 		}
 		if err := os.Remove(filepath.Join(s.Dir, f.name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("make room for statistics: %w", err)
+			return fmt.Errorf("make room in the cache: %w", err)
 		}
 		total -= f.bytes
 	}

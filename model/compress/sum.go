@@ -5,6 +5,7 @@ import "eckart/model"
 // A Sum is what the matrices of a model's blocks come to.
 type Sum struct {
 	Bytes, Elements int64
+	Matrices        int
 }
 
 // Matrices sums up the matrices of the blocks as they are stored.
@@ -16,6 +17,7 @@ func Matrices(w *model.Walker) (Sum, error) {
 			return err
 		}
 		sum.Bytes += storedBytes(weight)
+		sum.Matrices++
 		sum.Elements += int64(sw.Out) * int64(s.In)
 		return nil
 	})

@@ -1,6 +1,7 @@
 package compress
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -16,12 +17,19 @@ type Target struct {
 	Name string        // of the weight, for errors
 	W    linalg.Matrix // (out, in); with drift corrected, not what is stored
 	Gram *lowrank.Gram // of the inputs; nil where nothing is known of them
+	// Importance says what errors of single elements cost; nil where nothing is known of that.
+	Importance *Importance
 
+	group *group // of the matrices that read the same input; index is the target's place
+	index int
+
+	weights  linalg.Matrix // of Importance, once they were read
 	spectrum *lowrank.Spectrum
-	sampled  *sample
+	sampled  *sample // of the rows, and all of them, once they were asked for
+	whole    *sample
 }
 
-// NewTarget reads the weight w.
+// NewTarget reads the weight w, as the only one that reads its input.
 func NewTarget(name string, w layers.Weight, g *lowrank.Gram) (*Target, error) {
 	dense, err := w.Dense()
 	if err != nil {
@@ -31,7 +39,43 @@ func NewTarget(name string, w layers.Weight, g *lowrank.Gram) (*Target, error) {
 	if i := slices.IndexFunc(dense, notFinite); i >= 0 {
 		return nil, fmt.Errorf("read %s: element %d is not a finite number", name, i)
 	}
-	return &Target{Name: name, W: linalg.FromFloat32s(dense, out, in), Gram: g}, nil
+	return (&Target{Name: name, W: linalg.FromFloat32s(dense, out, in), Gram: g}).in(&group{size: 1}, 0), nil
+}
+
+// elementWeights returns what an error of each element costs, (out, in), or (1, in) where it depends on the column alone.
+func (t *Target) elementWeights() (linalg.Matrix, error) {
+	if t.weights.Data == nil {
+		if t.Importance == nil {
+			return linalg.Matrix{}, errors.New("there are no weights for its elements (--importance FILE gives them)")
+		}
+		var err error
+		if t.weights, err = t.Importance.Of(t.Name, t.W.Rows, t.W.Cols); err != nil {
+			return linalg.Matrix{}, err
+		}
+	}
+	return t.weights, nil
+}
+
+// columnScale returns how much an error in each column counts for lowrank.Diagonal, (in): the root of its mean importance
+// (FWSVD) where that is known, and else of the mean squared input (ASVD with exponent 1).
+func (t *Target) columnScale() ([]float64, error) {
+	if t.Importance == nil {
+		return t.Gram.Diagonal(), nil
+	}
+	weights, err := t.elementWeights()
+	if err != nil {
+		return nil, err
+	}
+	scale := make([]float64, weights.Cols)
+	for i := range weights.Rows {
+		for j, v := range weights.Row(i) {
+			scale[j] += v / float64(weights.Rows)
+		}
+	}
+	for j, v := range scale {
+		scale[j] = math.Sqrt(v)
+	}
+	return scale, nil
 }
 
 // Spectrum returns the singular values of the matrix in the norm of its inputs.
@@ -57,7 +101,7 @@ func (t *Target) Error(w layers.Weight) (float64, error) {
 	for i, v := range dense {
 		e.Data[i] = t.W.Data[i] - float64(v)
 	}
-	return t.share(sum(t.rowNorms(e)), sum(t.rowNorms(t.W)))
+	return t.share(sum(t.rowNorms(e)), t.all().norm(t))
 }
 
 // share returns lost / whole.

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"eckart/kernels"
 	"eckart/model/tokenizer"
 	"eckart/model/tokenizer/chat"
 	"eckart/model/tokenizer/jinja"
@@ -23,7 +24,7 @@ import (
 //
 // The whole model is brought up for it, and closed again; one that does not fit is a *FitError.
 func WriteWindows(ctx context.Context, m *Model, o Options, window, n int, seed uint64, progress func(done, total int)) (_ [][]int32, err error) {
-	o.Sizing = Sizing{Context: window, Slots: min(n, defaultSlots), CacheType: o.CacheType}
+	o.Sizing = writingSize(o.CacheType, window, n)
 	i, err := Start(ctx, m, o)
 	if err != nil {
 		return nil, err
@@ -68,6 +69,11 @@ func WriteWindows(ctx context.Context, m *Model, o Options, window, n int, seed 
 		failed = fault
 	}
 	return windows, failed
+}
+
+// writingSize returns what writing n windows at once takes.
+func writingSize(cache kernels.DType, window, n int) Sizing {
+	return Sizing{Context: window, Slots: min(n, defaultSlots), CacheType: cache}
 }
 
 // An author has a model write.

@@ -14,9 +14,10 @@ type ModelFlags struct {
 	Model     string `arg:"" optional:"" help:"Folder of a Hugging Face checkpoint, one .safetensors file, or a model's folder in the hub's cache. Without it, the small model that is built in."`
 	CacheType string `enum:"f32,f16,bf16" default:"f16" help:"How keys and values are kept: f32, f16 (the default) or bf16."`
 	QuantizeFlags
-	Adapter     string `placeholder:"DIR" help:"Folder of an adapter to add to the model's matrices: LoRA or EoRA, as PEFT saves it. It is not rounded with --quantize."`
-	Device      string `default:"auto" placeholder:"DEVICE" help:"What runs the model: cpu, cuda or cuda:N (an NVIDIA GPU), or auto (the default): the first GPU that can, else the processor."`
-	Activations string `enum:"auto,f32,bf16" default:"auto" help:"What activations are multiplied as: auto (the default) is int8 beside quantized weights and f32 beside others; f32 is f32 everywhere; bf16 is as auto, but bf16 beside bf16 weights, which is faster on processors with AVX512_BF16."`
+	RankShare   float64 `placeholder:"S" help:"Load this share of the rank of nested factors, such as 0.5: the most important directions. The others are not read. For checkpoints that eckart compress --method nested wrote."`
+	Adapter     string  `placeholder:"DIR" help:"Folder of an adapter to add to the model's matrices: LoRA or EoRA, as PEFT saves it. It is not rounded with --quantize."`
+	Device      string  `default:"auto" placeholder:"DEVICE" help:"What runs the model: cpu, cuda or cuda:N (an NVIDIA GPU), or auto (the default): the first GPU that can, else the processor."`
+	Activations string  `enum:"auto,f32,bf16" default:"auto" help:"What activations are multiplied as: auto (the default) is int8 beside quantized weights and f32 beside others; f32 is f32 everywhere; bf16 is as auto, but bf16 beside bf16 weights, which is faster on processors with AVX512_BF16."`
 }
 
 // ModelOptions checks the flags and returns what they say; all else is left open.
@@ -25,6 +26,9 @@ func (f *ModelFlags) ModelOptions() (Options, error) {
 	device, err := ParseDevice(f.Device)
 	if err == nil {
 		_, err = f.Quantization()
+	}
+	if s := f.RankShare; err == nil && !(s >= 0 && s <= 1) {
+		err = &command.UsageError{Err: fmt.Errorf("--rank-share must be above 0 and at most 1, got %g", s)}
 	}
 	return Options{Device: device, Sizing: Sizing{CacheType: types[f.CacheType]}, Activations: ActivationTypes[f.Activations]}, err
 }

@@ -29,6 +29,7 @@ type Model struct {
 	Source     model.Source
 	Config     model.Config
 	Generation model.Generation
+	Cut        string // what --rank-share leaves, for the user; empty for all
 	Adapter    string // what is added to the matrices, for the user; empty for nothing
 
 	Report      *compress.Report // what compression did; nil without

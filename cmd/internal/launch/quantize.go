@@ -64,19 +64,44 @@ func (f *QuantizeFlags) Quantization() (*model.Quantization, error) {
 
 // Open opens the model that the flags name, rounded and with the adapter added as they say.
 func (f *ModelFlags) Open() (*Model, error) {
-	q, err := f.Quantization()
-	if err != nil {
+	if _, err := f.ModelOptions(); err != nil {
 		return nil, err
 	}
 	m, err := Open(f.Model)
 	if err != nil {
 		return nil, err
 	}
-	m.Quantize(q)
-	if err := m.Adapt(f.Adapter); err != nil {
+	if err := m.Prepare(f); err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
 	return m, nil
+}
+
+// Prepare has the matrices of m, which must have been read, cut, rounded and added to as the flags say.
+func (m *Model) Prepare(f *ModelFlags) error {
+	q, err := f.Quantization()
+	if err != nil {
+		return err
+	}
+	if err := m.cutRank(f.RankShare); err != nil {
+		return err
+	}
+	m.Quantize(q)
+	return m.Adapt(f.Adapter)
+}
+
+// cutRank cuts nested factors to a share of their rank; 0 leaves them whole.
+func (m *Model) cutRank(share float64) error {
+	if share == 0 {
+		return nil
+	}
+	cut, err := model.CutRank(m.Source, share)
+	if err != nil {
+		return fmt.Errorf("--rank-share %g: %w", share, err)
+	}
+	m.Source = cut
+	m.Cut = fmt.Sprintf("%d matrices with nested factors to %g of their rank: %v of %v", cut.Nested, share, Bytes(cut.After), Bytes(cut.Before))
+	return nil
 }
 
 // Quantize has the matrices of m rounded as they are loaded; nil leaves them as they are. m must have been read.

@@ -32,6 +32,9 @@ func (i *Instance) Summary() string {
 			line([]string{"rounded", ""}[n], "%s", text)
 		}
 	}
+	if i.Model.Cut != "" {
+		line("rank", "%s", i.Model.Cut)
+	}
 	if i.Model.Adapter != "" {
 		line("adapter", "%s", i.Model.Adapter)
 	}

@@ -5,7 +5,6 @@ package report
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -47,30 +46,56 @@ func facts(r *compress.Report) []fact {
 		all = append(all, fact{"speed", fmt.Sprintf("%.1f tokens a second became %.1f", a.TokensPerSecond, b.TokensPerSecond)})
 	}
 	all = append(all, fact{"learned", learned(r.Calibration)})
-	if len(r.Seconds) > 0 {
-		var parts []string
-		for _, stage := range slices.SortedFunc(maps.Keys(r.Seconds), func(a, b string) int {
-			return cmp.Or(cmp.Compare(r.Seconds[b], r.Seconds[a]), cmp.Compare(a, b))
-		}) {
-			parts = append(parts, fmt.Sprintf("%s %.1f s", stage, r.Seconds[stage]))
-		}
-		all = append(all, fact{"time", strings.Join(parts, ", ")})
+	if t := times(r.Seconds); t != "" {
+		all = append(all, fact{"time", t})
 	}
 	return all
+}
+
+// stages are those of a run, in its order, and what they do.
+var stages = [][2]string{
+	{"write", "writing a text"},
+	{"calibrate", "calibrating"},
+	{"sensitivities", "sensitivities"},
+	{"plan", "planning"},
+	{"kernels", "measuring kernels"},
+	{"compress", "compressing"},
+	{"verify", "comparing"},
+}
+
+// times says how long the stages took that took any time worth naming.
+func times(seconds map[string]float64) string {
+	var parts []string
+	var all float64
+	for _, s := range stages {
+		if took := seconds[s[0]]; took >= 0.05 {
+			all += took
+			parts = append(parts, fmt.Sprintf("%s %.1f s", s[1], took))
+		}
+	}
+	if len(parts) < 2 {
+		return strings.Join(parts, "")
+	}
+	return fmt.Sprintf("%.1f s: %s", all, strings.Join(parts, ", "))
 }
 
 // learned says what was learned from.
 func learned(c compress.CalibrationReport) string {
 	from := "from " + c.Source
 	switch c.Source {
-	case "none":
+	case compress.FromNone:
 		return "nothing: the weights alone decided"
-	case "self":
+	case compress.FromSelf:
 		from = "from text that the model wrote"
-	case "file":
+	case compress.FromProject:
+		from = "from the documentation and source of this program, as the whole model does not fit into memory to write a text"
+	case compress.FromFile:
 		from = "from a text"
 	}
-	text := fmt.Sprintf("%s, %d tokens, shrinkage %g", from, c.Tokens, c.Shrinkage)
+	text := fmt.Sprintf("%s, %d tokens", from, c.Tokens)
+	if c.Shrinkage > 0 {
+		text += fmt.Sprintf(", shrinkage up to %.3g", c.Shrinkage)
+	}
 	if c.Cached {
 		text += ", by an earlier run"
 	}

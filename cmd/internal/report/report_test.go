@@ -27,7 +27,7 @@ func sample(layers int, kind func(layer int, module string) (kind, form string))
 		Before:      compress.Totals{Bytes: 14 << 20, LinearBytes: 10 << 20, BitsPerWeight: 16, TokensPerSecond: 100},
 		After:       compress.Totals{Bytes: 10 << 20, LinearBytes: 6 << 20, BitsPerWeight: 9.6, TokensPerSecond: 150.25},
 		Calibration: compress.CalibrationReport{Source: "file", Tokens: 16384, Shrinkage: 0.01},
-		Seconds:     map[string]float64{"calibrate": 12.5, "compress": 30, "verify": 5},
+		Seconds:     map[string]float64{"calibrate": 12.5, "plan": 0.01, "compress": 30, "verify": 5},
 		Verified: &compress.Verification{
 			Tokens: 4088, KLMean: 0.19949, KLP50: 0.07, KLP90: 0.55, KLP99: 1.5, KLMax: 4.25, Top1: 0.7773, PerplexityBefore: 10.3482, PerplexityAfter: 12.5289,
 		},
@@ -88,8 +88,8 @@ func TestText(t *testing.T) {
 		"           the same token most likely at 77.73 %\n",
 		"worst      model.layers.1.mlp.down_proj 0.07140, model.layers.2.mlp.down_proj 0.07140,\n           model.layers.3.mlp.down_proj 0.07140\n",
 		"speed      100.0 tokens a second became 150.2\n",
-		"learned    from a text, 16384 tokens, shrinkage 0.01\n",
-		"time       compress 30.0 s, calibrate 12.5 s, verify 5.0 s\n",
+		"learned    from a text, 16384 tokens, shrinkage up to 0.01\n",
+		"time       47.5 s: calibrating 12.5 s, compressing 30.0 s, comparing 5.0 s\n",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in\n%s", want, got)

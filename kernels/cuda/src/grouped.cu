@@ -509,7 +509,8 @@ template <int BITS, u32 PANELS, u32 TILES, u32 BLOCKS, u32 DEPTH, bool ONE> DEV 
         const u8* stage = ring + from;
         from = from + S::bytes == DEPTH * S::bytes ? 0 : from + S::bytes;
         const u32 lowest = group_of(w, b);
-        if (b + BLOCKS <= end && group_of(w, b + BLOCKS - 1) == lowest) { // no branches, so that blocks overlap
+        // With few products to a block, blocks overlap where nothing branches between them.
+        if (PANELS * TILES < 8 && b + BLOCKS <= end && group_of(w, b + BLOCKS - 1) == lowest) {
             enter(stage, lowest, lowest);
 #pragma GCC unroll 16
             for (u32 j = 0; j < BLOCKS; j++) add(stage, b + j, j);
@@ -583,10 +584,9 @@ template <int BITS> DEV void tiled(const GroupedMatMulArgs& a) {
             fetch();
             const u8* stage = smem() + from;
             from = from + S::bytes == DEPTH * S::bytes ? 0 : from + S::bytes;
-            const u32 lowest = group_of(w, b);
-#pragma GCC unroll 16
-            for (u32 j = 0; j < BLOCKS; j++) {
-                if (b + j >= end) break;
+            const u32 lowest = group_of(w, b), n = min(BLOCKS, end - b);
+#pragma GCC unroll 1
+            for (u32 j = 0; j < n; j++) {
                 const u32 g = group_of(w, b + j);
                 u32 codes[PANELS][4];
 #pragma GCC unroll 16

@@ -174,8 +174,13 @@ func module(clang, tree, dir, file, name string, t ptx.Target) (ptx.Module, erro
 	return ptx.Module{PTX: sum(text)}, os.WriteFile(filepath.Join(dir, name+".ptx.gz"), packed.Bytes(), 0o644)
 }
 
+// tolerated is the bytes of a thread that kernels of a module may store and load for want of registers; 0 for others. The
+// kernels of attention are bound to the registers with which a multiprocessor holds another block: what they keep in memory
+// is some words a tile, and what more blocks hide is more, until a GPU has shown otherwise. matmul_8 keeps two outside its loop.
+var tolerated = map[string]int{"attention_decode": 304, "attention_prefill": 176, "matmul_few": 12}
+
 // assemble has ptxas compile all modules and writes the table of what they take, or compares it. It fails when a kernel keeps
-// registers in memory.
+// more registers in memory than is tolerated.
 func assemble(ptxas, file string, check bool) error {
 	m, err := ptx.Read()
 	if err != nil {
@@ -209,8 +214,9 @@ func assemble(ptxas, file string, check bool) error {
 	var spills []string
 	for _, u := range all {
 		fmt.Fprintf(&table, "%-28s %-28s %9d %6d %6d\n", u.module, u.kernel, u.registers, u.stack, u.spills)
-		if u.spills > 0 || u.stack > 0 {
-			spills = append(spills, u.module+": "+u.kernel)
+		module, _, _ := strings.Cut(u.module, ".")
+		if most := tolerated[module]; u.spills > most || u.stack > 0 && most == 0 {
+			spills = append(spills, fmt.Sprintf("%s: %s, %d bytes, more than %d", u.module, u.kernel, u.spills, most))
 		}
 	}
 	if check {

@@ -121,7 +121,8 @@ func TestText(t *testing.T) {
 // Weights and activations travel 16 bytes at a time.
 func TestVectorLoads(t *testing.T) {
 	for module, wanted := range map[string][]string{
-		"matmul.sm_80":            {"ld.global.nc.L1::no_allocate.v4.u32", "mma.sync", "ld.shared.v4"},
+		"matmul.sm_80":            {"mma.sync", "cp.async.cg.shared.global"},
+		"matmul_few.sm_80":        {"ld.global.nc.L1::no_allocate.v4.u32", "mma.sync", "ld.shared.v4"},
 		"grouped.sm_80":           {"cp.async.cg.shared.global", "mma.sync"},
 		"attention_prefill.sm_80": {"mma.sync", "cp.async.cg.shared.global"},
 		"attention_decode.sm_80":  {"v4"},

@@ -1,0 +1,226 @@
+package launch
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"os"
+
+	"eckart/model"
+	"eckart/model/compress"
+)
+
+// meet plans and compresses until the goal is met.
+func (c *compression) meet(ctx context.Context) (*compress.Result, error) {
+	if c.flags.KL != 0 && !c.met {
+		return c.bisect(ctx)
+	}
+	p, err := c.plan(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return c.run(ctx, p)
+}
+
+// meets reports whether the model as it is stored is within what is asked for, so that nothing has to be learned or planned.
+func (c *compression) meets() (bool, error) {
+	f := c.flags
+	if f.Method != "" || f.Plan != "" || f.KL != 0 {
+		return false, nil // these ask for a form, or for the smallest
+	}
+	p, err := c.policy()
+	if err != nil {
+		return false, err
+	}
+	keep, err := compress.Keep(c.walker)
+	if err != nil {
+		return false, err
+	}
+	if p.Seconds == 0 {
+		return p.Bytes >= keep.Bytes, nil
+	}
+	before, _, err := keep.Seconds(c.walker, p.Costs)
+	return before <= p.Seconds, err
+}
+
+// plan makes the plan, or reads that of --plan.
+func (c *compression) plan(ctx context.Context) (*compress.Plan, error) {
+	if c.met {
+		p, err := compress.Keep(c.walker)
+		if err == nil {
+			p.Model, p.Policy = c.digest, c.flags.words()
+		}
+		return p, err
+	}
+	if f := c.flags.Plan; f != "" {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			return nil, fmt.Errorf("read --plan: %w", err)
+		}
+		p, err := compress.ParsePlan(text)
+		if err == nil {
+			err = p.Check(c.walker, c.digest)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("--plan %s: %w", f, err)
+		}
+		return p, nil
+	}
+	planner, err := c.planner(ctx)
+	if err != nil {
+		return nil, err
+	}
+	policy, err := c.policy()
+	if err != nil {
+		return nil, err
+	}
+	return c.choose(planner, policy)
+}
+
+// choose has planner choose, and says what the plan is for.
+func (c *compression) choose(planner *compress.Planner, policy compress.Policy) (*compress.Plan, error) {
+	p, err := planner.Plan(policy)
+	if err != nil {
+		return nil, err
+	}
+	p.Model = c.digest
+	if c.known != nil {
+		p.Calibration = c.known.Statistics().Digest
+	}
+	return p, nil
+}
+
+// space returns what the planner chooses from.
+func (c *compression) space() (compress.Space, error) {
+	if c.flags.Method == "" {
+		return compress.Space{Importance: c.importance}, nil
+	}
+	only, err := compress.ParseChoice(c.flags.Method, c.known != nil)
+	return compress.Space{Only: &only, Ratio: c.flags.Ratio, Importance: c.importance}, err
+}
+
+// maxMatrixError is the most of itself that a matrix may lose where there is another choice: beyond it, errors no longer
+// add up as the plan assumes.
+const maxMatrixError = 0.25
+
+// policy returns what the plan is made for.
+func (c *compression) policy() (compress.Policy, error) {
+	f := c.flags
+	p := compress.Policy{Words: f.words(), MaxError: maxMatrixError}
+	sum, err := compress.Matrices(c.walker)
+	if err != nil {
+		return p, err
+	}
+	switch {
+	case f.Ratio != 0:
+		p.Bytes = int64(f.Ratio * float64(sum.Bytes))
+	case f.Bits != 0:
+		p.Bytes = int64(f.Bits / 8 * float64(sum.Elements))
+	case f.Memory != 0:
+		rest, err := c.model.besides(&c.options.Sizing, int64(f.Memory), sum.Bytes)
+		if err != nil {
+			return p, err
+		}
+		p.Bytes = int64(f.Memory) - rest
+	case f.Latency != 0:
+		if err := c.measureCosts(); err != nil {
+			return p, err
+		}
+		p.Costs = *c.costs
+		head, err := c.model.Source.Weight(model.Tables(c.model.Config)[0] + ".weight")
+		if err != nil {
+			return p, err
+		}
+		p.Seconds = f.Latency.Seconds() - p.Costs.Seconds(compress.FootprintOf(head))
+	case f.KL != 0:
+		p.Loss = f.KL
+	}
+	return p, nil
+}
+
+// klRounds bounds how often a plan is tried for --kl.
+const klRounds = 5
+
+// bisect looks for the smallest model that stays under --kl: what plans predict is off by a factor that differs from model
+// to model, and hardly from plan to plan.
+func (c *compression) bisect(ctx context.Context) (*compress.Result, error) {
+	planner, err := c.planner(ctx)
+	if err != nil {
+		return nil, err
+	}
+	policy, err := c.policy()
+	if err != nil {
+		return nil, err
+	}
+	goal := c.flags.KL
+	low, high := 0.0, math.Inf(1) // predicted losses: what was under the goal, and what was above it
+	var best *compress.Result
+	nearest := math.Inf(1)
+	for range klRounds {
+		p, err := c.choose(planner, policy)
+		if err != nil {
+			return nil, err
+		}
+		r, err := c.run(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		reached := r.Report.Verified.KLMean
+		nearest = min(nearest, reached)
+		c.rounds++
+		c.progress(fmt.Sprintf("compressed to a divergence of %.4f", reached), c.rounds, klRounds)
+		if reached <= goal {
+			low = policy.Loss
+			if best == nil || r.Report.After.LinearBytes < best.Report.After.LinearBytes {
+				best = r
+			}
+			if reached > 0.9*goal {
+				break
+			}
+		} else {
+			high = policy.Loss
+		}
+		next := policy.Loss * goal / max(reached, goal/16)
+		if next <= low || next >= high {
+			next = (low + min(high, 4*max(low, goal))) / 2
+		}
+		policy.Loss = next
+	}
+	if best == nil {
+		return nil, fmt.Errorf("compress: none of %d plans stayed under --kl %g, the nearest came to %.3g: ask for more, or for a size", c.rounds, goal, nearest)
+	}
+	return best, nil
+}
+
+// besides returns the bytes that the model takes for anything but the matrices of its blocks, which are stored in so many
+// bytes, to be served within memory. A context and a cache that s leaves open are chosen: as much of the context as a
+// quarter of memory holds for one sequence.
+func (m *Model) besides(s *Sizing, memory, matrices int64) (int64, error) {
+	if s.Slots == 0 {
+		s.Slots = defaultSlots
+	}
+	if s.StepTokens == 0 {
+		s.StepTokens = max(defaultStepTokens, s.Slots)
+	}
+	measure := func(l model.Limits) (model.Footprint, error) { return model.Measure(m.Source, l) }
+	quarter := memory / 4
+	if s.CacheMemory > 0 {
+		quarter = s.CacheMemory
+	} else {
+		s.CacheMemory = quarter
+	}
+	open := s.Context == 0
+	if open {
+		s.Context = min(m.Config.MaxPositions, maxDefaultContext)
+	}
+	for {
+		p, err := size(measure, *s, 0)
+		if err != nil {
+			return 0, err
+		}
+		if p.Cache <= quarter || !open || s.Context <= minContext {
+			return p.Need() - matrices, nil
+		}
+		s.Context = max(minContext, min(s.Context-blockTokens, int(float64(s.Context)*float64(quarter)/float64(p.Cache))))
+	}
+}

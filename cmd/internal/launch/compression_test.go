@@ -1,0 +1,142 @@
+package launch
+
+import (
+	"path/filepath"
+	"reflect"
+	"slices"
+	"testing"
+
+	"eckart/kernels"
+	"eckart/kernels/cpu"
+	"eckart/model"
+	"eckart/model/compress"
+)
+
+// testCompression returns one of the model at path with a store of its own, and what is heard of its stages.
+func testCompression(t *testing.T, path string, f *CompressFlags) (*compression, *[]string) {
+	t.Helper()
+	m, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := cpu.Open(cpu.Options{Threads: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		m.Close()
+		d.Close()
+	})
+	stages := new([]string)
+	o := &Options{Sizing: Sizing{CacheType: kernels.F16}, Threads: 2, Stage: func(s string) {
+		if !slices.Contains(*stages, s) {
+			*stages = append(*stages, s)
+		}
+	}}
+	digest, err := m.Checkpoint.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &compression{
+		flags: f, model: m, device: d, options: o, seconds: map[string]float64{}, bar: newStageBar(nil), digest: digest,
+		store: compress.Store{Dir: filepath.Join(t.TempDir(), "kept"), Limit: compress.DefaultLimit},
+	}, stages
+}
+
+// TestWriteOnce: a model writes its text once, and fewer windows are the first of more.
+func TestWriteOnce(t *testing.T) {
+	c, stages := testCompression(t, "", new(CompressFlags))
+	const window = 64
+	two, err := c.write(t.Context(), window, 2)
+	if err != nil || len(*stages) != 1 || c.source != compress.FromSelf {
+		t.Fatalf("stages %q, source %s, %v", *stages, c.source, err)
+	}
+	*stages = nil
+	one, err := c.write(t.Context(), window, 1)
+	if err != nil || !reflect.DeepEqual(one, two[:1]) || len(*stages) != 0 {
+		t.Errorf("stages %q, %v; windows %v, want the first of %v", *stages, err, one, two)
+	}
+	if _, err := c.write(t.Context(), window/2, 1); err != nil || len(*stages) != 1 {
+		t.Errorf("shorter windows: stages %q, %v", *stages, err)
+	}
+}
+
+// TestTooLargeToWrite: a model that does not fit into memory as a whole learns from the project's own text, of which no two
+// windows are the same.
+func TestTooLargeToWrite(t *testing.T) {
+	c, stages := testCompression(t, "", new(CompressFlags))
+	const window = 512
+	size := writingSize(c.options.CacheType, window, 40)
+	p, err := c.model.Plan(size, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.free = p.Need() // without the margin
+	if err := c.texts(t.Context(), window); err != nil {
+		t.Fatal(err)
+	}
+	if c.source != compress.FromProject || len(*stages) != 0 || len(c.learn) != defaultWindows || len(c.verify)*(window-1) < verifyTokens {
+		t.Errorf("source %s, stages %q, %d windows to learn from, %d to compare on", c.source, *stages, len(c.learn), len(c.verify))
+	}
+	all := append(slices.Clone(c.learn), c.verify...)
+	for i, a := range all {
+		for j, b := range all[:i] {
+			if slices.Equal(a, b) {
+				t.Errorf("windows %d and %d are the same", j, i)
+			}
+		}
+	}
+	if _, err := c.projectText(window, 1<<20); err == nil {
+		t.Error("more windows than the text fills")
+	}
+}
+
+// TestKnownOnce: statistics, sensitivities, predictions and costs are found out once, and a plan that is made of what was kept
+// is the same.
+func TestKnownOnce(t *testing.T) {
+	const window = 40
+	c, stages := testCompression(t, "../../../model/testdata/qwen2", &CompressFlags{Ratio: 0.6})
+	var err error
+	if c.walker, err = model.NewWalker(c.model.stored, c.device, window); err != nil {
+		t.Fatal(err)
+	}
+	ids := make([]int32, window)
+	for i := range ids {
+		ids[i] = int32(7 * i * i % c.model.Config.Vocab)
+	}
+	c.learn, c.source = [][]int32{ids}, compress.FromSelf
+	var first *compress.Plan
+	// Costs take seconds to measure: what stands in for them here was kept by an earlier run.
+	costs := compress.Costs{Device: c.device.Name(), Rates: map[int]float64{8: 123, 16: 456}, Overhead: 7}
+	if err := c.store.Keep(compress.KindCosts, compress.Key(c.device.Name(), nil, compress.KindCosts), costs); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.measureCosts(); err != nil || !reflect.DeepEqual(*c.costs, costs) || len(*stages) != 0 {
+		t.Errorf("costs %+v, %v, stages %q, want %+v", c.costs, err, *stages, costs)
+	}
+	for round, want := range [][]string{{"calibrating", "measuring sensitivities", "planning"}, {"planning"}} {
+		*stages = nil
+		if err := c.survey(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		p, err := c.plan(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.cached != (round == 1) || !slices.Equal(*stages, want) {
+			t.Errorf("start %d: statistics cached %v, stages %q, want %q", round, c.cached, *stages, want)
+		}
+		if round == 0 {
+			first = p
+		} else if !reflect.DeepEqual(p, first) {
+			t.Errorf("planned from what was kept, %+v, want %+v", p, first)
+		}
+		if err := c.known.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	c.known = nil
+	if err := c.close(); err != nil {
+		t.Error(err)
+	}
+}

@@ -21,6 +21,7 @@ import (
 	"syscall"
 	"time"
 
+	"eckart/kernels/cuda"
 	"eckart/kernels/cuda/shim"
 )
 
@@ -78,12 +79,20 @@ func command(ctx context.Context, args []string, stdout io.Writer) error {
 	only := flags.String("parts", "", "`names` of the parts to run, with commas; all without it")
 	again := flags.Bool("again", false, "run parts again that are done")
 	limit := flags.Duration("limit", 25*time.Minute, "`time` for everything, after which no part is begun")
+	listed := flags.Bool("list", false, "list the GPUs and do no more; an error if there is none")
 	one := flags.String("part", "", "`name` of a part to run in this process")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	if flags.NArg() > 0 {
 		return fmt.Errorf("%s: gpu takes flags alone", flags.Arg(0))
+	}
+	if *listed {
+		all, err := cuda.List(cuda.Options{})
+		for _, gpu := range all {
+			fmt.Fprintln(os.Stderr, gpu)
+		}
+		return err
 	}
 	if err := os.MkdirAll(o.out, 0o755); err != nil {
 		return err

@@ -24,6 +24,7 @@ func cold(s *session) error {
 		s.result.Skipped = "there is no program " + s.eckart
 		return nil
 	}
+	s.describe()
 	folder, err := os.MkdirTemp("", "eckart-cold-")
 	if err != nil {
 		return err

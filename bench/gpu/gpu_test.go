@@ -124,7 +124,7 @@ func TestFailedPartsAreReported(t *testing.T) {
 	// What failed is tried again, and a part that does not end is ended.
 	hangs := script(t, "exec sleep 60\n")
 	start := time.Now()
-	run(t, "-shim", "-out", out, "-tests", hangs, "-parts", "suite,repeat", "-limit", "3s")
+	run(t, "-shim", "-out", out, "-tests", hangs, "-parts", "suite,repeat", "-limit", "1s")
 	if took := time.Since(start); took > 40*time.Second {
 		t.Errorf("took %v", took)
 	}

@@ -187,7 +187,7 @@ type attended struct{ heads, keyHeads, dim int }
 // full is for a GPU. The matrices are those of llama3.1-8b.
 func full() sizes {
 	return sizes{
-		samples: 7, programSeconds: 4e-3, mostCalls: 400, mostCopies: 64, copyBytes: 2 << 30, repeats: 100, peak: 8192, warm: time.Second,
+		samples: 7, programSeconds: 4e-3, mostCalls: 400, mostCopies: 600, copyBytes: 2 << 30, repeats: 100, peak: 8192, warm: time.Second,
 		matrices: []matrix{{"qkv", 6144, 4096}, {"o", 4096, 4096}, {"gate, up", 28672, 4096}, {"down", 4096, 14336}, {"head", 128256, 4096}},
 		tokens:   []int{1, 8, 16, 64, 512, 2048}, grouped: []int{1, 16, 64, 512},
 		depths: []int{128, 4096, 16384}, attend: attended{32, 8, 128}, prompt: 2048,
@@ -202,6 +202,6 @@ func small() sizes {
 		samples: 2, mostCalls: 2, mostCopies: 2, copyBytes: 1 << 20, repeats: 2, peak: 128,
 		matrices: []matrix{{"qkv", 96, 64}}, tokens: []int{1, 16, 80}, grouped: []int{1, 16, 80},
 		depths: []int{24}, attend: attended{4, 2, 64}, prompt: 40,
-		models: []shape{tiny}, batches: []int{1, 4}, near: 8, far: 32, prefill: 40, steps: 2, timeline: 3, compressed: []string{"dense", "int4 + rank 8"}, replies: 2, tokensOf: 4, coldModel: wordy,
+		models: []shape{tiny}, batches: []int{1, 4}, near: 4, far: 20, prefill: 20, steps: 1, timeline: 2, compressed: []string{"dense", "int4 + rank 8"}, replies: 2, tokensOf: 4, coldModel: wordy,
 	}
 }

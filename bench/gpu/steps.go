@@ -159,7 +159,10 @@ func (d *decoding) measure(n, depth int, column string) error {
 			return fmt.Errorf("%d of %d steps ran as a program", len(d.programs), d.timeline)
 		}
 		launches, kernels := trace.layer(d.source.layers)
-		d.note("%s: a layer of a step at batch 1 is %s", d.row, kernels)
+		line := fmt.Sprintf("%s: a layer of a step at batch 1 is %s", d.row, kernels)
+		if d.result.Log = append(d.result.Log, line); d.source.name == d.models[0].name {
+			d.note("%s", line)
+		}
 		return errors.Join(
 			d.add(Figure{Group: around, Row: d.row, Column: "% idle", Value: 100 * (1 - busy.Seconds()/wall.Seconds())}),
 			d.add(Figure{Group: around, Row: d.row, Column: "launches a layer", Value: float64(launches)}),

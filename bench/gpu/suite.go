@@ -35,9 +35,7 @@ func (s *session) tested(cmd *exec.Cmd, group string) error {
 	output, err := cmd.CombinedOutput()
 	fmt.Printf("%s\n%s", cmd, output) // to the log of the part
 	passed, failed, skipped := count(output)
-	if list, err := cuda.List(cuda.Options{Library: s.library}); err == nil && s.ordinal < len(list) {
-		s.result.Machine = machineOf(list[s.ordinal])
-	}
+	s.describe()
 	f := Figure{Group: group, Row: "tests", Column: "passed", Value: float64(passed), Seconds: time.Since(start).Seconds()}
 	switch {
 	case len(failed) > 0:
@@ -52,6 +50,13 @@ func (s *session) tested(cmd *exec.Cmd, group string) error {
 		s.add(Figure{Group: group, Row: "tests", Column: "failed", Value: float64(len(failed))}),
 		s.add(Figure{Group: group, Row: "tests", Column: "skipped", Value: float64(skipped)}),
 	)
+}
+
+// describe names the machine where the part has not opened the GPU itself.
+func (s *session) describe() {
+	if list, err := cuda.List(cuda.Options{Library: s.library}); err == nil && s.ordinal < len(list) {
+		s.result.Machine = machineOf(list[s.ordinal])
+	}
 }
 
 // withoutLibrary returns an environment in which the driver is the machine's own.

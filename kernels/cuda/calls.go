@@ -2,6 +2,7 @@ package cuda
 
 import (
 	"bytes"
+	"errors"
 	"time"
 	"unsafe"
 )
@@ -216,6 +217,9 @@ func (d *driver) eventWith(flags uintptr) (cuEvent, error) {
 
 // elapsed returns the time between two events of newClock that have happened.
 func (d *driver) elapsed(from, to cuEvent) (time.Duration, error) {
+	if d.eventElapsedTime.addr == 0 {
+		return 0, errors.New("the driver has no cuEventElapsedTime")
+	}
 	var ms float32
 	r := d.eventElapsedTime.call(uintptr(unsafe.Pointer(&ms)), uintptr(from), uintptr(to))
 	return time.Duration(float64(ms) * float64(time.Millisecond)), d.failure(&d.eventElapsedTime, r)

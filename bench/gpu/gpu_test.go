@@ -226,6 +226,33 @@ func TestCheckpoint(t *testing.T) {
 	}
 }
 
+// TestShapes holds the models to the numbers of parameters that they are published with, and to the bytes of their kinds.
+func TestShapes(t *testing.T) {
+	r := newRandom()
+	for _, c := range []struct {
+		shape
+		parameters float64
+	}{{smollm, 361821120}, {llama1b, 1235814400}, {llama8b, 8030261248}} {
+		tables := float64(c.vocab * c.dim)
+		if !c.tied {
+			tables *= 2
+		}
+		blocks := c.parameters - tables
+		for kind, want := range map[string]float64{
+			dense: 2 * c.parameters, int4: blocks/2*(1+4./32) + tables*(1+2./32), lowRank: blocks + 2*tables,
+		} {
+			f, err := model.Measure(r.source(c.shape, kind), model.Limits{Rows: 1, Seqs: 1, Samples: 1, Blocks: 1, BlockTokens: 1})
+			if err != nil {
+				t.Errorf("%s, %s: %v", c.name, kind, err)
+				continue
+			}
+			if ratio := float64(f.Weights) / want; ratio < 0.98 || ratio > 1.01 {
+				t.Errorf("%s, %s: %d bytes, want %.0f", c.name, kind, f.Weights, want)
+			}
+		}
+	}
+}
+
 // TestHalf holds numbers in F16 to what they stand for.
 func TestHalf(t *testing.T) {
 	for x, want := range map[float32]uint16{1: 0x3c00, -2: 0xc000, 0.015625: 0x2400, 1.5: 0x3e00, 1e-9: 0, 65504: 0x7bff} {

@@ -73,7 +73,7 @@ func (s *session) compare(row, column string, y kernels.Mat, verb func()) error 
 			differ++
 		}
 	}
-	f := Figure{Group: "Runs with the same bits", Row: row, Column: column, Value: float64(s.repeats - differ)}
+	f := Figure{Group: "Runs with the same bits", Row: row, Column: column, Value: float64(s.repeats - differ), Quiet: true}
 	switch {
 	case differ > 0:
 		f.Wrong = fmt.Sprintf("%d of %d runs have other bits than the first", differ, s.repeats)

@@ -180,8 +180,8 @@ func report(out string) error {
 	return write(filepath.Join(out, reportFile), []byte(markdown(all)))
 }
 
-// most is the bytes that are printed.
-const most = 11 << 10
+// most is the bytes of the report that are printed.
+const most = 10 << 10
 
 // show prints the report, as far as it may go.
 func show(out string, to io.Writer) error {
@@ -212,6 +212,9 @@ func markdown(all []*Result) string {
 	byGroup := map[string][]Figure{}
 	for _, r := range all {
 		for _, f := range r.Figures {
+			if f.Quiet && f.Wrong == "" {
+				continue
+			}
 			figures[[3]string{f.Group, f.Row, f.Column}] = f
 			if byGroup[f.Group] == nil {
 				groups = append(groups, f.Group)

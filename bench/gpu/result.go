@@ -49,6 +49,7 @@ type Figure struct {
 	Spread  float64 `json:"spread,omitempty"`  // of its samples: from the least to the most, over the median
 	Share   float64 `json:"share,omitempty"`   // of the ceiling that the group names
 	Wrong   string  `json:"wrong,omitempty"`   // what is not as it must be
+	Quiet   bool    `json:"quiet,omitempty"`   // not in the report, unless it is wrong
 }
 
 // Wrong returns what is not as it must be.
@@ -69,9 +70,9 @@ func (r *Result) state() string {
 	case r.Skipped != "":
 		return "skipped: " + r.Skipped
 	case r.Failed != "":
-		return fmt.Sprintf("FAILED after %v with %d figures: %s", took, len(r.Figures), brief(r.Failed, 300))
+		return fmt.Sprintf("FAILED after %v with %d figures: %s", took, len(r.Figures), brief(r.Failed, 200))
 	case len(wrong) > 0:
-		return fmt.Sprintf("WRONG, %d of %d figures, in %v: %s", len(wrong), len(r.Figures), took, brief(wrong[0], 300))
+		return fmt.Sprintf("WRONG, %d of %d figures, in %v: %s", len(wrong), len(r.Figures), took, brief(wrong[0], 200))
 	case !r.Done:
 		return "not done"
 	}

@@ -12,6 +12,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -28,7 +29,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := command(ctx, os.Args[1:], os.Stdout); err != nil {
+	if err := command(ctx, os.Args[1:], os.Stdout); err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintf(os.Stderr, "gpu: %v\n", err)
 		os.Exit(1)
 	}
@@ -174,9 +175,13 @@ func runHere(ctx context.Context, p part, o options) error {
 // cannot be done: a part that fails is reported.
 func runAll(ctx context.Context, chosen []part, o options, again bool, limit time.Duration, stdout io.Writer) error {
 	deadline := time.Now().Add(limit)
+	gpu := "" // what was found on another one, or by another version of the kernels, is found anew
+	if list, err := cuda.List(cuda.Options{Library: o.library}); err == nil && o.ordinal < len(list) {
+		gpu = list[o.ordinal].String()
+	}
 	for _, p := range chosen {
 		r, err := load(o.out, p.name)
-		if err == nil && r.Done && !again && r.Shim == o.shim {
+		if err == nil && r.Done && !again && r.Shim == o.shim && r.Machine.Commit == commit() && (r.Machine.GPU == "" || r.Machine.GPU == gpu) {
 			fmt.Fprintf(stdout, "%-10s done before\n", p.name)
 			continue
 		}
@@ -187,6 +192,9 @@ func runAll(ctx context.Context, chosen []part, o options, again bool, limit tim
 		}
 		if !o.shim {
 			left = min(left, p.limit)
+		}
+		if err := os.Remove(resultFile(o.out, p.name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
 		}
 		start := time.Now()
 		failed := runProcess(ctx, p, o, left)

@@ -28,7 +28,7 @@ type session struct {
 }
 
 func newSession(ctx context.Context, p part, o options) *session {
-	s := &session{options: o, sizes: full(), ctx: ctx, result: &Result{Part: p.name, Shim: o.shim, Started: time.Now()}}
+	s := &session{options: o, sizes: full(), ctx: ctx, result: &Result{Part: p.name, Shim: o.shim, Started: time.Now(), Machine: Machine{Commit: commit()}}}
 	if o.shim {
 		s.sizes = small()
 	}

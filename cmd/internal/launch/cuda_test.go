@@ -32,19 +32,14 @@ type reply struct {
 	margins []float32
 }
 
-// greedyReplies has the demo model answer prompts side by side.
-func greedyReplies(t *testing.T, device string, change func(*Model, *Options), prompts []string, n int) []reply {
+// greedyReplies has a model answer prompts side by side.
+func greedyReplies(t *testing.T, m *Model, device string, prompts []string, n int) []reply {
 	t.Helper()
-	m, err := Open("")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer m.Close()
-	o := Options{Sizing: Sizing{Slots: len(prompts), StepTokens: 80, Context: 256, CacheType: kernels.F16}, Threads: 2}
+	o := Options{Sizing: Sizing{Slots: len(prompts), StepTokens: 72, Context: 128, CacheType: kernels.F16}, Threads: 2}
+	var err error
 	if o.Device, err = ParseDevice(device); err != nil {
 		t.Fatal(err)
 	}
-	change(m, &o)
 	i, err := Start(t.Context(), m, o)
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +52,8 @@ func greedyReplies(t *testing.T, device string, change func(*Model, *Options), p
 	for at, text := range prompts {
 		all.Go(func() {
 			r := &replies[at]
-			for token, err := range i.Engine.Generate(ctx, runtime.Request{Prompt: i.Tokenizer.Encode(text, tokenizer.EncodeOptions{}), MaxTokens: n, IgnoreEOS: true, Logprobs: 2}) {
+			prompt := i.Tokenizer.Encode(text, tokenizer.EncodeOptions{})
+			for token, err := range i.Engine.Generate(ctx, runtime.Request{Prompt: prompt, MaxTokens: n, IgnoreEOS: true, Logprobs: 2}) {
 				if err != nil {
 					t.Error(err)
 					return
@@ -79,28 +75,41 @@ func greedyReplies(t *testing.T, device string, change func(*Model, *Options), p
 }
 
 // TestCUDAReplies holds what the demo model says on a GPU's kernels against what it says on the processor, as far as the
-// likeliest id leads clearly, for every kind of weight: prompts of one step and of several, steps of several sequences.
+// likeliest id leads clearly, for kinds of weight that together use every kernel: prompts of a step and of several, and
+// steps of several sequences.
 func TestCUDAReplies(t *testing.T) {
 	useShim(t)
-	prompts := []string{
-		"The gopher went down to the river and",
-		"Once there was a compiler",
-		"In the beginning there was a long list of things to do, and the first of them was to write a list of things to do. " +
-			"The second was to find out who had written the first, and why there were so many gophers in it. After a while they sat down.",
-	}
-	for name, method := range map[string]string{"dense": "", "int8": "int8", "int4": "int4", "lowrank": "lowrank:svd", "pifa": "pifa:svd", "residual": "int4+r8:eora_near"} {
-		t.Run(name, func(t *testing.T) {
-			change := func(m *Model, o *Options) {
-				if method != "" {
-					o.Compress = &CompressFlags{Method: method, Calibration: "none", Verify: "none", Gate: 100}
-					if name == "lowrank" || name == "pifa" {
-						o.Compress.Ratio = 0.8
-					}
+	prompts := []string{"The gopher went down to the river and", "Once there was a compiler"}
+	long := "In the beginning there was a long list of things to do, and the first of them was to write a list of things to do. " +
+		"The second was to find out who had written the first, and why there were so many gophers in it. After a while they sat down."
+	for _, test := range []struct {
+		name     string
+		compress CompressFlags
+		prompts  []string
+		slow     bool
+	}{
+		{"dense", CompressFlags{}, append([]string{long}, prompts...), false},
+		{"int4", CompressFlags{Method: "int4"}, append([]string{long}, prompts...), true},
+		{"pifa", CompressFlags{Method: "pifa:svd", Ratio: 0.8}, prompts, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if test.slow && testing.Short() {
+				t.Skip("a minute of emulation")
+			}
+			m, err := Open("")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer m.Close()
+			if f := test.compress; f.Method != "" {
+				f.Calibration, f.Verify = "none", "none"
+				if err := Compress(t.Context(), m, Options{Device: DeviceChoice{kind: "cpu"}, Compress: &f}); err != nil {
+					t.Fatal(err)
 				}
 			}
-			const n = 16
-			want := greedyReplies(t, "cpu", change, prompts, n)
-			got := greedyReplies(t, "cuda", change, prompts, n)
+			const n = 8
+			want := greedyReplies(t, m, "cpu", test.prompts, n)
+			got := greedyReplies(t, m, "cuda", test.prompts, n)
 			compared := 0
 			for i, w := range want {
 				// A GPU rounds activations to bf16, which moves a logit by some hundredths.

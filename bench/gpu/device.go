@@ -8,6 +8,7 @@ import (
 
 	"eckart/kernels"
 	"eckart/kernels/cuda"
+	"eckart/kernels/cuda/ptx"
 )
 
 // device finds out what the driver makes of the program: the GPU, the compilation of the kernels and what they take up,
@@ -31,11 +32,14 @@ func device(s *session) error {
 	if err := s.compilation(took); err != nil {
 		return err
 	}
-	if err := s.registers(); err != nil {
+	if err := s.registers(s.device, ""); err != nil {
 		return err
 	}
-	return s.costs()
+	return errors.Join(s.older(), s.costs())
 }
+
+// starting is the group of figures of what precedes all work.
+const starting = "Start, seconds"
 
 // compilation reports how long the driver took for the kernels, now and when it finds them in its own cache.
 func (s *session) compilation(opening time.Duration) error {
@@ -58,18 +62,17 @@ func (s *session) compilation(opening time.Duration) error {
 			return err
 		}
 	}
-	const group = "Start, seconds"
 	return errors.Join(
-		s.add(Figure{Group: group, Row: "opening the GPU", Column: "first", Value: opening.Seconds(), Unit: "s"}),
-		s.add(Figure{Group: group, Row: "opening the GPU", Column: "again", Value: again.Seconds(), Unit: "s"}),
-		s.add(Figure{Group: group, Row: fmt.Sprintf("of it, compiling %d modules, %d KB of PTX", len(s.loaded), bytes>>10), Column: "first", Value: all.Seconds(), Unit: "s"}),
+		s.add(Figure{Group: starting, Row: "opening the GPU", Column: "first", Value: opening.Seconds(), Unit: "s"}),
+		s.add(Figure{Group: starting, Row: "opening the GPU", Column: "again", Value: again.Seconds(), Unit: "s"}),
+		s.add(Figure{Group: starting, Row: fmt.Sprintf("of it, compiling %d modules, %d KB of PTX", len(s.loaded), bytes>>10), Column: "first", Value: all.Seconds(), Unit: "s"}),
 	)
 }
 
 // registers reports what the kernels take up. Numbers that lie in memory instead of registers are wrong but in kernels that
 // are not fast anyway.
-func (s *session) registers() error {
-	all, err := s.device.Kernels()
+func (s *session) registers(d *cuda.Device, which string) error {
+	all, err := d.Kernels()
 	if err != nil {
 		return err
 	}
@@ -84,11 +87,32 @@ func (s *session) registers() error {
 			most = k
 		}
 	}
-	s.note("%d kernels, of up to %d registers (%s), compiled for sm_%d", len(all), most.Registers, most.Name, most.Binary)
+	s.note("%d kernels%s, of up to %d registers (%s), compiled for sm_%d", len(all), which, most.Registers, most.Name, most.Binary)
 	if len(spills) > 0 {
-		s.note("kernels that keep numbers in local memory, with bytes of a thread: %s", brief(strings.Join(spills, ", "), 600))
+		s.note("kernels%s that keep numbers in local memory, with bytes of a thread: %s", which, brief(strings.Join(spills, ", "), 600))
 	}
-	return s.add(Figure{Group: "Kernels", Row: "with local memory", Column: "count", Value: float64(len(spills)), Unit: ""})
+	return s.add(Figure{Group: "Kernels", Row: "with local memory" + which, Column: "count", Value: float64(len(spills))})
+}
+
+// older has the driver compile the kernels that GPUs before this one run, which it must take as well.
+func (s *session) older() error {
+	var errs []error
+	for _, t := range ptx.Targets() {
+		if t.Capability > s.device.Info().Capability() {
+			continue
+		}
+		start := time.Now()
+		d, err := cuda.Open(cuda.Options{Ordinal: s.ordinal, Library: s.library, Capability: t.Capability})
+		if err != nil {
+			errs = append(errs, fmt.Errorf("kernels for sm_%d: %w", t.Capability, err))
+			continue
+		}
+		which := fmt.Sprintf(" made for sm_%d", t.Capability)
+		errs = append(errs,
+			s.add(Figure{Group: starting, Row: "opening the GPU with kernels" + which, Column: "first", Value: time.Since(start).Seconds(), Unit: "s"}),
+			s.registers(d, which), d.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // costs reports what is paid beside the work: for launches, waits and transfers.

@@ -32,6 +32,9 @@ type Options struct {
 	Workspace int64
 	// Trace is shown every launch before it is enqueued; nil for none. It must not use the stream.
 	Trace func(Launch)
+	// Capability bounds the compute capability, as 80, of the kernels that are used: those that older GPUs run are tried so on
+	// a newer one. 0 stands for the device's own.
+	Capability int
 	// Loaded is told of each module of kernels as it is compiled, with what the driver's compiler says of it; nil for none.
 	Loaded func(Loaded)
 	// Programs is told, at Sync, how long the device took for each run of a recorded program since the last one; nil for none.

@@ -17,7 +17,11 @@ type Loaded struct {
 
 // loadKernels compiles the PTX for the device and looks the kernels up, in the device's context.
 func (d *Device) loadKernels() error {
-	images, err := ptx.Images(d.info.Capability())
+	capability := d.info.Capability()
+	if most := d.options.Capability; most > 0 {
+		capability = min(capability, most)
+	}
+	images, err := ptx.Images(capability)
 	if err != nil {
 		return fmt.Errorf("load kernels: %w", err)
 	}

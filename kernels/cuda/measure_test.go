@@ -6,6 +6,7 @@ import (
 
 	"eckart/kernels"
 	"eckart/kernels/cuda"
+	"eckart/kernels/cuda/shim"
 )
 
 func TestKernels(t *testing.T) {
@@ -32,6 +33,17 @@ func TestKernels(t *testing.T) {
 	}
 	if !names["empty"] || len(names) != len(all) {
 		t.Errorf("kernels %v", names)
+	}
+}
+
+// TestCapability asks for kernels of older GPUs: of those that there are, and of those that there are not.
+func TestCapability(t *testing.T) {
+	d := open(t, cuda.Options{Capability: 80})
+	if all, err := d.Kernels(); err != nil || len(all) == 0 {
+		t.Errorf("got %d kernels, %v", len(all), err)
+	}
+	if _, err := cuda.Open(cuda.Options{Library: shim.ForTest(t), Capability: 70}); err == nil {
+		t.Error("opened with kernels for a compute capability that there are none for")
 	}
 }
 

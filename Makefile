@@ -37,6 +37,24 @@ race: ## run the short tests under the race detector
 gpu: ## run the kernel suite on this machine's GPU
 	REQUIRE_CUDA=1 go test -count=1 -v -run OnGPU ./kernels/cuda
 
+BUNDLE := bench/out/gpu-bundle
+COMMIT  = $(shell git rev-parse --short=12 HEAD)$(shell git diff --quiet HEAD || echo ' with changes')
+
+.PHONY: gpu-bundle
+gpu-bundle: ## one folder of all that checks and measures a GPU, for a machine with nothing but a driver (bench/gpu)
+	rm -rf $(BUNDLE)
+	mkdir -p $(BUNDLE)
+	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w -X "main.revision=$(COMMIT)"' -o $(BUNDLE)/ ./bench/gpu
+	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -tags nodemo -o $(BUNDLE)/ ./cmd/eckart
+	CGO_ENABLED=0 go test -c -trimpath -ldflags='-s -w' -o $(BUNDLE)/cuda.test ./kernels/cuda
+	cp -R cmd/internal/demo/gopher-dense bench/gpu/run.sh bench/gpu/README.md $(BUNDLE)/
+	tar -C $(dir $(BUNDLE)) -czf $(BUNDLE).tar.gz $(notdir $(BUNDLE))
+	@size=$$(du -sm $(BUNDLE) | cut -f1); echo "$(BUNDLE): $$size MB, at most 60"; [ $$size -le 60 ]
+
+.PHONY: gpu-bench
+gpu-bench: gpu-bundle ## check and measure this machine's GPU or, where there is none, do so over the shim
+	$(BUNDLE)/run.sh -out bench/out/gpu $$($(BUNDLE)/gpu -list || echo -shim)
+
 .PHONY: pure
 pure: ## run the short tests without assembly
 	go test -short -tags purego ./...

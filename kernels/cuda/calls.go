@@ -2,6 +2,8 @@ package cuda
 
 import (
 	"bytes"
+	"errors"
+	"time"
 	"unsafe"
 )
 
@@ -11,11 +13,15 @@ import (
 // Attributes of devices and functions (CUdevice_attribute, CUfunction_attribute).
 const (
 	attributeMultiprocessors = 16
+	attributeCache           = 38 // bytes of the second-level cache
 	attributeMajor           = 75
 	attributeMinor           = 76
 	attributeSharedPerBlock  = 97 // bytes of shared memory that a block may ask for
 
+	functionThreads       = 0
 	functionLocalBytes    = 3
+	functionRegisters     = 4
+	functionBinary        = 6
 	functionDynamicShared = 8
 )
 
@@ -66,26 +72,38 @@ func (d *driver) setCurrent(c cuContext) error {
 
 // Options of the driver's compiler (CUjit_option).
 const (
+	jitInfoLog       = 3
+	jitInfoLogBytes  = 4
 	jitErrorLog      = 5
 	jitErrorLogBytes = 6
+	jitLogVerbose    = 12
 )
 
 // jit is what the driver's compiler is called with. It refers to itself by addresses, so it must lie on the heap, where
 // nothing moves.
 type jit struct {
-	options [2]uint32
-	values  [2]uintptr
+	options [5]uint32
+	values  [5]uintptr
 	log     [4096]byte
+	info    [64 << 10]byte
 }
 
-// loadModule compiles PTX, and returns what the driver's compiler has to say if it does not take it.
-func (d *driver) loadModule(image []byte) (m cuModule, log string, err error) {
+// loadModule compiles PTX, and returns what the driver's compiler has to say if it does not take it; with verbose, also
+// what it says of each kernel.
+func (d *driver) loadModule(image []byte, verbose bool) (m cuModule, log string, err error) {
 	text := append(bytes.Clone(image), 0)
-	j := &jit{options: [2]uint32{jitErrorLog, jitErrorLogBytes}}
-	j.values = [2]uintptr{uintptr(unsafe.Pointer(&j.log)), unsafe.Sizeof(j.log)}
-	r := d.moduleLoadDataEx.call(uintptr(unsafe.Pointer(&m)), uintptr(unsafe.Pointer(unsafe.SliceData(text))), uintptr(len(j.options)),
+	j := &jit{options: [5]uint32{jitErrorLog, jitErrorLogBytes, jitInfoLog, jitInfoLogBytes, jitLogVerbose}}
+	j.values = [5]uintptr{uintptr(unsafe.Pointer(&j.log)), unsafe.Sizeof(j.log), uintptr(unsafe.Pointer(&j.info)), unsafe.Sizeof(j.info), 1}
+	options := 2
+	if verbose {
+		options = len(j.options)
+	}
+	r := d.moduleLoadDataEx.call(uintptr(unsafe.Pointer(&m)), uintptr(unsafe.Pointer(unsafe.SliceData(text))), uintptr(options),
 		uintptr(unsafe.Pointer(&j.options)), uintptr(unsafe.Pointer(&j.values)))
 	said, _, _ := bytes.Cut(j.log[:], []byte{0})
+	if r == success {
+		said, _, _ = bytes.Cut(j.info[:], []byte{0})
+	}
 	return m, string(bytes.TrimSpace(said)), d.failure(&d.moduleLoadDataEx, r)
 }
 
@@ -113,6 +131,26 @@ func (d *driver) prepare(f cuFunction, shared int) error {
 		return d.failure(&d.funcGetAttribute, r)
 	}
 	return d.failure(&d.funcSetAttribute, d.funcSetAttribute.call(uintptr(f), functionDynamicShared, uintptr(shared)))
+}
+
+func (d *driver) functionAttribute(f cuFunction, attribute int) (int, error) {
+	var v int32
+	r := d.funcGetAttribute.call(uintptr(unsafe.Pointer(&v)), uintptr(attribute), uintptr(f))
+	return int(v), d.failure(&d.funcGetAttribute, r)
+}
+
+// timeCopy copies n bytes within the device's memory, between two events, and waits for it.
+func (d *driver) timeCopy(s cuStream, to, from uint64, n int64, begun, ended cuEvent) error {
+	if r := d.eventRecord.call(uintptr(begun), uintptr(s)); r != success {
+		return d.failure(&d.eventRecord, r)
+	}
+	if r := d.memcpyDtoDAsync.call(uintptr(to), uintptr(from), uintptr(n), uintptr(s)); r != success {
+		return d.failure(&d.memcpyDtoDAsync, r)
+	}
+	if r := d.eventRecord.call(uintptr(ended), uintptr(s)); r != success {
+		return d.failure(&d.eventRecord, r)
+	}
+	return d.failure(&d.streamSynchronize, d.streamSynchronize.call(uintptr(s)))
 }
 
 func (d *driver) memory() (free, total int64, err error) {
@@ -165,9 +203,26 @@ func (d *driver) zero(s cuStream, addr uint64, bytes int64) error {
 
 func (d *driver) newEvent() (cuEvent, error) {
 	const disableTiming = 2
+	return d.eventWith(disableTiming)
+}
+
+// newClock returns an event that knows when it happened.
+func (d *driver) newClock() (cuEvent, error) { return d.eventWith(0) }
+
+func (d *driver) eventWith(flags uintptr) (cuEvent, error) {
 	var e cuEvent
-	r := d.eventCreate.call(uintptr(unsafe.Pointer(&e)), disableTiming)
+	r := d.eventCreate.call(uintptr(unsafe.Pointer(&e)), flags)
 	return e, d.failure(&d.eventCreate, r)
+}
+
+// elapsed returns the time between two events of newClock that have happened.
+func (d *driver) elapsed(from, to cuEvent) (time.Duration, error) {
+	if d.eventElapsedTime.addr == 0 {
+		return 0, errors.New("the driver has no cuEventElapsedTime")
+	}
+	var ms float32
+	r := d.eventElapsedTime.call(uintptr(unsafe.Pointer(&ms)), uintptr(from), uintptr(to))
+	return time.Duration(float64(ms) * float64(time.Millisecond)), d.failure(&d.eventElapsedTime, r)
 }
 
 func (d *driver) destroyEvent(e cuEvent) error {

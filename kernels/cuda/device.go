@@ -32,6 +32,14 @@ type Options struct {
 	Workspace int64
 	// Trace is shown every launch before it is enqueued; nil for none. It must not use the stream.
 	Trace func(Launch)
+	// Capability bounds the compute capability, as 80, of the kernels that are used: those that older GPUs run are tried so on
+	// a newer one. 0 stands for the device's own.
+	Capability int
+	// Loaded is told of each module of kernels as it is compiled, with what the driver's compiler says of it; nil for none.
+	Loaded func(Loaded)
+	// Programs is told, at Sync, how long the device took for each run of a recorded program since the last one; nil for none.
+	// Of runs that follow each other without a Sync the last alone is told.
+	Programs func(time.Duration)
 	// Blocking waits after every launch, so that a fault names the kernel at fault. It is slow.
 	Blocking bool
 }
@@ -149,6 +157,9 @@ func (d *Device) label() string { return fmt.Sprintf("cuda:%d", d.options.Ordina
 
 // Name says what runs the verbs, as in "cuda:0: NVIDIA H100 80GB HBM3 (sm_90, driver 13.0), 132 SMs".
 func (d *Device) Name() string { return d.info.String() }
+
+// Info describes the GPU.
+func (d *Device) Info() Info { return d.info }
 
 // Memory returns the bytes of the GPU's memory that can still be had and the bytes there are; 0 free where the device
 // does not answer.

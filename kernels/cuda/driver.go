@@ -114,11 +114,13 @@ type driver struct {
 	memcpyHtoDAsync, memcpyDtoHAsync, memsetD8Async                entry
 	streamCreate, streamDestroy, streamSynchronize                 entry
 	eventCreate, eventRecord, eventQuery, eventDestroy             entry
+	memcpyDtoDAsync                                                entry
 	launchKernel                                                   entry
 	streamBeginCapture, streamEndCapture                           entry
 	graphInstantiate, graphLaunch, graphDestroy, graphExecDestroy  entry
 
-	funcLoad entry // since CUDA 12.4
+	funcLoad         entry // since CUDA 12.4
+	eventElapsedTime entry // for measurements alone
 }
 
 // symbols lists the entry points that every driver from CUDA 11.8 on has.
@@ -148,6 +150,7 @@ func (d *driver) symbols() map[string]*entry {
 		"cuMemFreeHost":                &d.memFreeHost,
 		"cuMemcpyHtoDAsync_v2":         &d.memcpyHtoDAsync,
 		"cuMemcpyDtoHAsync_v2":         &d.memcpyDtoHAsync,
+		"cuMemcpyDtoDAsync_v2":         &d.memcpyDtoDAsync,
 		"cuMemsetD8Async":              &d.memsetD8Async,
 		"cuStreamCreate":               &d.streamCreate,
 		"cuStreamDestroy_v2":           &d.streamDestroy,
@@ -201,6 +204,7 @@ func (d *driver) resolve(find func(name string) uintptr) error {
 		}
 	}
 	d.funcLoad = entry{find("cuFuncLoad"), "cuFuncLoad"}
+	d.eventElapsedTime = entry{find("cuEventElapsedTime"), "cuEventElapsedTime"}
 	if d.driverGetVersion.addr != 0 {
 		var v int32
 		d.driverGetVersion.call(uintptr(unsafe.Pointer(&v))) // has no way to go wrong

@@ -12,6 +12,7 @@ type Info struct {
 	Major, Minor    int    // compute capability
 	Multiprocessors int
 	Memory          int64 // bytes
+	Cache           int   // bytes of the second-level cache
 	Driver          int   // the version of CUDA that the driver brings: 12040 is 12.4
 
 	sharedPerBlock int // bytes of shared memory that a block may ask for
@@ -70,6 +71,7 @@ func (d *driver) describeDevice(ordinal int) (Info, error) {
 		{attributeMajor, &i.Major},
 		{attributeMinor, &i.Minor},
 		{attributeMultiprocessors, &i.Multiprocessors},
+		{attributeCache, &i.Cache},
 		{attributeSharedPerBlock, &i.sharedPerBlock},
 	} {
 		if *a.value, err = d.attribute(dev, a.attribute); err != nil {

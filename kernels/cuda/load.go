@@ -3,22 +3,38 @@ package cuda
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"eckart/kernels/cuda/ptx"
 )
 
+// Loaded is a module of kernels that the driver has compiled, as Options.Loaded is told of it.
+type Loaded struct {
+	Bytes int // of PTX
+	Took  time.Duration
+	Log   string // what the driver's compiler says of its kernels: registers, spills
+}
+
 // loadKernels compiles the PTX for the device and looks the kernels up, in the device's context.
 func (d *Device) loadKernels() error {
-	images, err := ptx.Images(d.info.Capability())
+	capability := d.info.Capability()
+	if most := d.options.Capability; most > 0 {
+		capability = min(capability, most)
+	}
+	images, err := ptx.Images(capability)
 	if err != nil {
 		return fmt.Errorf("load kernels: %w", err)
 	}
 	for _, image := range images {
-		m, log, err := d.driver.loadModule(image)
+		start := time.Now()
+		m, log, err := d.driver.loadModule(image, d.options.Loaded != nil)
 		if err != nil {
 			return refused(err, log, d.info.Driver)
 		}
 		d.modules = append(d.modules, m)
+		if d.options.Loaded != nil {
+			d.options.Loaded(Loaded{len(image), time.Since(start), log})
+		}
 	}
 	var missing []string
 	for _, k := range d.functions.table() {

@@ -92,14 +92,38 @@ func (p *program) Run() {
 	if !s.enqueue(p.name) {
 		return
 	}
+	if s.timed() {
+		s.record(s.begun)
+	}
 	s.call[0], s.call[1] = uintptr(p.exec), uintptr(s.handle)
 	if r := s.driver.graphLaunch.call(s.call[:2]...); r != success {
 		s.fail(fmt.Errorf("run %s: %w", p.name, s.driver.failure(&s.driver.graphLaunch, r)))
 		return
 	}
+	if s.timed() {
+		s.record(s.ended)
+		s.ran = true
+	}
 	if s.device.options.Blocking {
 		s.wait()
 	}
+}
+
+// timed reports whether Options.Programs is to be told how long programs run.
+func (s *stream) timed() bool { return s.device.options.Programs != nil }
+
+// tell tells Options.Programs of the last run, which is over.
+func (s *stream) tell() {
+	if !s.ran {
+		return
+	}
+	s.ran = false
+	took, err := s.driver.elapsed(s.begun, s.ended)
+	if err != nil {
+		s.fail(fmt.Errorf("read the time of a program: %w", err))
+		return
+	}
+	s.device.options.Programs(took)
 }
 
 // Close implements kernels.Program.

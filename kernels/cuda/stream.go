@@ -24,6 +24,9 @@ type stream struct {
 	recording bool // between beginning and end of a capture
 	done      cuEvent
 	full      [2]cuEvent // take turns, one every throttle operations
+	begun     cuEvent    // around runs of programs, where Options.Programs is to be told
+	ended     cuEvent
+	ran       bool // begun and ended have been recorded since the last wait
 	up        uploads
 	down      downloads
 
@@ -78,6 +81,13 @@ func (s *stream) make() (err error) {
 			return err
 		}
 	}
+	if s.timed() {
+		for _, e := range []*cuEvent{&s.begun, &s.ended} {
+			if *e, err = d.newClock(); err != nil {
+				return err
+			}
+		}
+	}
 	if s.up.mem, err = d.allocHost(2 * uploadBytes); err != nil {
 		return err
 	}
@@ -122,7 +132,7 @@ func (s *stream) free() error {
 		keep(d.failure(&d.streamSynchronize, d.streamSynchronize.call(uintptr(s.handle))))
 		keep(d.destroyStream(s.handle))
 	}
-	for _, e := range []cuEvent{s.done, s.full[0], s.full[1], s.up.halves[0].copied, s.up.halves[1].copied} {
+	for _, e := range []cuEvent{s.done, s.full[0], s.full[1], s.begun, s.ended, s.up.halves[0].copied, s.up.halves[1].copied} {
 		if e != 0 {
 			keep(d.destroyEvent(e))
 		}
@@ -234,6 +244,7 @@ func (s *stream) wait() {
 	if s.err == nil {
 		s.operations = 0
 		s.up.idle()
+		s.tell()
 	}
 }
 

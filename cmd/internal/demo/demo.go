@@ -3,7 +3,6 @@
 package demo
 
 import (
-	"embed"
 	"fmt"
 
 	"eckart/model/checkpoint"
@@ -14,9 +13,6 @@ const Name = "gopher-dense"
 
 // About says in a sentence what to expect of the model.
 const About = "a demonstration of 7 million parameters that writes plausible Go and knows nothing else"
-
-//go:embed gopher-dense
-var files embed.FS
 
 // Open opens the model, from the program's own memory.
 func Open() (*checkpoint.Checkpoint, error) {

@@ -52,36 +52,48 @@ func ParseDevice(s string) (DeviceChoice, error) {
 	return DeviceChoice{}, &command.UsageError{Err: fmt.Errorf("--device must be auto, cpu, cuda or cuda:N, got %q", s)}
 }
 
-// openDevice opens the device that o asks for. A GPU that was not asked for and cannot be used is passed over.
-func openDevice(o Options) (kernels.Device, error) {
+// openDevice opens the device that o asks for. Where that is for us to choose and there is no GPU, passed says why.
+func openDevice(o Options) (d kernels.Device, passed error, err error) {
 	if o.Threads == 0 {
 		o.Threads = cpu.DefaultThreads()
 	}
 	c, library := o.Device, os.Getenv(libraryVariable)
 	if c.kind == "" {
-		c.kind = "cpu"
-		if all, err := cuda.List(cuda.Options{Library: library}); err == nil {
-			for _, gpu := range all {
-				if gpu.Usable() {
-					c = DeviceChoice{kind: "cuda", ordinal: gpu.Ordinal}
-					break
-				}
-			}
+		if c, passed = firstGPU(library); passed != nil {
+			c.kind = "cpu"
 		}
 	}
 	if c.kind == "cpu" {
-		return cpu.Open(cpu.Options{Threads: o.Threads, Activations: o.Activations})
+		host, err := cpu.Open(cpu.Options{Threads: o.Threads, Activations: o.Activations})
+		if err != nil {
+			return nil, nil, err
+		}
+		return host, passed, nil
 	}
-	d, err := cuda.Open(cuda.Options{Ordinal: c.ordinal, Library: library})
+	gpu, err := cuda.Open(cuda.Options{Ordinal: c.ordinal, Library: library})
 	if err != nil {
-		return nil, fmt.Errorf("--device %s: %w (--device cpu runs on the processor)", c, err)
+		return nil, nil, fmt.Errorf("--device %s: %w (--device cpu runs on the processor)", c, err)
 	}
-	return d, nil
+	return gpu, nil, nil
+}
+
+// firstGPU returns the first GPU that can be used.
+func firstGPU(library string) (DeviceChoice, error) {
+	all, err := cuda.List(cuda.Options{Library: library})
+	if err != nil {
+		return DeviceChoice{}, err
+	}
+	for _, gpu := range all {
+		if gpu.Usable() {
+			return DeviceChoice{kind: "cuda", ordinal: gpu.Ordinal}, nil
+		}
+	}
+	return DeviceChoice{}, fmt.Errorf("%s is too old", all[0])
 }
 
 // WithDevice opens the device that o asks for, and closes it when use has returned.
 func WithDevice(o Options, use func(kernels.Device) error) error {
-	d, err := openDevice(o)
+	d, _, err := openDevice(o)
 	if err != nil {
 		return err
 	}

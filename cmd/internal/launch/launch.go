@@ -42,7 +42,8 @@ type Instance struct {
 	Tokenizer *tokenizer.Tokenizer
 	Template  *chat.Template // nil when the model has none
 	Device    kernels.Device
-	Threads   int // of the processor, for what the host computes
+	NoGPU     error // why no GPU runs the model, where that was not the user's choice
+	Threads   int   // of the processor, for what the host computes
 	Stream    kernels.Stream
 	Plan      Plan
 	Decoder   *model.Decoder
@@ -84,7 +85,7 @@ func (i *Instance) start(ctx context.Context, o Options) error {
 		o.Threads = cpu.DefaultThreads()
 	}
 	i.Threads = o.Threads
-	if i.Device, err = openDevice(o); err != nil {
+	if i.Device, i.NoGPU, err = openDevice(o); err != nil {
 		return err
 	}
 	if o.Compress != nil && o.Compress.Asked() {

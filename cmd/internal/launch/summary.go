@@ -42,6 +42,9 @@ func (i *Instance) Summary() string {
 		line("", "no chat template: /v1/chat/completions is refused, /v1/completions works (--chat-template names one)")
 	}
 	line("device", "%s", i.Device.Name())
+	if i.NoGPU != nil {
+		line("", "%v", i.NoGPU)
+	}
 	free := ""
 	if p.Free > 0 {
 		free = fmt.Sprintf(", of %v free", Bytes(p.Free))

@@ -173,10 +173,10 @@ type FitError struct {
 // Error gives the numbers and the way out.
 func (e *FitError) Error() string {
 	text := fmt.Sprintf("fit model into memory: weights %v, workspace %v and a cache of %v for a context of %d tokens need %v, "+
-		"and of %v free memory %v are kept back", Bytes(e.Weights), Bytes(e.Workspace), Bytes(e.Cache), e.Context, Bytes(e.Need()),
-		Bytes(e.Free), Bytes(margin(e.Free)))
-	if len(e.Advice) == 0 {
-		return text + "; no setting makes it fit: free memory, or take a smaller model"
+		"and of %v free memory %v are kept back: %v are missing", Bytes(e.Weights), Bytes(e.Workspace), Bytes(e.Cache), e.Context, Bytes(e.Need()),
+		Bytes(e.Free), Bytes(margin(e.Free)), Bytes(e.Need()+margin(e.Free)-e.Free))
+	if room := e.Free - margin(e.Free); len(e.Advice) == 0 {
+		return text + fmt.Sprintf("; no setting of these makes it fit: free memory, or have --memory %dMiB compress the weights while they are loaded", max(room, 0)>>20)
 	}
 	return text + "; it would fit with " + strings.Join(e.Advice, ", or with ")
 }

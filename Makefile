@@ -171,8 +171,13 @@ interop: ## run the official openai Python client against the server
 	PYTHON=$(PYTHON) bash interop/run.sh
 
 .PHONY: gorgonia
-gorgonia: ## compile and test interop/gorgoniacu, with the headers of CUDA from PyPI, on a GPU or on the shim
-	PYTHON=$(PYTHON) bash interop/gorgoniacu/run.sh
+gorgonia: .venv/cuda/ready ## compile and test interop/gorgoniacu, with the headers of CUDA from PyPI, on a GPU or on the shim
+	bash interop/gorgoniacu/run.sh .venv/cuda
+
+.venv/cuda/ready: interop/gorgoniacu/requirements.txt
+	$(PYTHON) -m venv .venv/cuda
+	.venv/cuda/bin/python -m pip install --quiet --no-deps --requirement $<
+	touch $@
 
 .PHONY: clean
 clean: ## remove what the other targets made

@@ -1,15 +1,10 @@
 #!/usr/bin/env bash
-# Compiles interop/gorgoniacu against the headers of PyPI's nvidia-cuda-runtime-cu12, and runs its tests on the GPU if
-# there is a driver, else on the shim. Needs Go, Python 3 with venv, and a C and a C++ compiler.
+# Compiles interop/gorgoniacu against the headers of CUDA that a virtual environment of Python holds (make gorgonia makes
+# one), and runs its tests: on the GPU if REQUIRE_CUDA is set, else on the shim. Needs Go, a C and a C++ compiler.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-PYTHON=${PYTHON:-python3}
-venv=.venv/cuda
-if [ ! -e "$venv/ready" ]; then
-	"$PYTHON" -m venv "$venv"
-	"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --requirement interop/gorgoniacu/requirements.txt
-	touch "$venv/ready"
-fi
+venv=$1
+shift
 include=$(echo "$PWD/$venv"/lib/python3*/site-packages/nvidia/cuda_runtime/include)
 
 # cu names functions that the shim does not have and the tests do not call: they stay without an address.

@@ -31,7 +31,7 @@ test: ## run all tests
 
 .PHONY: race
 race: ## run the short tests under the race detector
-	CGO_ENABLED=1 go test -race -short ./...
+	CGO_ENABLED=1 go test -race -short $$(go list ./... | grep -v -e '/bench/' -e '/cuda/shim' -e '/cuda/ptx')
 
 .PHONY: gpu
 gpu: ## run the kernel suite on this machine's GPU
@@ -56,8 +56,8 @@ gpu-bench: gpu-bundle ## check and measure this machine's GPU or, where there is
 	$(BUNDLE)/run.sh -out bench/out/gpu $$($(BUNDLE)/gpu -list || echo -shim)
 
 .PHONY: pure
-pure: ## run the short tests without assembly
-	go test -short -tags purego ./...
+pure: ## run the short tests of what has assembly, or computes with it, in plain Go
+	go test -short -tags purego ./internal/... ./kernels/cpu ./layers/... ./model ./model/compress ./runtime ./cmd/eckart
 
 .PHONY: emulated
 emulated: ## run the kernel suite as arm64 and, its short part, with AVX-512, on emulators (docs/emulation.md)

@@ -66,6 +66,10 @@ func (g *Group) Apply(p *Pass, y, x kernels.Mat, m kernels.Mode) {
 func (g *Group) Out2(p *Pass, x kernels.Mat) (a, b kernels.Mat) {
 	y := p.Mat(x.Rows, g.total)
 	g.Apply(p, y, x, kernels.Set)
+	return g.two(y)
+}
+
+func (g *Group) two(y kernels.Mat) (a, b kernels.Mat) {
 	return y.Window(0, g.outs[0]), y.Window(g.outs[0], g.outs[1])
 }
 
@@ -73,33 +77,11 @@ func (g *Group) Out2(p *Pass, x kernels.Mat) (a, b kernels.Mat) {
 func (g *Group) Out3(p *Pass, x kernels.Mat) (a, b, c kernels.Mat) {
 	y := p.Mat(x.Rows, g.total)
 	g.Apply(p, y, x, kernels.Set)
+	return g.three(y)
+}
+
+func (g *Group) three(y kernels.Mat) (a, b, c kernels.Mat) {
 	return y.Window(0, g.outs[0]), y.Window(g.outs[0], g.outs[1]), y.Window(g.outs[0]+g.outs[1], g.outs[2])
-}
-
-// Gated is implemented by streams that have a kernel for a gated product.
-type Gated interface {
-	// GatedMatMul computes y = silu(x·gateᵀ) ⊙ (x·upᵀ) for y (tokens, out), x (tokens, in) and w (2·out, in), gate's rows
-	// above up's, with the bits of MatMul and SwiGLU one after the other. It reports false, and does nothing, where it
-	// has no kernel for weights like w.
-	GatedMatMul(y, x, w kernels.Mat) bool
-}
-
-// SwiGLU returns silu(gate)·up for a group of gate and up, in scratch: (tokens, out).
-func (g *Group) SwiGLU(p *Pass, x kernels.Mat) kernels.Mat {
-	if s, ok := p.Stream.(Gated); ok && g.bias.Rows == 0 {
-		if l, ok := g.linear.(*denseLinear); ok {
-			mark := p.Mark()
-			y := p.Mat(x.Rows, g.outs[0])
-			if s.GatedMatMul(y, x, l.w) {
-				p.Tap(g.Site, x)
-				return y
-			}
-			p.Release(mark)
-		}
-	}
-	gate, up := g.Out2(p, x)
-	p.SwiGLU(gate, gate, up)
-	return gate
 }
 
 // Bytes returns the bytes of weights read to apply the group once.

@@ -79,8 +79,7 @@ func (b *block) KV() kvcache.Spec { return b.spec }
 // Forward adds attention and MLP to the hidden state x (tokens, dim).
 func (b *block) Forward(p *layers.Pass, x kernels.Mat) {
 	mark := p.Mark()
-	h := b.attnNorm.Out(p, x)
-	q, k, v := b.qkv.Out3(p, h)
+	q, k, v := b.qkv.NormedOut3(p, b.attnNorm, x)
 	if b.headNorms {
 		b.qNorm.Apply(p, q)
 		b.kNorm.Apply(p, k)
@@ -89,8 +88,7 @@ func (b *block) Forward(p *layers.Pass, x kernels.Mat) {
 	b.o.Apply(p, x, a, kernels.Add)     // x += W_o·a
 	p.Release(mark)
 
-	h = b.mlpNorm.Out(p, x)
-	g := b.gateUp.SwiGLU(p, h)         // silu(gate)·up
+	g := b.gateUp.NormedSwiGLU(p, b.mlpNorm, x) // silu(gate)·up
 	b.down.Apply(p, x, g, kernels.Add) // x += W_down·g
 	p.Release(mark)
 }

@@ -28,6 +28,7 @@ type matMulFunctions struct {
 	oddSkinny, tiled128, tiled64, oddTiled, round, f32, f16 function
 	gatedTiled128, gatedTiled64                             function
 	diagonal                                                [len(skinnyVariants)]function
+	normed, normedGated                                     function // of the first variant
 }
 
 func (f *matMulFunctions) table() []kernelName {
@@ -44,6 +45,8 @@ func (f *matMulFunctions) table() []kernelName {
 		{&f.diagonal[1], "diagonal_16"},
 		{&f.diagonal[2], "diagonal_32"},
 		{&f.diagonal[3], "diagonal_64"},
+		{&f.normed, "normed_8"},
+		{&f.normedGated, "normed_gated_8"},
 		{&f.oddSkinny, "matmul_odd_16"},
 		{&f.tiled128, "matmul_tiled_128"},
 		{&f.tiled64, "matmul_tiled_64"},
@@ -102,8 +105,40 @@ func (s *stream) matMul(y, x, w kernels.Mat, m kernels.Mode, gated bool) {
 		return
 	}
 	for first := 0; first < x.Rows; {
-		first += s.matMulSkinny(y.Slice(first, x.Rows-first), x.Slice(first, x.Rows-first), w, m, gated)
+		first += s.matMulSkinny(y.Slice(first, x.Rows-first), x.Slice(first, x.Rows-first), w, m, gated, nil)
 	}
+}
+
+// normedTokens is how many tokens products take RMSNorm along for. Each block reads every token whole to do so: with more it
+// would cost more than the launch that it saves.
+const normedTokens = 4
+
+// rmsNorm is RMSNorm of whole rows.
+type rmsNorm struct {
+	gain kernels.Mat
+	eps  float32
+}
+
+// NormedMatMul computes y = RMSNorm(x)·wᵀ for y (tokens, out), x (tokens, in), gain (1, in) and w (out, in), with the bits of
+// RMSNorm and MatMul one after the other. It reports whether it did: it does for few tokens and BF16 weights whose rows are
+// aligned to 16 bytes.
+func (s *stream) NormedMatMul(y, x, gain kernels.Mat, eps float32, w kernels.Mat) bool {
+	return s.matMulNormed(y, x, w, rmsNorm{gain, eps}, false)
+}
+
+// NormedGatedMatMul is NormedMatMul with GatedMatMul in the place of MatMul.
+func (s *stream) NormedGatedMatMul(y, x, gain kernels.Mat, eps float32, w kernels.Mat) bool {
+	return s.matMulNormed(y, x, w, rmsNorm{gain, eps}, true)
+}
+
+func (s *stream) matMulNormed(y, x, w kernels.Mat, n rmsNorm, gated bool) bool {
+	if w.Type != kernels.BF16 || !aligned(w) || x.Rows > normedTokens || x.Cols > skinnyCols || n.gain.Cols != x.Cols {
+		return false
+	}
+	for first := 0; y.Cols > 0 && first < x.Rows; {
+		first += s.matMulSkinny(y.Slice(first, x.Rows-first), x.Slice(first, x.Rows-first), w, kernels.Set, gated, &n)
+	}
+	return true
 }
 
 func (s *stream) matMulPlain(y, x, w kernels.Mat, m kernels.Mode) {
@@ -192,6 +227,12 @@ type skinnyArgs struct {
 	first, blocks                               uint32
 }
 
+type normedArgs struct {
+	product skinnyArgs
+	gain    mat
+	eps     float32
+}
+
 // arguments returns a product that is cut by p; its matrices and what it shares with others are for the caller.
 func (p skinnyPlan) arguments(w kernels.Mat, m kernels.Mode) skinnyArgs {
 	return skinnyArgs{
@@ -199,14 +240,18 @@ func (p skinnyPlan) arguments(w kernels.Mat, m kernels.Mode) skinnyArgs {
 	}
 }
 
-// matMulSkinny multiplies the first rows of x and returns how many.
-func (s *stream) matMulSkinny(y, x, w kernels.Mat, m kernels.Mode, gated bool) int {
+// matMulSkinny multiplies the first rows of x, or of its norm n if there is one, and returns how many.
+func (s *stream) matMulSkinny(y, x, w kernels.Mat, m kernels.Mode, gated bool, n *rmsNorm) int {
 	odd := !aligned(w)
 	p := planSkinny(x.Rows, w.Rows, w.Cols, s.device.info.Multiprocessors, s.device.info.sharedPerBlock, odd)
 	f, results := s.f.matMul.skinny[p.variant], tileRows // of a tile
 	switch {
+	case gated && n != nil:
+		f, results = s.f.matMul.normedGated, tileRows/2
 	case gated:
 		f, results = s.f.matMul.gatedSkinny[p.variant], tileRows/2
+	case n != nil:
+		f = s.f.matMul.normed
 	case odd:
 		f = s.f.matMul.oddSkinny
 	}
@@ -220,11 +265,15 @@ func (s *stream) matMulSkinny(y, x, w kernels.Mat, m kernels.Mode, gated bool) i
 		most = min(most, int(tiles)*results)
 	}
 	for first := 0; first < y.Cols; first += most {
-		n := min(most, y.Cols-first)
-		a.y, a.w = argument(y.Window(first, n)), argument(w.Slice(first, n))
-		grid := dim{min(p.blocks, blocks(n, results)), p.splits, 1}
+		cols := min(most, y.Cols-first)
+		a.y, a.w = argument(y.Window(first, cols)), argument(w.Slice(first, cols))
+		grid := dim{min(p.blocks, blocks(cols, results)), p.splits, 1}
 		a.blocks = uint32(grid.x)
-		launch(s, f, grid, blockThreads, p.shared, &a)
+		if n == nil {
+			launch(s, f, grid, blockThreads, p.shared, &a)
+		} else {
+			launch(s, f, grid, blockThreads, p.shared, &normedArgs{a, argument(n.gain), n.eps})
+		}
 	}
 	return p.tokens
 }

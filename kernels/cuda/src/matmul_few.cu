@@ -1,5 +1,6 @@
-// Products of up to 64 tokens with BF16 weights, also gated ones and several at once.
+// Products of up to 64 tokens with BF16 weights, also gated ones, of normed tokens, and several at once.
 #include "matmul.cuh"
+#include "norm.cuh"
 
 namespace matmul {
 
@@ -26,6 +27,12 @@ struct SkinnyArgs {
 
 // The first step of slice i.
 DEV u32 slice_start(const SkinnyArgs& a, u32 i) { return i * a.steps >> a.logSlices; }
+
+// Norm is what RMSNorm of whole rows takes.
+struct Norm {
+    Mat<const float> gain;
+    float eps;
+};
 
 // Batch is a warp's part of a tile: 16 rows by one slice. Lane l has rows l/4 and l/4 + 8, and of each step columns 8·(l%4)
 // and on.
@@ -101,6 +108,40 @@ DEV void stage(u8* x, const SkinnyArgs& a, u32 start, u32 end) {
         for (; i < pieces; i += team) {
             u32 col = first + i * 8;
             sst((u4*)(to + i * 16), eight_rounded(from + i * 8, col < in ? in - col : 0, wide_x));
+        }
+    }
+}
+
+// stage_normed is stage for RMSNorm of the activations, of which there are fewer tokens than warps. Every block computes the
+// sums of squares anew, while its first weights are on their way; they stand in `sums` until the first results do.
+DEV void stage_normed(u8* x, const SkinnyArgs& a, const Norm& n, float* sums, u32 start, u32 end) {
+    const u32 together = 2;
+    norm::sum_rows(sums, a.x);
+    block_sync();
+    u32 pieces = (end - start) * 4, in = a.x.cols, first = start * stepCols;
+    if (pieces == 0) return;
+    bool wide_x = wide(a.x), wide_gain = wide(n.gain);
+    for (u32 t = 0; t < a.x.rows; t++) {
+        float scale = norm::inverse_rms_of(sums, t, in, n.eps);
+        const float* from = row(a.x, t);
+        u8* to = x + t * a.pitch;
+        for (u32 i = tid(); i < pieces; i += threads * together) {
+            Quad v[together][2], gain[together][2];
+#pragma unroll
+            for (u32 k = 0; k < together; k++)
+#pragma unroll
+                for (u32 h = 0; h < 2; h++) {
+                    u32 col = first + min(i + k * threads, pieces - 1) * 8 + h * 4, left = col < in ? in - col : 0;
+                    v[k][h] = load_quad(from + col, left, wide_x);
+                    gain[k][h] = load_quad(n.gain.p + col, left, wide_gain);
+                }
+#pragma unroll
+            for (u32 k = 0; k < together; k++) {
+                if (i + k * threads >= pieces) continue;
+                Quad p = norm::normalized(v[k][0], gain[k][0], scale), q = norm::normalized(v[k][1], gain[k][1], scale);
+                sst((u4*)(to + (i + k * threads) * 16), u4{pack_bf16(p.v[0], p.v[1]), pack_bf16(p.v[2], p.v[3]),
+                                                           pack_bf16(q.v[0], q.v[1]), pack_bf16(q.v[2], q.v[3])});
+            }
         }
     }
 }
@@ -192,7 +233,9 @@ DEV float combine(const float* p, u32 splits, u32 apart) {
 //
 // gated computes silu(x·gateᵀ) ⊙ (x·upᵀ) for w = [gate; up], with the bits of the product and SwiGLU one after the other: a
 // launch less, and no trip of twice the result through memory.
-template <int tiles, int levels, bool whole, bool gated = false> DEV void skinny(const SkinnyArgs& a) {
+//
+// With a norm, x is its input: results have the bits of RMSNorm and the product one after the other.
+template <int tiles, int levels, bool whole, bool gated = false> DEV void skinny(const SkinnyArgs& a, const Norm* norm = nullptr) {
     const bool twice = tiles <= 2; // two buffers for sums, and a barrier less
     const u32 sumPitch = tileRows + 4, sumFloats = warps * tiles * 8 * sumPitch;
     const u32 kept = results<gated>();
@@ -206,7 +249,10 @@ template <int tiles, int levels, bool whole, bool gated = false> DEV void skinny
     Batch here, next;
     Place ahead = {bx() - a.first, 0}, now = ahead;
     fetch<whole, gated>(here, a, ahead, first);
-    stage(x, a, start, end);
+    if (norm)
+        stage_normed(x, a, *norm, sums, start, end);
+    else
+        stage(x, a, start, end);
     block_sync();
 
     float c[tiles][4];
@@ -278,6 +324,12 @@ template <int tiles, int levels, bool whole, bool gated = false> DEV void skinny
     }
 }
 
+// NormedArgs are the arguments of a product of RMSNorm of x.
+struct NormedArgs {
+    SkinnyArgs product;
+    Norm norm;
+};
+
 // DiagonalArgs are up to four products with tokens of their own, done by one launch: the second stages of factors whose
 // first stages lie below one another. Where there are fewer, `first` of the others is beyond the grid.
 struct DiagonalArgs {
@@ -309,6 +361,8 @@ KERNEL_PAIR(gated_8, matmul::SkinnyArgs, 256) { matmul::skinny<1, 4, true, true>
 KERNEL_PAIR(gated_16, matmul::SkinnyArgs, 256) { matmul::skinny<2, 2, true, true>(a); }
 KERNEL_PAIR(gated_32, matmul::SkinnyArgs, 256) { matmul::skinny<4, 1, true, true>(a); }
 KERNEL_PAIR(gated_64, matmul::SkinnyArgs, 256) { matmul::skinny<8, 0, true, true>(a); }
+KERNEL_PAIR(normed_8, matmul::NormedArgs, 256) { matmul::skinny<1, 4, true>(a.product, &a.norm); }
+KERNEL_PAIR(normed_gated_8, matmul::NormedArgs, 256) { matmul::skinny<1, 4, true, true>(a.product, &a.norm); }
 KERNEL_PAIR(diagonal_8, matmul::DiagonalArgs, 256) { matmul::diagonal<1, 4>(a); }
 KERNEL_PAIR(diagonal_16, matmul::DiagonalArgs, 256) { matmul::diagonal<2, 2>(a); }
 KERNEL_PAIR(diagonal_32, matmul::DiagonalArgs, 256) { matmul::diagonal<4, 1>(a); }

@@ -5,7 +5,7 @@
 //
 // All of them move a few rows in a decoding step, kilobytes in a microsecond, and are limited by the time of a launch; in a
 // prompt they are limited by memory, with one read and one write of each element.
-#include "mat.cuh"
+#include "norm.cuh"
 
 namespace rows {
 
@@ -65,24 +65,6 @@ struct SwiGLUArgs {
     Mat<const float> gate, up;
 };
 
-// Sum of the squares of four elements, in order.
-DEV float squares(float sum, const Quad& q) {
-#pragma unroll
-    for (int i = 0; i < 4; i++) sum = fma(q.v[i], q.v[i], sum);
-    return sum;
-}
-
-// x · scale · gain, four times.
-DEV Quad normalized(const Quad& x, const Quad& gain, float scale) {
-    Quad y;
-#pragma unroll
-    for (int i = 0; i < 4; i++) y.v[i] = x.v[i] * scale * gain.v[i];
-    return y;
-}
-
-// 1 / sqrt(mean(x²) + eps), from the sum of squares of n elements.
-DEV float inverse_rms(float sum, u32 n, float eps) { return 1.0f / sqrt(sum / (float)n + eps); }
-
 } // namespace rows
 
 KERNEL(embed_f32, rows::LookupArgs<float>, 256) { rows::lookup(a); }
@@ -132,9 +114,9 @@ KERNEL(rms_norm, rows::RMSNormArgs, 256) {
         if (col < n) v[k] = load_quad(x + col, n - col, read);
     }
 #pragma unroll
-    for (int k = 0; k < held; k++) sum = rows::squares(sum, v[k]);
+    for (int k = 0; k < held; k++) sum = norm::squares(sum, v[k]);
     for (u32 col = (held * rows::threads + tid()) * 4; col < n; col += rows::threads * 4)
-        sum = rows::squares(sum, load_quad(x + col, n - col, read));
+        sum = norm::squares(sum, load_quad(x + col, n - col, read));
     sum = warp_sum(sum);
     float* sums = (float*)smem();
     if (lane() == 0) sst(sums + warp(), sum);
@@ -142,14 +124,14 @@ KERNEL(rms_norm, rows::RMSNormArgs, 256) {
     sum = 0;
 #pragma unroll
     for (u32 i = 0; i < rows::threads / 32; i++) sum += sld(sums + i);
-    float scale = rows::inverse_rms(sum, n, a.eps);
+    float scale = norm::inverse_rms(sum, n, a.eps);
 #pragma unroll
     for (int k = 0; k < held; k++) {
         u32 col = (k * rows::threads + tid()) * 4;
-        if (col < n) store_quad(y + col, rows::normalized(v[k], load_quad(a.gain.p + col, n - col, gains), scale), n - col, write);
+        if (col < n) store_quad(y + col, norm::normalized(v[k], load_quad(a.gain.p + col, n - col, gains), scale), n - col, write);
     }
     for (u32 col = (held * rows::threads + tid()) * 4; col < n; col += rows::threads * 4)
-        store_quad(y + col, rows::normalized(load_quad(x + col, n - col, read), load_quad(a.gain.p + col, n - col, gains), scale), n - col, write);
+        store_quad(y + col, norm::normalized(load_quad(x + col, n - col, read), load_quad(a.gain.p + col, n - col, gains), scale), n - col, write);
 }
 
 // The same for short runs, the heads of a row: one warp a run, eight runs a block, up to 512 elements in registers. Moves
@@ -169,14 +151,14 @@ KERNEL(rms_norm_short, rows::RMSNormArgs, 256) {
         u32 col = (k * 32 + lane()) * 4;
         v[k] = Quad{};
         if (there && col < n) v[k] = load_quad(x + col, n - col, read);
-        sum = rows::squares(sum, v[k]);
+        sum = norm::squares(sum, v[k]);
     }
-    float scale = rows::inverse_rms(warp_sum(sum), n, a.eps);
+    float scale = norm::inverse_rms(warp_sum(sum), n, a.eps);
 #pragma unroll
     for (int k = 0; k < held; k++) {
         u32 col = (k * 32 + lane()) * 4;
         if (there && col < n)
-            store_quad(y + col, rows::normalized(v[k], load_quad(a.gain.p + col, n - col, gains), scale), n - col, write);
+            store_quad(y + col, norm::normalized(v[k], load_quad(a.gain.p + col, n - col, gains), scale), n - col, write);
     }
 }
 

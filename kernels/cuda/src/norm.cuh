@@ -1,0 +1,65 @@
+// RMSNorm: the verb's arithmetic, for its own kernels (rows.cu) and for products that take it along. The order of a sum of
+// squares depends on the length of a run alone, and is the same in both.
+#pragma once
+#include "mat.cuh"
+
+namespace norm {
+
+const u32 threads = 256, warps = threads / 32;
+const u32 shortRun = 512; // elements of the longest run that a warp sums up alone
+
+// Sum of the squares of four elements, in order.
+DEV float squares(float sum, const Quad& q) {
+#pragma unroll
+    for (int i = 0; i < 4; i++) sum = fma(q.v[i], q.v[i], sum);
+    return sum;
+}
+
+// x · scale · gain, four times.
+DEV Quad normalized(const Quad& x, const Quad& gain, float scale) {
+    Quad y;
+#pragma unroll
+    for (int i = 0; i < 4; i++) y.v[i] = x.v[i] * scale * gain.v[i];
+    return y;
+}
+
+// 1 / sqrt(mean(x²) + eps), from the sum of squares of n elements.
+DEV float inverse_rms(float sum, u32 n, float eps) { return 1.0f / sqrt(sum / (float)n + eps); }
+
+// sum_rows leaves in shared memory what inverse_rms_of adds up: the sums of squares of the rows of x, at most as many as
+// warps, each a run; (rows, warps) of them. A barrier has to follow. A block of 256 threads shares a long row, as in
+// rms_norm, and a warp has a short one, as in rms_norm_short.
+DEV void sum_rows(float* sums, const Mat<const float>& x) {
+    const int together = 4;
+    u32 n = x.cols, team = n <= shortRun ? 32 : threads, first = n <= shortRun ? lane() : tid();
+    bool read = wide(x);
+    for (u32 t = n <= shortRun ? warp() : 0; t < x.rows; t += n <= shortRun ? warps : 1) {
+        const float* from = row(x, t);
+        float sum = 0;
+        for (u32 col = first * 4; col < n; col += together * team * 4) {
+            Quad v[together];
+#pragma unroll
+            for (u32 k = 0; k < together; k++) {
+                u32 c = col + k * team * 4;
+                v[k] = Quad{};
+                if (c < n) v[k] = load_quad(from + c, n - c, read);
+            }
+#pragma unroll
+            for (int k = 0; k < together; k++) sum = squares(sum, v[k]);
+        }
+        sum = warp_sum(sum);
+        if (lane() == 0) sst(sums + t * warps + (n <= shortRun ? 0 : warp()), sum);
+    }
+}
+
+// inverse_rms_of returns the inverse root mean square of row t, of n elements, after sum_rows.
+DEV float inverse_rms_of(const float* sums, u32 t, u32 n, float eps) {
+    float sum = sld(sums + t * warps);
+    if (n > shortRun) {
+#pragma unroll
+        for (u32 k = 1; k < warps; k++) sum += sld(sums + t * warps + k);
+    }
+    return inverse_rms(sum, n, eps);
+}
+
+} // namespace norm

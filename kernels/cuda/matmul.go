@@ -27,7 +27,7 @@ type matMulFunctions struct {
 	skinny, gatedSkinny                                     [len(skinnyVariants)]function
 	oddSkinny, tiled128, tiled64, oddTiled, round, f32, f16 function
 	gatedTiled128, gatedTiled64                             function
-	diagonal                                                [len(skinnyVariants)]function
+	diagonal, diagonalGated                                 [len(skinnyVariants)]function
 	normed, normedGated                                     function // of the first variant
 }
 
@@ -45,6 +45,10 @@ func (f *matMulFunctions) table() []kernelName {
 		{&f.diagonal[1], "diagonal_16"},
 		{&f.diagonal[2], "diagonal_32"},
 		{&f.diagonal[3], "diagonal_64"},
+		{&f.diagonalGated[0], "diagonal_gated_8"},
+		{&f.diagonalGated[1], "diagonal_gated_16"},
+		{&f.diagonalGated[2], "diagonal_gated_32"},
+		{&f.diagonalGated[3], "diagonal_gated_64"},
 		{&f.normed, "normed_8"},
 		{&f.normedGated, "normed_gated_8"},
 		{&f.oddSkinny, "matmul_odd_16"},

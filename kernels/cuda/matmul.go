@@ -113,9 +113,12 @@ func (s *stream) matMul(y, x, w kernels.Mat, m kernels.Mode, gated bool) {
 	}
 }
 
-// normedTokens is how many tokens products take RMSNorm along for. Each block reads every token whole to do so: with more it
-// would cost more than the launch that it saves.
+// normedTokens is how many tokens products take RMSNorm along for: what their kernels have room for.
 const normedTokens = 4
+
+// normedBytes is how much of x the blocks of a product that takes RMSNorm along may read together where that is more than 0.3
+// of the weights' bytes: what the second-level cache gives in about the time of the launch that is saved.
+const normedBytes = 8 << 20
 
 // rmsNorm is RMSNorm of whole rows.
 type rmsNorm struct {
@@ -137,6 +140,11 @@ func (s *stream) NormedGatedMatMul(y, x, gain kernels.Mat, eps float32, w kernel
 
 func (s *stream) matMulNormed(y, x, w kernels.Mat, n rmsNorm, gated bool) bool {
 	if w.Type != kernels.BF16 || !aligned(w) || x.Rows > normedTokens || x.Cols > skinnyCols || n.gain.Cols != x.Cols {
+		return false
+	}
+	// Each block reads each token whole.
+	p := planSkinny(x.Rows, w.Rows, w.Cols, s.device.info.Multiprocessors, s.device.info.sharedPerBlock, false)
+	if read := int64(p.blocks*p.splits*x.Rows) * int64(x.Cols*4); read > normedBytes && read*10 > w.Bytes()*3 {
 		return false
 	}
 	for first := 0; y.Cols > 0 && first < x.Rows; {

@@ -112,11 +112,14 @@ DEV void stage(u8* x, const SkinnyArgs& a, u32 start, u32 end) {
     }
 }
 
-// stage_normed is stage for RMSNorm of the activations, of which there are fewer tokens than warps. Every block computes the
+// stage_normed is stage for RMSNorm of the activations of up to four tokens. Every block computes the
 // sums of squares anew, while its first weights are on their way; they stand in `sums` until the first results do.
 DEV void stage_normed(u8* x, const SkinnyArgs& a, const Norm& n, float* sums, u32 start, u32 end) {
     const u32 together = 2;
-    norm::sum_rows(sums, a.x);
+    if (a.x.rows == 1)
+        norm::sum_rows<1>(sums, a.x);
+    else
+        norm::sum_rows<4>(sums, a.x);
     block_sync();
     u32 pieces = (end - start) * 4, in = a.x.cols, first = start * stepCols;
     if (pieces == 0) return;

@@ -2,8 +2,8 @@ package layers
 
 import "eckart/kernels"
 
-// What stands before and after the products of a group can be done along with them, on streams that have kernels for it:
-// each saves a launch and a trip of activations through memory.
+// What stands before and behind the products of a group can be done along with them, on streams that have kernels for it.
+// It saves a launch each time and a trip of activations through memory, and changes no bit.
 
 // Gated is implemented by streams that have a kernel for a gated product.
 type Gated interface {
@@ -15,7 +15,6 @@ type Gated interface {
 
 // Normed is implemented by streams that have kernels for products of a norm.
 type Normed interface {
-	Gated
 	// NormedMatMul computes y = RMSNorm(x)·wᵀ for y (tokens, out), x (tokens, in), gain (1, in) and w (out, in), with the bits
 	// of RMSNorm and MatMul one after the other. It reports false, and does nothing, where it has no kernel for weights
 	// like w, or for as many tokens.
@@ -24,9 +23,16 @@ type Normed interface {
 	NormedGatedMatMul(y, x, gain kernels.Mat, eps float32, w kernels.Mat) bool
 }
 
-// normed computes y = l·norm(x) along with the norm, and reports whether it did. A probe wants to see the norm: then it does
-// not.
-func normed(p *Pass, l Linear, y, x kernels.Mat, n RMSNorm) bool {
+// GatedDiagonal is implemented by streams that multiply by the blocks of gate and up along a diagonal at once, SwiGLU included.
+type GatedDiagonal interface {
+	// DiagonalSwiGLU computes silu(gate) ⊙ up of the halves of y = x·wᵀ, for the matrix w that has two ws along its diagonal, gate
+	// and up (out, in): it is in the first half of y (tokens, 2·out) then, with the bits of one MatMul after the other and
+	// SwiGLU; the second half is used up. x is (tokens, sum of ins).
+	DiagonalSwiGLU(y, x kernels.Mat, ws []kernels.Mat)
+}
+
+// normed computes y = l·norm(x), norm included, and reports whether it did. It does not where a probe waits to see the norm.
+func normed(p *Pass, l Linear, y, x kernels.Mat, n *RMSNorm) bool {
 	s, ok := p.Stream.(Normed)
 	if !ok || p.Probe != nil {
 		return false
@@ -48,59 +54,74 @@ func normed(p *Pass, l Linear, y, x kernels.Mat, n RMSNorm) bool {
 	return false
 }
 
-// NormedOut3 returns what Out3 does for the norm of x.
-func (g *Group) NormedOut3(p *Pass, n RMSNorm, x kernels.Mat) (a, b, c kernels.Mat) {
-	mark := p.Mark()
-	y := p.Mat(x.Rows, g.total)
-	if !normed(p, g.linear, y, x, n) {
-		p.Release(mark)
-		return g.Out3(p, n.Out(p, x))
-	}
-	if g.bias.Rows > 0 {
-		p.Bias(y, g.bias)
-	}
-	return g.three(y)
-}
-
-// NormedSwiGLU returns what SwiGLU does for the norm of x.
-func (g *Group) NormedSwiGLU(p *Pass, n RMSNorm, x kernels.Mat) kernels.Mat {
-	s, ok := p.Stream.(Normed)
-	if !ok || p.Probe != nil || g.bias.Rows > 0 {
-		return g.SwiGLU(p, n.Out(p, x))
-	}
-	mark := p.Mark()
-	if l, ok := g.linear.(*denseLinear); ok {
-		y := p.Mat(x.Rows, g.outs[0])
-		if s.NormedGatedMatMul(y, x, n.gain, n.eps, l.w) {
+// out returns the members' results for x, or for the norm n of x, in scratch: (tokens, sum of outs).
+func (g *Group) out(p *Pass, x kernels.Mat, n *RMSNorm) kernels.Mat {
+	if n != nil {
+		mark := p.Mark()
+		y := p.Mat(x.Rows, g.total)
+		if normed(p, g.linear, y, x, n) {
+			g.addBias(p, y)
 			return y
 		}
 		p.Release(mark)
-	} else {
-		y := p.Mat(x.Rows, g.total)
-		if normed(p, g.linear, y, x, n) {
-			gate, up := g.two(y)
-			p.SwiGLU(gate, gate, up)
-			return gate
+		x = n.Out(p, x)
+	}
+	y := p.Mat(x.Rows, g.total)
+	g.Apply(p, y, x, kernels.Set)
+	return y
+}
+
+// swiGLU returns silu(gate)·up for x, or for the norm n of x, in scratch: (tokens, out).
+func (g *Group) swiGLU(p *Pass, x kernels.Mat, n *RMSNorm) kernels.Mat {
+	if n != nil && p.Probe != nil {
+		x, n = n.Out(p, x), nil
+	}
+	if g.bias.Rows == 0 {
+		mark := p.Mark()
+		if y, ok := g.gated(p, x, n); ok {
+			if n == nil {
+				p.Tap(g.Site, x)
+			}
+			return y
 		}
 		p.Release(mark)
 	}
-	return g.SwiGLU(p, n.Out(p, x))
-}
-
-// SwiGLU returns silu(gate)·up for a group of gate and up, in scratch: (tokens, out).
-func (g *Group) SwiGLU(p *Pass, x kernels.Mat) kernels.Mat {
-	if s, ok := p.Stream.(Gated); ok && g.bias.Rows == 0 {
-		if l, ok := g.linear.(*denseLinear); ok {
-			mark := p.Mark()
-			y := p.Mat(x.Rows, g.outs[0])
-			if s.GatedMatMul(y, x, l.w) {
-				p.Tap(g.Site, x)
-				return y
-			}
-			p.Release(mark)
-		}
-	}
-	gate, up := g.Out2(p, x)
+	gate, up := g.two(g.out(p, x, n))
 	p.SwiGLU(gate, gate, up)
 	return gate
+}
+
+// gated is swiGLU for groups that need no verb of its own for it: of matrices as they are, below one another, and of factors
+// whose second stages are such, along a diagonal. It reports whether it did it.
+func (g *Group) gated(p *Pass, x kernels.Mat, n *RMSNorm) (kernels.Mat, bool) {
+	switch l := g.linear.(type) {
+	case *denseLinear:
+		y := p.Mat(x.Rows, g.outs[0])
+		if n != nil {
+			s, ok := p.Stream.(Normed)
+			return y, ok && s.NormedGatedMatMul(y, x, n.gain, n.eps, l.w)
+		}
+		s, ok := p.Stream.(Gated)
+		return y, ok && s.GatedMatMul(y, x, l.w)
+	case Factored:
+		u, v := l.Factors()
+		s, ok := p.Stream.(GatedDiagonal)
+		d, diagonal := u.(*blocksLinear)
+		if !ok || !diagonal || !d.diagonal || len(d.dense) != 2 || len(d.linears) != 2 {
+			break
+		}
+		y := p.Mat(x.Rows, g.total)
+		mark := p.Mark()
+		t := p.Mat(x.Rows, d.in)
+		if n == nil || !normed(p, v, t, x, n) {
+			if n != nil {
+				x = n.Out(p, x)
+			}
+			v.Apply(p, t, x, kernels.Set)
+		}
+		s.DiagonalSwiGLU(y, t, d.dense)
+		p.Release(mark)
+		return y.Window(0, g.outs[0]), true
+	}
+	return kernels.Mat{}, false
 }

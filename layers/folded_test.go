@@ -9,11 +9,20 @@ import (
 	"eckart/layers"
 )
 
-// normedStream has products that take RMSNorm along, put together from verbs in memory of its own.
+// normedStream has products that take RMSNorm along, and SwiGLU along with a diagonal, put together from verbs in memory of its
+// own.
 type normedStream struct {
 	gatedStream
-	norm   kernels.Mat
-	normed int // products that were asked for
+	norm            kernels.Mat
+	normed, swiGLUs int // that were asked for
+}
+
+func (s *normedStream) DiagonalSwiGLU(y, x kernels.Mat, ws []kernels.Mat) {
+	s.swiGLUs++
+	gate, up := y.Window(0, ws[0].Rows), y.Window(ws[0].Rows, ws[1].Rows)
+	s.MatMul(gate, x.Window(0, ws[0].Cols), ws[0], kernels.Set)
+	s.MatMul(up, x.Window(ws[0].Cols, ws[1].Cols), ws[1], kernels.Set)
+	s.SwiGLU(gate, gate, up)
 }
 
 func (s *normedStream) NormedMatMul(y, x, gain kernels.Mat, eps float32, w kernels.Mat) bool {
@@ -76,12 +85,12 @@ func (l *boundFactors) Apply(p *layers.Pass, y, x kernels.Mat, m kernels.Mode) {
 // Stack makes one weight of several, which BindGroup would else bind one by one: factors of which the second stages lie along
 // a diagonal.
 func (f factors) Stack(members []layers.Member) layers.Weight {
-	if len(members) < 2 {
-		return nil
-	}
 	var us, vs []layers.Member
 	for _, m := range members {
-		o := m.Weight.(factors)
+		o, ok := m.Weight.(factors)
+		if !ok || len(members) < 2 {
+			return nil
+		}
 		us, vs = append(us, layers.Member{Weight: o.u}), append(vs, layers.Member{Weight: o.Weight})
 	}
 	return factors{layers.Below(vs), layers.Diagonal(us)}
@@ -102,22 +111,22 @@ func TestNormed(t *testing.T) {
 		name   string
 		weight func() layers.Weight
 		bias   bool
-		normed [2]int // products that Out3 and SwiGLU ask for
+		normed [2]int // products that Out3 and SwiGLU ask for; where they are refused, a gated one is followed by a plain one
 	}{
 		{"dense", dense, false, [2]int{1, 1}},
-		{"biased", dense, true, [2]int{1, 0}},
+		{"biased", dense, true, [2]int{1, 1}},
 		{"low rank", low, false, [2]int{1, 1}},
 		{"unlike", nil, false, [2]int{0, 0}},
 	} {
 		var members []layers.Member
 		for i := range 3 {
-			make := c.weight
-			if make == nil {
-				if make = dense; i == 1 {
-					make = low
+			weight := c.weight
+			if weight == nil {
+				if weight = dense; i == 1 {
+					weight = low
 				}
 			}
-			m := layers.Member{Weight: make()}
+			m := layers.Member{Weight: weight()}
 			if c.bias {
 				m.Bias = d.Random(1, 6).Float32s(0)
 			}
@@ -161,8 +170,14 @@ func TestNormed(t *testing.T) {
 			if way == "normed" || way == "refused" {
 				want = c.normed
 			}
+			if way == "refused" && c.name == "dense" {
+				want[1]++
+			}
 			if asked != want {
 				t.Errorf("%s, %s: %d products of a norm were asked for, want %d", c.name, way, asked, want)
+			}
+			if diagonal := c.name == "low rank" && way != "verbs"; diagonal != (s.swiGLUs == 1) {
+				t.Errorf("%s, %s: SwiGLU of a diagonal was asked for %d times", c.name, way, s.swiGLUs)
 			}
 			if way == "probe" && !slices.Equal(tapped, []string{"qkv", "mlp"}) {
 				t.Errorf("%s: the probe saw %q", c.name, tapped)

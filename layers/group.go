@@ -57,27 +57,37 @@ func BindGroup(a kernels.Arena, s kernels.Stream, site string, members ...Member
 func (g *Group) Apply(p *Pass, y, x kernels.Mat, m kernels.Mode) {
 	p.Tap(g.Site, x)
 	g.linear.Apply(p, y, x, m)
+	g.addBias(p, y)
+}
+
+func (g *Group) addBias(p *Pass, y kernels.Mat) {
 	if g.bias.Rows > 0 {
 		p.Bias(y, g.bias)
 	}
 }
 
 // Out2 returns the results of a group of two, windows of one scratch matrix.
-func (g *Group) Out2(p *Pass, x kernels.Mat) (a, b kernels.Mat) {
-	y := p.Mat(x.Rows, g.total)
-	g.Apply(p, y, x, kernels.Set)
-	return g.two(y)
-}
-
-func (g *Group) two(y kernels.Mat) (a, b kernels.Mat) {
-	return y.Window(0, g.outs[0]), y.Window(g.outs[0], g.outs[1])
-}
+func (g *Group) Out2(p *Pass, x kernels.Mat) (a, b kernels.Mat) { return g.two(g.out(p, x, nil)) }
 
 // Out3 returns the results of a group of three, windows of one scratch matrix.
-func (g *Group) Out3(p *Pass, x kernels.Mat) (a, b, c kernels.Mat) {
-	y := p.Mat(x.Rows, g.total)
-	g.Apply(p, y, x, kernels.Set)
-	return g.three(y)
+func (g *Group) Out3(p *Pass, x kernels.Mat) (a, b, c kernels.Mat) { return g.three(g.out(p, x, nil)) }
+
+// NormedOut3 returns the results of a group of three for the norm of x, windows of one scratch matrix.
+func (g *Group) NormedOut3(p *Pass, n RMSNorm, x kernels.Mat) (a, b, c kernels.Mat) {
+	return g.three(g.out(p, x, &n))
+}
+
+// SwiGLU returns silu(gate)·up for a group of gate and up, in scratch: (tokens, out).
+func (g *Group) SwiGLU(p *Pass, x kernels.Mat) kernels.Mat { return g.swiGLU(p, x, nil) }
+
+// NormedSwiGLU returns silu(gate)·up for the norm of x, in scratch: (tokens, out).
+func (g *Group) NormedSwiGLU(p *Pass, n RMSNorm, x kernels.Mat) kernels.Mat {
+	return g.swiGLU(p, x, &n)
+}
+
+// two and three return the columns of each member.
+func (g *Group) two(y kernels.Mat) (a, b kernels.Mat) {
+	return y.Window(0, g.outs[0]), y.Window(g.outs[0], g.outs[1])
 }
 
 func (g *Group) three(y kernels.Mat) (a, b, c kernels.Mat) {

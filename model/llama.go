@@ -89,6 +89,6 @@ func (b *block) Forward(p *layers.Pass, x kernels.Mat) {
 	p.Release(mark)
 
 	g := b.gateUp.NormedSwiGLU(p, b.mlpNorm, x) // silu(gate)·up
-	b.down.Apply(p, x, g, kernels.Add) // x += W_down·g
+	b.down.Apply(p, x, g, kernels.Add)          // x += W_down·g
 	p.Release(mark)
 }

@@ -86,6 +86,14 @@ func TestOnShim(t *testing.T) {
 			if math.IsNaN(f.Value) || math.IsInf(f.Value, 0) || f.Seconds < 0 {
 				t.Errorf("%s: figure %+v", name, f)
 			}
+			if f.Column != "launches a layer" {
+				continue
+			}
+			for kind, most := range map[string]float64{dense: 7, lowRank: 10} {
+				if strings.HasSuffix(f.Row, ", "+kind) && f.Value > most {
+					t.Errorf("a layer of %s takes %v launches, want at most %v", f.Row, f.Value, most)
+				}
+			}
 		}
 	}
 	text, err := os.ReadFile(filepath.Join(out, reportFile))

@@ -11,11 +11,17 @@ const mostProducts = 4
 
 type diagonalArgs [mostProducts]skinnyArgs
 
+type pairedArgs struct {
+	products [2]skinnyArgs
+	gate, up mat
+	tickets  uint64
+}
+
 // DiagonalMatMul computes y = x·wᵀ, or adds it, for the matrix w that has ws (out, in) along its diagonal and zeros
 // elsewhere: y is (tokens, sum of outs), x (tokens, sum of ins). Results have the bits of one MatMul after the other. With
 // few tokens and aligned BF16 weights it is one launch.
 func (s *stream) DiagonalMatMul(y, x kernels.Mat, ws []kernels.Mat, m kernels.Mode) {
-	if y.Rows == 0 || s.diagonal(y, x, ws, m) {
+	if y.Rows == 0 || s.diagonal(y, x, ws, m, false) {
 		return
 	}
 	row, col := 0, 0
@@ -26,8 +32,20 @@ func (s *stream) DiagonalMatMul(y, x kernels.Mat, ws []kernels.Mat, m kernels.Mo
 	}
 }
 
-// diagonal does it in one launch, and reports whether that was possible.
-func (s *stream) diagonal(y, x kernels.Mat, ws []kernels.Mat, m kernels.Mode) bool {
+// DiagonalSwiGLU computes silu(gate) ⊙ up of the halves of y = x·wᵀ, for the matrix w that has ws along its diagonal, those of
+// gate and of up: it is in the first half of y (tokens, 2·out) then, with the bits of DiagonalMatMul and SwiGLU one after the
+// other; the second half is used up. With few tokens and aligned BF16 weights it is one launch.
+func (s *stream) DiagonalSwiGLU(y, x kernels.Mat, ws []kernels.Mat) {
+	if y.Rows == 0 || s.diagonal(y, x, ws, kernels.Set, true) {
+		return
+	}
+	s.DiagonalMatMul(y, x, ws, kernels.Set)
+	gate, up := y.Window(0, ws[0].Rows), y.Window(ws[0].Rows, ws[1].Rows)
+	s.SwiGLU(gate, gate, up)
+}
+
+// diagonal does it in one launch, SwiGLU included if it is wanted, and reports whether that was possible.
+func (s *stream) diagonal(y, x kernels.Mat, ws []kernels.Mat, m kernels.Mode, swiGLU bool) bool {
 	if len(ws) < 2 || len(ws) > mostProducts || x.Rows > skinnyTokens {
 		return false
 	}
@@ -70,7 +88,18 @@ func (s *stream) diagonal(y, x kernels.Mat, ws []kernels.Mat, m kernels.Mode) bo
 		row += w.Rows
 		col += w.Cols
 	}
-	if partials > s.work.bytes || tickets > s.tickets.bytes {
+	if partials > s.work.bytes {
+		return false
+	}
+	if out := ws[0].Rows; swiGLU && tickets+int64(blocks(out, tileRows))*4 <= s.tickets.bytes {
+		a := pairedArgs{
+			products: [2]skinnyArgs(args[:2]), gate: argument(y.Window(0, out)), up: argument(y.Window(out, out)),
+			tickets: s.tickets.addr + uint64(tickets),
+		}
+		launch(s, s.f.matMul.diagonalGated[variant], grid, blockThreads, shared, &a)
+		return true
+	}
+	if swiGLU || tickets > s.tickets.bytes {
 		return false
 	}
 	launch(s, s.f.matMul.diagonal[variant], grid, blockThreads, shared, &args)

@@ -27,7 +27,7 @@ type matMulFunctions struct {
 	skinny, gatedSkinny                                     [len(skinnyVariants)]function
 	oddSkinny, tiled128, tiled64, oddTiled, round, f32, f16 function
 	gatedTiled128, gatedTiled64                             function
-	diagonal                                                [len(skinnyVariants)]function
+	diagonal, diagonalGated                                 [len(skinnyVariants)]function
 	normed, normedGated                                     function // of the first variant
 }
 
@@ -45,6 +45,10 @@ func (f *matMulFunctions) table() []kernelName {
 		{&f.diagonal[1], "diagonal_16"},
 		{&f.diagonal[2], "diagonal_32"},
 		{&f.diagonal[3], "diagonal_64"},
+		{&f.diagonalGated[0], "diagonal_gated_8"},
+		{&f.diagonalGated[1], "diagonal_gated_16"},
+		{&f.diagonalGated[2], "diagonal_gated_32"},
+		{&f.diagonalGated[3], "diagonal_gated_64"},
 		{&f.normed, "normed_8"},
 		{&f.normedGated, "normed_gated_8"},
 		{&f.oddSkinny, "matmul_odd_16"},
@@ -109,9 +113,12 @@ func (s *stream) matMul(y, x, w kernels.Mat, m kernels.Mode, gated bool) {
 	}
 }
 
-// normedTokens is how many tokens products take RMSNorm along for. Each block reads every token whole to do so: with more it
-// would cost more than the launch that it saves.
+// normedTokens is how many tokens products take RMSNorm along for: what their kernels have room for.
 const normedTokens = 4
+
+// normedBytes is how much of x the blocks of a product that takes RMSNorm along may read together where that is more than 0.3
+// of the weights' bytes: what the second-level cache gives in about the time of the launch that is saved.
+const normedBytes = 8 << 20
 
 // rmsNorm is RMSNorm of whole rows.
 type rmsNorm struct {
@@ -133,6 +140,11 @@ func (s *stream) NormedGatedMatMul(y, x, gain kernels.Mat, eps float32, w kernel
 
 func (s *stream) matMulNormed(y, x, w kernels.Mat, n rmsNorm, gated bool) bool {
 	if w.Type != kernels.BF16 || !aligned(w) || x.Rows > normedTokens || x.Cols > skinnyCols || n.gain.Cols != x.Cols {
+		return false
+	}
+	// Each block reads each token whole.
+	p := planSkinny(x.Rows, w.Rows, w.Cols, s.device.info.Multiprocessors, s.device.info.sharedPerBlock, false)
+	if read := int64(p.blocks*p.splits*x.Rows) * int64(x.Cols*4); read > normedBytes && read*10 > w.Bytes()*3 {
 		return false
 	}
 	for first := 0; y.Cols > 0 && first < x.Rows; {

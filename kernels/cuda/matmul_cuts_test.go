@@ -257,7 +257,7 @@ func TestDiagonalMatMul(t *testing.T) {
 				for _, room := range []int64{work, int64(mostSplits * c.tokens * tileRows * 4)} {
 					d.info.Multiprocessors, p.s.work.bytes = multiprocessors, room
 					name := fmt.Sprintf("%+v, mode %d, on %d multiprocessors, workspace of %d", c, m, multiprocessors, room)
-					if room == work && p.s.diagonal(p.y, p.x, ws, m) != (c.ways == "one launch") {
+					if room == work && p.s.diagonal(p.y, p.x, ws, m, false) != (c.ways == "one launch") {
 						t.Fatalf("%s: not done in the way that was to be tested", name)
 					}
 					p.s.Upload(p.y, kernels.Float32Bytes(p.old))
@@ -267,6 +267,65 @@ func TestDiagonalMatMul(t *testing.T) {
 					p.sync()
 					p.same(name, got, want)
 				}
+			}
+		}
+	}
+	d.info = info
+}
+
+// TestDiagonalSwiGLU holds that SwiGLU of two products along a diagonal has the bits of the verbs, in one launch and where that
+// is not possible.
+func TestDiagonalSwiGLU(t *testing.T) {
+	d := fakes{}.open(t, Options{})
+	info := d.info
+	for _, c := range []struct {
+		tokens, out int
+		ins         [2]int
+		ways        string
+	}{
+		{1, 70, [2]int{1160, 72}, "one launch"},
+		{3, 17, [2]int{40, 520}, "one launch"},
+		{11, 33, [2]int{64, 64}, "one launch"},
+		{30, 9, [2]int{72, 8}, "one launch"},
+		{40, 20, [2]int{40, 264}, "one launch"},
+		{2, 16, [2]int{20, 64}, "not aligned"},
+		{70, 16, [2]int{24, 64}, "many tokens"},
+	} {
+		p := newProduct(t, d, c.tokens, 2*c.out, c.ins[0]+c.ins[1], c.ins[0]+c.ins[1]) // for its operands: weights are pieces of its matrix
+		var ws []kernels.Mat
+		for i, in := range c.ins {
+			w := p.w
+			w.Addr += uint64(i * 512)
+			w.Rows, w.Cols, w.Stride = c.out, in, in
+			ws = append(ws, w)
+		}
+		gate, up := p.y.Window(0, c.out), p.y.Window(c.out, c.out)
+		read := func() []float32 {
+			got := make([]float32, len(p.old))
+			p.s.Download(kernels.Float32Bytes(got), p.y)
+			p.sync()
+			var all []float32
+			for i := range c.tokens {
+				all = append(all, got[2*i*c.out:][:c.out]...)
+			}
+			return all
+		}
+		work := p.s.work.bytes
+		d.info = info
+		p.s.MatMul(gate, p.x.Window(0, c.ins[0]), ws[0], kernels.Set)
+		p.s.MatMul(up, p.x.Window(c.ins[0], c.ins[1]), ws[1], kernels.Set)
+		p.s.SwiGLU(gate, gate, up)
+		want := read()
+		for _, multiprocessors := range []int{1, 132} {
+			for _, room := range []int64{work, int64(mostSplits * c.tokens * tileRows * 4)} {
+				d.info.Multiprocessors, p.s.work.bytes = multiprocessors, room
+				name := fmt.Sprintf("%+v on %d multiprocessors, workspace of %d", c, multiprocessors, room)
+				if room == work && p.s.diagonal(p.y, p.x, ws, kernels.Set, true) != (c.ways == "one launch") {
+					t.Fatalf("%s: not done in the way that was to be tested", name)
+				}
+				p.s.Upload(p.y, kernels.Float32Bytes(p.old))
+				p.s.DiagonalSwiGLU(p.y, p.x, ws)
+				p.same(name, read(), want)
 			}
 		}
 	}

@@ -20,8 +20,14 @@ func TestNormedMatMul(t *testing.T) {
 		tokens, out, in, pitch int
 		done                   bool
 	}{
-		{1, 34, 72, 72, true}, {4, 18, 512, 512, true}, {3, 34, 520, 520, true}, {1, 70, 2120, 2120, true}, {2, 16, 9000, 9000, true},
-		{5, 16, 40, 40, false}, {1, 16, 20, 20, false}, {1, 16, 40, 41, false},
+		{1, 34, 72, 72, true},
+		{4, 18, 512, 512, true},
+		{3, 34, 520, 520, true},
+		{1, 70, 2120, 2120, true},
+		{2, 16, 9000, 9000, true},
+		{5, 16, 40, 40, false},
+		{1, 16, 20, 20, false},
+		{1, 16, 40, 41, false},
 	} {
 		p := newProduct(t, d, c.tokens, c.out, c.in, c.pitch)
 		take := func(rows int) kernels.Mat { // of c.in columns

@@ -112,11 +112,14 @@ DEV void stage(u8* x, const SkinnyArgs& a, u32 start, u32 end) {
     }
 }
 
-// stage_normed is stage for RMSNorm of the activations, of which there are fewer tokens than warps. Every block computes the
+// stage_normed is stage for RMSNorm of the activations of up to four tokens. Every block computes the
 // sums of squares anew, while its first weights are on their way; they stand in `sums` until the first results do.
 DEV void stage_normed(u8* x, const SkinnyArgs& a, const Norm& n, float* sums, u32 start, u32 end) {
     const u32 together = 2;
-    norm::sum_rows(sums, a.x);
+    if (a.x.rows == 1)
+        norm::sum_rows<1>(sums, a.x);
+    else
+        norm::sum_rows<4>(sums, a.x);
     block_sync();
     u32 pieces = (end - start) * 4, in = a.x.cols, first = start * stepCols;
     if (pieces == 0) return;
@@ -218,6 +221,33 @@ DEV float combine(const float* p, u32 splits, u32 apart) {
     return four[0];
 }
 
+// Pair says where two products of the same number of rows leave their results, and what becomes of them: gate = silu(gate) ⊙ up.
+struct Pair {
+    Mat<float> gate;
+    Mat<const float> up;
+    u32* tickets; // (tiles); zero before and after
+};
+
+// meet is called by the blocks that have written a tile of one of a pair of products: the second to do so goes on with both.
+DEV void meet(const Pair& p, u32 tile, u32 tokens, u32* second) {
+    block_sync();
+    if (tid() == 0) {
+        fence();
+        sst(second, atomic_add(p.tickets + tile, 1u));
+    }
+    block_sync();
+    if (sld(second)) {
+        fence();
+        for (u32 i = tid(); i < tokens * tileRows; i += threads) {
+            u32 token = i / tileRows, o = tile * tileRows + i % tileRows;
+            if (o >= p.gate.cols) continue;
+            float* gate = row(p.gate, token) + o;
+            st(gate, swiglu_of(ld(gate), ld(row(p.up, token) + o)));
+        }
+        if (tid() == 0) st(p.tickets + tile, 0u);
+    }
+}
+
 // skinny multiplies up to 8·tiles tokens. Memory is what limits it: out·in·2 bytes of weights, against tokens·(in + out)·4
 // of activations.
 //
@@ -234,8 +264,10 @@ DEV float combine(const float* p, u32 splits, u32 apart) {
 // gated computes silu(x·gateᵀ) ⊙ (x·upᵀ) for w = [gate; up], with the bits of the product and SwiGLU one after the other: a
 // launch less, and no trip of twice the result through memory.
 //
-// With a norm, x is its input: results have the bits of RMSNorm and the product one after the other.
-template <int tiles, int levels, bool whole, bool gated = false> DEV void skinny(const SkinnyArgs& a, const Norm* norm = nullptr) {
+// With a norm, x is its input: results have the bits of RMSNorm and the product one after the other. Of a pair, this is one of
+// the two products.
+template <int tiles, int levels, bool whole, bool gated = false>
+DEV void skinny(const SkinnyArgs& a, const Norm* norm = nullptr, const Pair* pair = nullptr) {
     const bool twice = tiles <= 2; // two buffers for sums, and a barrier less
     const u32 sumPitch = tileRows + 4, sumFloats = warps * tiles * 8 * sumPitch;
     const u32 kept = results<gated>();
@@ -302,7 +334,10 @@ template <int tiles, int levels, bool whole, bool gated = false> DEV void skinny
                 }
             }
             if (!twice || a.splits > 1) block_sync();
-            if (a.splits == 1) continue;
+            if (a.splits == 1) {
+                if (pair) meet(*pair, tile, tokens, last);
+                continue;
+            }
 
             if (tid() == 0) {
                 fence();
@@ -320,6 +355,7 @@ template <int tiles, int levels, bool whole, bool gated = false> DEV void skinny
                 put(row(a.y, token) + o, v, a.add);
             }
             if (tid() == 0) st(a.tickets + tile, 0u);
+            if (pair) meet(*pair, tile, tokens, last);
         }
     }
 }
@@ -345,6 +381,19 @@ template <int tiles, int levels> DEV void diagonal(const DiagonalArgs& a) {
     if (by() < product.splits) skinny<tiles, levels, true>(product);
 }
 
+// PairedArgs are two products with tokens of their own, gate's and up's, and SwiGLU of them.
+struct PairedArgs {
+    SkinnyArgs products[2];
+    Pair pair;
+};
+
+// paired is diagonal for two, which meet tile by tile. They begin and end together, so that what one has written is still in
+// the second-level cache when the other comes.
+template <int tiles, int levels> DEV void paired(const PairedArgs& a) {
+    const SkinnyArgs& product = a.products[bx() >= a.products[1].first];
+    if (by() < product.splits) skinny<tiles, levels, true>(product, nullptr, &a.pair);
+}
+
 } // namespace matmul
 
 // By the tokens they have room for. The more there are, the fewer slices may wait in a warp's tree: splits has to make up
@@ -367,3 +416,7 @@ KERNEL_PAIR(diagonal_8, matmul::DiagonalArgs, 256) { matmul::diagonal<1, 4>(a); 
 KERNEL_PAIR(diagonal_16, matmul::DiagonalArgs, 256) { matmul::diagonal<2, 2>(a); }
 KERNEL_PAIR(diagonal_32, matmul::DiagonalArgs, 256) { matmul::diagonal<4, 1>(a); }
 KERNEL_PAIR(diagonal_64, matmul::DiagonalArgs, 256) { matmul::diagonal<8, 0>(a); }
+KERNEL_PAIR(diagonal_gated_8, matmul::PairedArgs, 256) { matmul::paired<1, 4>(a); }
+KERNEL_PAIR(diagonal_gated_16, matmul::PairedArgs, 256) { matmul::paired<2, 2>(a); }
+KERNEL_PAIR(diagonal_gated_32, matmul::PairedArgs, 256) { matmul::paired<4, 1>(a); }
+KERNEL_PAIR(diagonal_gated_64, matmul::PairedArgs, 256) { matmul::paired<8, 0>(a); }

@@ -26,29 +26,51 @@ DEV Quad normalized(const Quad& x, const Quad& gain, float scale) {
 // 1 / sqrt(mean(x²) + eps), from the sum of squares of n elements.
 DEV float inverse_rms(float sum, u32 n, float eps) { return 1.0f / sqrt(sum / (float)n + eps); }
 
-// sum_rows leaves in shared memory what inverse_rms_of adds up: the sums of squares of the rows of x, at most as many as
-// warps, each a run; (rows, warps) of them. A barrier has to follow. A block of 256 threads shares a long row, as in
-// rms_norm, and a warp has a short one, as in rms_norm_short.
-DEV void sum_rows(float* sums, const Mat<const float>& x) {
-    const int together = 4;
-    u32 n = x.cols, team = n <= shortRun ? 32 : threads, first = n <= shortRun ? lane() : tid();
+// sum_rows leaves in shared memory what inverse_rms_of adds up: the sums of squares of up to `side` rows of x, each a run;
+// (rows, warps) of them. A barrier has to follow. A block of 256 threads shares a long row, as in rms_norm, and a warp has a
+// short one, as in rms_norm_short. A thread has eight quads on their way, of all rows.
+template <int side> DEV void sum_rows(float* sums, const Mat<const float>& x) {
+    const int steps = 8 / side;
+    u32 n = x.cols;
     bool read = wide(x);
-    for (u32 t = n <= shortRun ? warp() : 0; t < x.rows; t += n <= shortRun ? warps : 1) {
-        const float* from = row(x, t);
-        float sum = 0;
-        for (u32 col = first * 4; col < n; col += together * team * 4) {
-            Quad v[together];
+    if (n <= shortRun) {
+        if (warp() < x.rows) {
+            const float* from = row(x, warp());
+            Quad v[shortRun / 128];
+            float sum = 0;
 #pragma unroll
-            for (u32 k = 0; k < together; k++) {
-                u32 c = col + k * team * 4;
+            for (u32 k = 0; k < shortRun / 128; k++) {
+                u32 col = (k * 32 + lane()) * 4;
                 v[k] = Quad{};
-                if (c < n) v[k] = load_quad(from + c, n - c, read);
+                if (col < n) v[k] = load_quad(from + col, n - col, read);
             }
 #pragma unroll
-            for (int k = 0; k < together; k++) sum = squares(sum, v[k]);
+            for (u32 k = 0; k < shortRun / 128; k++) sum = squares(sum, v[k]);
+            sum = warp_sum(sum);
+            if (lane() == 0) sst(sums + warp() * warps, sum);
         }
-        sum = warp_sum(sum);
-        if (lane() == 0) sst(sums + t * warps + (n <= shortRun ? 0 : warp()), sum);
+    } else {
+        float sum[side] = {};
+        for (u32 col = tid() * 4; col < n; col += steps * threads * 4) {
+            Quad v[steps][side];
+#pragma unroll
+            for (u32 k = 0; k < steps; k++)
+#pragma unroll
+                for (u32 t = 0; t < side; t++) {
+                    u32 c = col + k * threads * 4;
+                    v[k][t] = Quad{};
+                    if (c < n && t < x.rows) v[k][t] = load_quad(row(x, t) + c, n - c, read);
+                }
+#pragma unroll
+            for (int k = 0; k < steps; k++)
+#pragma unroll
+                for (int t = 0; t < side; t++) sum[t] = squares(sum[t], v[k][t]);
+        }
+#pragma unroll
+        for (u32 t = 0; t < side; t++) {
+            sum[t] = warp_sum(sum[t]);
+            if (lane() == 0 && t < x.rows) sst(sums + t * warps + warp(), sum[t]);
+        }
     }
 }
 

@@ -281,6 +281,9 @@ func (m *matMulTask) multiply(s *matMulScratch, y, x, w kernels.Mat, flags int) 
 		yStride: y.Stride * 4, xStride: x.Stride * x.Type.Bytes(), wStride: w.Stride * w.Type.Bytes(),
 		rows: w.Rows, cols: w.Cols,
 	}
+	if w.Cols == 0 { // nothing is read, and a row may begin where the memory ends
+		t.xStride, t.wStride = 0, 0
+	}
 	most := len(m.tiles.by)
 	for left := x.Rows; left > 0; {
 		n := (left + most - 1) / most

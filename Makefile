@@ -58,7 +58,7 @@ gpu-bench: gpu-bundle ## check and measure this machine's GPU or, where there is
 
 .PHONY: pure
 pure: ## run the short tests of what has assembly, or computes with it, in plain Go
-	go test -short -tags purego ./internal/... ./kernels/cpu ./layers/... ./model ./model/compress ./runtime ./cmd/eckart
+	go test -short -tags purego ./internal/... ./kernels/cpu ./layers/... ./model ./model/compress ./runtime
 
 .PHONY: emulated
 emulated: ## run the kernel suite as arm64 and, its short part, with AVX-512, on emulators (docs/emulation.md)

@@ -188,6 +188,9 @@ func TestGate(t *testing.T) {
 
 // TestCompressMet asks for what the model is already: nothing is learned, planned or changed, and the report says so.
 func TestCompressMet(t *testing.T) {
+	if testing.Short() {
+		t.Skip("walks a model and measures kernels")
+	}
 	goText(t)
 	dir := filepath.Join(t.TempDir(), "same")
 	status, stdout, stderr := eckart(t, "", "compress", "--memory", "1GB", "--threads", "2", "-o", dir)

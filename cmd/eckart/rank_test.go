@@ -16,6 +16,9 @@ import (
 // TestRankShare writes a model with nested factors and loads a half of them: the plan has fewer bytes, no more rows are read,
 // and each matrix is the product of what is left.
 func TestRankShare(t *testing.T) {
+	if testing.Short() {
+		t.Skip("decomposes a model and scores it")
+	}
 	goText(t)
 	dir := filepath.Join(t.TempDir(), "nested")
 	status, _, stderr := eckart(t, "", "compress", "--method", "nested@24", "--calibration", "none", "--verify", "none", "--threads", "2", "-o", dir)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"math"
 	"os"
 	"path/filepath"
@@ -29,11 +28,7 @@ func TestMain(m *testing.M) {
 // needShim skips the test where there is no compiler for the shim.
 func needShim(t *testing.T) {
 	t.Helper()
-	if _, err := shim.Build(); errors.Is(err, shim.ErrNoCompiler) && os.Getenv("REQUIRE_SHIM") == "" {
-		t.Skip(err)
-	} else if err != nil {
-		t.Fatal(err)
-	}
+	shim.ForTest(t)
 	t.Setenv(asProgram, "1")
 }
 

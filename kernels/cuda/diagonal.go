@@ -77,7 +77,7 @@ func (s *stream) diagonal(y, x kernels.Mat, ws []kernels.Mat, m kernels.Mode, sw
 		a.y, a.x, a.w = argument(y.Window(row, w.Rows)), argument(x.Window(col, w.Cols)), argument(w)
 		a.first, a.blocks = uint32(grid.x), uint32(p.blocks)
 		if p.splits > 1 {
-			tiles := int64(blocks(w.Rows, tileRows))
+			tiles := int64(ceil(w.Rows, tileRows))
 			a.partials, a.tickets = s.work.addr+uint64(partials), s.tickets.addr+uint64(tickets)
 			partials += tiles * int64(p.splits*p.tokens*tileRows*4)
 			tickets += tiles * 4
@@ -91,7 +91,7 @@ func (s *stream) diagonal(y, x kernels.Mat, ws []kernels.Mat, m kernels.Mode, sw
 	if partials > s.work.bytes {
 		return false
 	}
-	if out := ws[0].Rows; swiGLU && tickets+int64(blocks(out, tileRows))*4 <= s.tickets.bytes {
+	if out := ws[0].Rows; swiGLU && tickets+int64(ceil(out, tileRows))*4 <= s.tickets.bytes {
 		a := pairedArgs{
 			products: [2]skinnyArgs(args[:2]), gate: argument(y.Window(0, out)), up: argument(y.Window(out, out)),
 			tickets: s.tickets.addr + uint64(tickets),

@@ -256,6 +256,3 @@ func (s *stream) groupedSkinny(f function, g groupedShape, brief int, args *grou
 	}
 	launch(s, f, grid, warps*32, shared, args)
 }
-
-// ceil returns n/d, rounded up.
-func ceil(n, d int) int { return (n + d - 1) / d }

@@ -159,7 +159,7 @@ func (s *stream) matMulPlain(y, x, w kernels.Mat, m kernels.Mode) {
 	if w.Type == kernels.F16 {
 		f = s.f.matMul.f16
 	}
-	launch(s, f, dim{blocks(x.Rows, tokens), blocks(w.Rows, warps), 1}, blockThreads, 0, &struct {
+	launch(s, f, dim{ceil(x.Rows, tokens), ceil(w.Rows, warps), 1}, blockThreads, 0, &struct {
 		y, x, w mat
 		add     uint32
 	}{argument(y), argument(x), argument(w), flag(m)})
@@ -192,7 +192,7 @@ func planSkinny(tokens, out, in, multiprocessors, shared int, odd bool) skinnyPl
 		variant = oddVariant
 	}
 	p := skinnyPlan{logSlices: 3}
-	steps := blocks(in, stepCols)
+	steps := ceil(in, stepCols)
 	for sliceSteps<<p.logSlices < steps {
 		p.logSlices++
 	}
@@ -212,10 +212,10 @@ func planSkinny(tokens, out, in, multiprocessors, shared int, odd bool) skinnyPl
 
 // split chooses the splits of a variant, and reports whether a block finds room.
 func (p *skinnyPlan) split(v skinnyVariant, out, steps, multiprocessors, shared int) bool {
-	tiles, share := blocks(out, tileRows), 1<<p.logSlices/warps // slices of a warp, without splits
+	tiles, share := ceil(out, tileRows), 1<<p.logSlices/warps // slices of a warp, without splits
 	most := min(mostSplits, share)
 	for p.splits = 1; ; p.splits *= 2 {
-		p.pitch = (blocks(steps, p.splits) + 1 | 1) * stepCols * 2
+		p.pitch = (ceil(steps, p.splits) + 1 | 1) * stepCols * 2
 		p.shared = v.shared() + p.tokens*p.pitch
 		resident := multiprocessors * max(1, min(2, shared/p.shared))
 		p.blocks = min(tiles, max(1, resident/p.splits))
@@ -248,7 +248,7 @@ type normedArgs struct {
 // arguments returns a product that is cut by p; its matrices and what it shares with others are for the caller.
 func (p skinnyPlan) arguments(w kernels.Mat, m kernels.Mode) skinnyArgs {
 	return skinnyArgs{
-		add: flag(m), steps: uint32(blocks(w.Cols, stepCols)), logSlices: uint32(p.logSlices), splits: uint32(p.splits), pitch: uint32(p.pitch),
+		add: flag(m), steps: uint32(ceil(w.Cols, stepCols)), logSlices: uint32(p.logSlices), splits: uint32(p.splits), pitch: uint32(p.pitch),
 	}
 }
 
@@ -279,7 +279,7 @@ func (s *stream) matMulSkinny(y, x, w kernels.Mat, m kernels.Mode, gated bool, n
 	for first := 0; first < y.Cols; first += most {
 		cols := min(most, y.Cols-first)
 		a.y, a.w = argument(y.Window(first, cols)), argument(w.Slice(first, cols))
-		grid := dim{min(p.blocks, blocks(cols, results)), p.splits, 1}
+		grid := dim{min(p.blocks, ceil(cols, results)), p.splits, 1}
 		a.blocks = uint32(grid.x)
 		if n == nil {
 			launch(s, f, grid, blockThreads, p.shared, &a)
@@ -292,7 +292,7 @@ func (s *stream) matMulSkinny(y, x, w kernels.Mat, m kernels.Mode, gated bool, n
 
 // matMulTiled rounds as many rows of x as the workspace holds, and multiplies them.
 func (s *stream) matMulTiled(y, x, w kernels.Mat, m kernels.Mode, gated bool) {
-	cols := blocks(x.Cols, stepCols) * stepCols
+	cols := ceil(x.Cols, stepCols) * stepCols
 	most := max(1, int(s.work.bytes)/max(1, cols*2))
 	if most < x.Rows && most > 128 {
 		most = most / 128 * 128
@@ -300,9 +300,9 @@ func (s *stream) matMulTiled(y, x, w kernels.Mat, m kernels.Mode, gated bool) {
 	for first := 0; first < x.Rows; first += most {
 		n := min(most, x.Rows-first)
 		rounded := mat{addr: s.work.addr, rows: uint32(n), cols: uint32(cols), stride: uint32(cols)}
-		launch(s, s.f.matMul.round, dim{n, blocks(cols, 8*blockThreads), 1}, blockThreads, 0, &struct{ y, x mat }{rounded, argument(x.Slice(first, n))})
+		launch(s, s.f.matMul.round, dim{n, ceil(cols, 8*blockThreads), 1}, blockThreads, 0, &struct{ y, x mat }{rounded, argument(x.Slice(first, n))})
 		// Large tiles where they give every multiprocessor something to do. Both sum in the same order.
-		large := blocks(n, 128)*blocks(w.Rows, 128) >= s.device.info.Multiprocessors
+		large := ceil(n, 128)*ceil(w.Rows, 128) >= s.device.info.Multiprocessors
 		f, edge := s.f.matMul.tiled64, 64
 		switch {
 		case gated && large:
@@ -314,7 +314,7 @@ func (s *stream) matMulTiled(y, x, w kernels.Mat, m kernels.Mode, gated bool) {
 		case large:
 			f, edge = s.f.matMul.tiled128, 128
 		}
-		launch(s, f, dim{blocks(n, edge), blocks(w.Rows, edge), 1}, blockThreads, tiledStages*2*edge*stepCols*2, &struct {
+		launch(s, f, dim{ceil(n, edge), ceil(w.Rows, edge), 1}, blockThreads, tiledStages*2*edge*stepCols*2, &struct {
 			y, x, w mat
 			add     uint32
 		}{argument(y.Slice(first, n)), rounded, argument(w), flag(m)})

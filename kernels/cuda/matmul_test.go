@@ -21,15 +21,15 @@ func TestPlanSkinny(t *testing.T) {
 							t.Fatalf("%s: wrong variant or tokens", name)
 						case own < 1 || own*warps*p.splits != 1<<p.logSlices || own > 1<<v.levels:
 							t.Fatalf("%s: %d slices of a warp", name, own)
-						case 1<<p.logSlices*sliceSteps < blocks(in, stepCols):
+						case 1<<p.logSlices*sliceSteps < ceil(in, stepCols):
 							t.Fatalf("%s: slices are too long", name)
-						case p.splits > mostSplits || p.pitch%128 != 64 || p.blocks < 1 || p.blocks > blocks(out, tileRows):
+						case p.splits > mostSplits || p.pitch%128 != 64 || p.blocks < 1 || p.blocks > ceil(out, tileRows):
 							t.Fatalf("%s: wrong splits, pitch or blocks", name)
 						case p.shared > gpu.shared || p.shared < v.shared()+p.tokens*p.pitch:
 							t.Fatalf("%s: wrong shared memory", name)
 						}
 						// The steps of every split fit a token's pitch.
-						steps, slices := blocks(in, stepCols), 1<<p.logSlices/p.splits
+						steps, slices := ceil(in, stepCols), 1<<p.logSlices/p.splits
 						for s := range p.splits {
 							if n := ((s+1)*slices*steps>>p.logSlices - s*slices*steps>>p.logSlices) * stepCols * 2; n > p.pitch {
 								t.Fatalf("%s: split %d has %d bytes of a token", name, s, n)

@@ -32,8 +32,8 @@ func argument(m kernels.Mat) mat {
 	return mat{addr: m.Addr, rows: uint32(m.Rows), cols: uint32(m.Cols), stride: uint32(m.Stride)}
 }
 
-// blocks returns how many pieces of n cover all.
-func blocks(all, n int) int { return (all + n - 1) / n }
+// ceil returns n/d, rounded up: how many pieces of d cover n.
+func ceil(n, d int) int { return (n + d - 1) / d }
 
 // flag returns what a kernel takes for a mode.
 func flag(m kernels.Mode) uint32 {
@@ -44,7 +44,7 @@ func flag(m kernels.Mode) uint32 {
 }
 
 // quads is the grid of an elementwise verb: four neighbours a thread.
-func quads(rows, cols int) dim { return dim{rows, blocks(cols, 4*blockThreads), 1} }
+func quads(rows, cols int) dim { return dim{rows, ceil(cols, 4*blockThreads), 1} }
 
 // Embed implements kernels.Stream.
 func (s *stream) Embed(y, table, ids kernels.Mat) { s.lookUp(y, table, ids) }
@@ -65,7 +65,7 @@ func (s *stream) lookUp(y, from, ids kernels.Mat) {
 
 // Scatter implements kernels.Stream.
 func (s *stream) Scatter(y, x, cols kernels.Mat, m kernels.Mode) {
-	launch(s, s.f.rows.scatter, dim{x.Rows, blocks(x.Cols, blockThreads), 1}, blockThreads, 0, &struct {
+	launch(s, s.f.rows.scatter, dim{x.Rows, ceil(x.Cols, blockThreads), 1}, blockThreads, 0, &struct {
 		y, x, cols mat
 		add        uint32
 	}{argument(y), argument(x), argument(cols), flag(m)})
@@ -87,7 +87,7 @@ func (s *stream) RMSNorm(y, x, gain kernels.Mat, eps float32) {
 	runs := x.Rows * (x.Cols / gain.Cols)
 	f, grid := s.f.rows.rmsNorm, dim{runs, 1, 1}
 	if gain.Cols <= shortRun {
-		f, grid = s.f.rows.rmsNormShort, dim{blocks(runs, blockThreads/32), 1, 1}
+		f, grid = s.f.rows.rmsNormShort, dim{ceil(runs, blockThreads/32), 1, 1}
 	}
 	launch(s, f, grid, blockThreads, blockThreads/32*4, &struct {
 		y, x, gain mat
@@ -97,7 +97,7 @@ func (s *stream) RMSNorm(y, x, gain kernels.Mat, eps float32) {
 
 // Angles implements kernels.Stream.
 func (s *stream) Angles(y, pos, freqs kernels.Mat, scale float32) {
-	launch(s, s.f.rows.angles, dim{y.Rows, blocks(freqs.Cols, blockThreads), 1}, blockThreads, 0, &struct {
+	launch(s, s.f.rows.angles, dim{y.Rows, ceil(freqs.Cols, blockThreads), 1}, blockThreads, 0, &struct {
 		y, pos, freqs mat
 		scale         float32
 	}{argument(y), argument(pos), argument(freqs), scale})
@@ -105,8 +105,8 @@ func (s *stream) Angles(y, pos, freqs kernels.Mat, scale float32) {
 
 // Rotate implements kernels.Stream.
 func (s *stream) Rotate(x, angles kernels.Mat, heads int) {
-	turned := blocks(angles.Cols/2, 4) // quads of a head
-	launch(s, s.f.rows.rotate, dim{x.Rows, blocks(heads*turned, blockThreads), 1}, blockThreads, 0, &struct {
+	turned := ceil(angles.Cols/2, 4) // quads of a head
+	launch(s, s.f.rows.rotate, dim{x.Rows, ceil(heads*turned, blockThreads), 1}, blockThreads, 0, &struct {
 		x, angles mat
 		heads     uint32
 	}{argument(x), argument(angles), uint32(heads)})

@@ -3,7 +3,6 @@ package launch
 import (
 	"context"
 	"errors"
-	"os"
 	"sync"
 	"testing"
 
@@ -16,14 +15,7 @@ import (
 // useShim has --device cuda run on the shim for the rest of the test, or skips it.
 func useShim(t *testing.T) {
 	t.Helper()
-	library, err := shim.Build()
-	if errors.Is(err, shim.ErrNoCompiler) && os.Getenv("REQUIRE_SHIM") == "" {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv(libraryVariable, library)
+	t.Setenv(libraryVariable, shim.ForTest(t))
 }
 
 // A reply is what a device generated, and how clearly the likeliest id led at each place, in nats.

@@ -12,6 +12,7 @@ import (
 
 	"eckart/kernels"
 	"eckart/kernels/cpu"
+	"eckart/kernels/cuda"
 	"eckart/kvcache"
 	"eckart/model"
 	"eckart/model/tokenizer"
@@ -53,6 +54,7 @@ type Instance struct {
 	Queue     int
 
 	arenas []kernels.Arena
+	held   int64 // bytes of the arenas
 }
 
 // Start brings m up. It takes over nothing: m stays the caller's, and may be closed once Start has returned. On an
@@ -144,10 +146,27 @@ func (i *Instance) load(progress io.Writer) error {
 // arena makes an arena that Close closes.
 func (i *Instance) arena(bytes int64) (kernels.Arena, error) {
 	a, err := i.Device.NewArena(bytes)
-	if err == nil {
-		i.arenas = append(i.arenas, a)
+	if err != nil {
+		return nil, i.taken(bytes, err)
 	}
-	return a, err
+	i.arenas, i.held = append(i.arenas, a), i.held+bytes
+	return a, nil
+}
+
+// taken says what is missing if there is less memory for an arena of so many bytes than there was when the plan was made; else
+// it returns err, why there is no arena.
+func (i *Instance) taken(bytes int64, err error) error {
+	free, _ := i.Device.Memory()
+	if i.Plan.Free == 0 || free >= bytes || errors.Is(err, cuda.ErrLost) {
+		return err
+	}
+	room := i.held + free // had this been known, the plan would have been made for it
+	advice := "free memory"
+	if budget := (room - margin(room)) >> 20; budget > 0 {
+		advice += fmt.Sprintf(", or have --memory %dMiB compress the weights while they are loaded", budget)
+	}
+	return fmt.Errorf("fit model into memory: others have taken memory while it was loaded: %v are still wanted and %v are free, so %v are missing; %s: %w",
+		Bytes(i.Plan.Need()-i.held), Bytes(free), Bytes(i.Plan.Need()-room), advice, err)
 }
 
 // Run runs the engine until ctx is done.

@@ -417,7 +417,7 @@ ENTRY cuLinkDestroy(void*) {
 
 ENTRY cuMemGetInfo_v2(size_t* free, size_t* total) {
     IN_CONTEXT;
-    *free = (size_t)settings.memory - driver.used;
+    *free = (size_t)std::max<i64>(0, settings.memory - (i64)driver.used); // a test may have taken memory away
     *total = (size_t)settings.memory;
     return success;
 }

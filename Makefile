@@ -48,6 +48,8 @@ gpu-bundle: ## one folder of all that checks and measures a GPU, for a machine w
 	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w -X "main.revision=$(COMMIT)"' -o $(BUNDLE)/ ./bench/gpu
 	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -tags nodemo -o $(BUNDLE)/ ./cmd/eckart
 	CGO_ENABLED=0 go test -c -trimpath -ldflags='-s -w' -o $(BUNDLE)/cuda.test ./kernels/cuda
+	@if [ -e .venv/cuda/ready ]; then bash interop/gorgoniacu/bundle.sh .venv/cuda $(BUNDLE)/gorgoniacu.test; \
+	else echo "without gorgoniacu.test, for which make gorgonia fetches the headers of CUDA"; fi
 	cp -R cmd/internal/demo/gopher-dense bench/gpu/run.sh bench/gpu/README.md $(BUNDLE)/
 	tar -C $(dir $(BUNDLE)) -czf $(BUNDLE).tar.gz $(notdir $(BUNDLE))
 	@size=$$(du -sm $(BUNDLE) | cut -f1); echo "$(BUNDLE): $$size MB, at most 60"; [ $$size -le 60 ]

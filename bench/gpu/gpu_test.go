@@ -4,6 +4,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -58,12 +59,12 @@ const demo = "../../cmd/internal/demo/gopher-dense"
 func TestOnShim(t *testing.T) {
 	needShim(t)
 	out := t.TempDir()
-	chosen := []string{"device", "suite", "repeat", "golden", "roofline", "steps", "cold", "sanitizer"}
+	chosen := []string{"device", "suite", "gorgonia", "repeat", "golden", "roofline", "steps", "cold", "sanitizer"}
 	if testing.Short() {
-		chosen = append(chosen[:3:3], chosen[4:]...)
+		chosen = slices.DeleteFunc(chosen, func(part string) bool { return part == "golden" })
 	}
 	passes := script(t, "echo '--- PASS: TestSuite (0.1s)'\necho '    --- PASS: TestSuite/MatMul (0.1s)'\n")
-	args := []string{"-shim", "-out", out, "-model", demo, "-tests", passes, "-eckart", filepath.Join(out, "none"), "-parts", strings.Join(chosen, ",")}
+	args := []string{"-shim", "-out", out, "-model", demo, "-tests", passes, "-gorgonia", passes, "-eckart", filepath.Join(out, "none"), "-parts", strings.Join(chosen, ",")}
 	printed := run(t, args...)
 	if len(printed) > 12<<10 {
 		t.Errorf("%d bytes are printed", len(printed))

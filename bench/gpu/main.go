@@ -48,6 +48,7 @@ func parts() []part {
 	return []part{
 		{"device", "driver, compilation of the kernels, registers", 4 * time.Minute, device},
 		{"suite", "the kernel suite", 4 * time.Minute, suite},
+		{"gorgonia", "kernels through gorgonia.org/cu, where the bundle has it", time.Minute, gorgonia},
 		{"repeat", "the same bits in any run", time.Minute, repeat},
 		{"golden", "a model's replies against the processor's", 2 * time.Minute, golden},
 		{"roofline", "kernels against the machine's rates", 4 * time.Minute, roofline},
@@ -64,6 +65,7 @@ type options struct {
 	shim    bool // on the shim, at small sizes
 	library string
 	tests   string
+	cu      string
 	eckart  string
 	model   string
 }
@@ -75,6 +77,7 @@ func command(ctx context.Context, args []string, stdout io.Writer) error {
 	flags.IntVar(&o.ordinal, "gpu", 0, "`number` of the GPU, as the driver counts")
 	flags.BoolVar(&o.shim, "shim", false, "run on the shim, at small sizes: a test of this program, not of a GPU")
 	flags.StringVar(&o.tests, "tests", beside("cuda.test"), "test `program` of kernels/cuda")
+	flags.StringVar(&o.cu, "gorgonia", beside("gorgoniacu.test"), "test `program` of interop/gorgoniacu")
 	flags.StringVar(&o.eckart, "eckart", beside("eckart"), "eckart `program`")
 	flags.StringVar(&o.model, "model", demoFolder(), "`folder` of the checkpoint that replies")
 	only := flags.String("parts", "", "`names` of the parts to run, with commas; all without it")
@@ -233,7 +236,7 @@ func runProcess(ctx context.Context, p part, o options, limit time.Duration) err
 	defer log.Close()
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	args := []string{"-part", p.name, "-out", o.out, "-gpu", fmt.Sprint(o.ordinal), "-tests", o.tests, "-eckart", o.eckart, "-model", o.model}
+	args := []string{"-part", p.name, "-out", o.out, "-gpu", fmt.Sprint(o.ordinal), "-tests", o.tests, "-gorgonia", o.cu, "-eckart", o.eckart, "-model", o.model}
 	if o.shim {
 		args = append(args, "-shim")
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -25,10 +26,10 @@ func suite(s *session) error {
 
 // tested runs a test program and counts what passed.
 func (s *session) tested(cmd *exec.Cmd, group string) error {
-	if !exists(s.tests) {
-		return fmt.Errorf("there is no test program %s", s.tests)
+	if !exists(cmd.Path) {
+		return fmt.Errorf("there is no test program %s", cmd.Path)
 	}
-	cmd.Env = append(withoutLibrary(os.Environ()), "REQUIRE_CUDA=1")
+	cmd.Env = append(append(withoutLibrary(os.Environ()), "REQUIRE_CUDA=1"), cmd.Env...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 5 * time.Second
 	start := time.Now()
@@ -50,6 +51,35 @@ func (s *session) tested(cmd *exec.Cmd, group string) error {
 		s.add(Figure{Group: group, Row: "tests", Column: "failed", Value: float64(len(failed))}),
 		s.add(Figure{Group: group, Row: "tests", Column: "skipped", Value: float64(skipped)}),
 	)
+}
+
+// gorgonia runs the tests of interop/gorgoniacu, which launch the kernels through a driver binding that others wrote. It is
+// linked to the driver and to the C library of the machine where it was built, and left out where it cannot start for that.
+func gorgonia(s *session) error {
+	if !exists(s.cu) {
+		s.result.Skipped = "there is no program " + s.cu
+		return nil
+	}
+	cmd := exec.CommandContext(s.ctx, s.cu, "-test.v", "-test.count=1")
+	if s.shim {
+		links, err := os.MkdirTemp("", "eckart-gpu-")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(links)
+		if err := os.Symlink(s.library, filepath.Join(links, "libcuda.so.1")); err != nil {
+			return err
+		}
+		cmd.Env = []string{"LD_LIBRARY_PATH=" + links}
+	}
+	// A loader that finds no library, or an older one, says so and ends the program before it begins.
+	list := exec.CommandContext(s.ctx, s.cu, "-test.list", ".")
+	list.Env = append(os.Environ(), cmd.Env...)
+	if output, err := list.CombinedOutput(); err != nil {
+		s.result.Skipped = brief(lastLines(output), 200)
+		return nil
+	}
+	return s.tested(cmd, "gorgonia.org/cu")
 }
 
 // describe names the machine where the part has not opened the GPU itself.

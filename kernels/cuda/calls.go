@@ -13,6 +13,7 @@ import (
 // Attributes of devices and functions (CUdevice_attribute, CUfunction_attribute).
 const (
 	attributeMultiprocessors = 16
+	attributeIntegrated      = 18 // its memory is the host's
 	attributeCache           = 38 // bytes of the second-level cache
 	attributeMajor           = 75
 	attributeMinor           = 76

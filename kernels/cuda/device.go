@@ -162,15 +162,20 @@ func (d *Device) Name() string { return d.info.String() }
 func (d *Device) Info() Info { return d.info }
 
 // Memory returns the bytes of the GPU's memory that can still be had and the bytes there are; 0 free where the device
-// does not answer.
+// does not answer. Where the memory is the host's, what the host keeps of files counts as free, because it gives way; the driver
+// does not count it, and there would be no room for a model right after its file has been read.
 func (d *Device) Memory() (free, total int64) {
 	total = d.info.Memory
 	_ = d.do("ask for the free memory of "+d.label(), func() (err error) {
 		var all int64
-		if free, all, err = d.driver.memory(); err == nil {
-			total = all
+		if free, all, err = d.driver.memory(); err != nil {
+			return err
 		}
-		return err
+		total = all
+		if d.info.Integrated {
+			free = max(free, min(total, hostMemory("/proc/meminfo")))
+		}
+		return nil
 	})
 	return free, total
 }

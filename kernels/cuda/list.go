@@ -14,6 +14,7 @@ type Info struct {
 	Memory          int64 // bytes
 	Cache           int   // bytes of the second-level cache
 	Driver          int   // the version of CUDA that the driver brings: 12040 is 12.4
+	Integrated      bool  // its memory is the host's, as in a Jetson
 
 	sharedPerBlock int // bytes of shared memory that a block may ask for
 }
@@ -64,10 +65,12 @@ func (d *driver) describeDevice(ordinal int) (Info, error) {
 	if i.Memory, err = d.totalMemory(dev); err != nil {
 		return i, err
 	}
+	integrated := 0
 	for _, a := range []struct {
 		attribute int
 		value     *int
 	}{
+		{attributeIntegrated, &integrated},
 		{attributeMajor, &i.Major},
 		{attributeMinor, &i.Minor},
 		{attributeMultiprocessors, &i.Multiprocessors},
@@ -78,5 +81,6 @@ func (d *driver) describeDevice(ordinal int) (Info, error) {
 			return i, err
 		}
 	}
+	i.Integrated = integrated != 0
 	return i, nil
 }

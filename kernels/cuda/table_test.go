@@ -470,4 +470,6 @@ func grid(l Launch) string {
 }
 
 // kibibytes spells bytes of shared memory.
-func kibibytes(n int) string { return strconv.FormatFloat(math.Round(float64(n)/102.4)/10, 'f', -1, 64) }
+func kibibytes(n int) string {
+	return strconv.FormatFloat(math.Round(float64(n)/102.4)/10, 'f', -1, 64)
+}

@@ -15,6 +15,9 @@ import (
 // launchOnShim starts the program on the shim's GPU. Wherever the test goes, the process ends within a minute.
 func launchOnShim(t *testing.T, args ...string) *process {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("seconds of emulation")
+	}
 	t.Setenv("ECKART_LIBCUDA", shim.ForTest(t))
 	p := launch(t, append([]string{"--addr", "127.0.0.1:0", "--device", "cuda", "--context", "512", "--slots", "2"}, args...)...)
 	if p.url == "" {

@@ -64,12 +64,14 @@ func NewGram(sum linalg.Matrix, tokens int, mean []float64, shrinkage float64) (
 		return nil, err
 	}
 	g := &Gram{sum: sum, tokens: tokens, mean: mean, shrinkage: shrinkage}
+	roots := make([]float64, n)
 	for i := range n {
 		d := sum.Data[i*n+i]
 		g.trace += d
+		roots[i] = math.Sqrt(max(0, d))
 		for j := range i + 1 {
 			a, b := sum.Data[i*n+j], sum.Data[j*n+i]
-			bound := math.Sqrt(max(0, d)) * math.Sqrt(max(0, sum.Data[j*n+j])) // Cauchy and Schwarz
+			bound := roots[i] * roots[j] // Cauchy and Schwarz
 			switch {
 			case math.Abs(a-b) > 1e-6*bound:
 				return nil, fmt.Errorf("gram matrix: elements (%d, %d) and (%d, %d) are %g and %g: it is not symmetric", i, j, j, i, a, b)
@@ -119,8 +121,22 @@ func (g *Gram) Times(e linalg.Matrix) linalg.Matrix {
 	return p
 }
 
+// Sizes returns e·G·eᵀ for each row of e (rows, n), in half of the time of Times.
+func (g *Gram) Sizes(e linalg.Matrix) []float64 {
+	sizes := linalg.Quadratic(e, g.sum)
+	keep, ridge := 1-g.shrinkage, g.ridge()
+	for i := range sizes {
+		row := e.Row(i)
+		sizes[i] = keep*sizes[i] + ridge*vectorDot(row, row)
+	}
+	return sizes
+}
+
 // Norm returns tr(e·G·eᵀ) for e (rows, n).
-func (g *Gram) Norm(e linalg.Matrix) float64 { return quadratic(e, linalg.Matrix{}, g.Times) }
+func (g *Gram) Norm(e linalg.Matrix) float64 { return quadratic(e, linalg.Matrix{}, g.size) }
+
+// size implements norm.
+func (g *Gram) size(e linalg.Matrix) float64 { return sum(g.Sizes(e)) }
 
 // definite returns the Gram matrix, with more shrinkage where it takes that to make it definite, and its Cholesky factor l
 // (n, n), l·lᵀ = G.

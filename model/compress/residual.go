@@ -9,6 +9,9 @@ import (
 	"eckart/layers/residual"
 )
 
+// wideInputs is the number of inputs beyond which what takes its cube of operations is done as seldom as can be.
+const wideInputs = 4096
+
 // residualForm stores codes of few bits and a product that makes up for a part of their error: layers.Sum.
 type residualForm struct{}
 
@@ -17,9 +20,13 @@ func (residualForm) Options(out, in int, statistics bool) []Choice {
 	if !statistics {
 		return nil
 	}
+	ranks := []int{8, 16, 32, 64}
+	if in > wideInputs { // for each of them the Gram matrix is decomposed
+		ranks = []int{32}
+	}
 	var all []Choice
 	for _, bits := range []int{4, 3, 2} {
-		for _, rank := range []int{8, 16, 32, 64} {
+		for _, rank := range ranks {
 			if 8*rank > min(out, in) {
 				continue
 			}

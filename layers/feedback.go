@@ -38,6 +38,31 @@ func (f Feedback) Quantize(w []float32, rows int, gram []float64) (*Grouped, err
 // Quantize rounds w (rows, n), row-major, as Feedback.Quantize does. Of rows that r cannot hold the first is named in a
 // ValueError.
 func (g *FeedbackGram) Quantize(w []float32, rows int, r Rounding) (*Grouped, error) {
+	t, err := g.task(w, rows, r)
+	if err == nil {
+		err = t.run()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return newHeld(t.format, g.order, t.result)
+}
+
+// Errors rounds w (rows, n) as Quantize does and returns what that leaves: the errors e (rows, n), w less the rounded matrix,
+// and for each row e·(G + Ridge·I)·eᵀ, which rounding finds on its way and a product with G for much more.
+func (g *FeedbackGram) Errors(w []float32, rows int, r Rounding) (errors []float32, norms []float64, err error) {
+	t, err := g.task(w, rows, r)
+	if err != nil {
+		return nil, nil, err
+	}
+	t.errors, t.norms = make([]float32, len(w)), make([]float64, rows)
+	if err := t.run(); err != nil {
+		return nil, nil, err
+	}
+	return t.errors, t.norms, nil
+}
+
+func (g *FeedbackGram) task(w []float32, rows int, r Rounding) (*feedbackTask, error) {
 	if len(w) != rows*g.n {
 		return nil, fmt.Errorf("quantize with feedback: %d rows of a matrix of %d elements, and a Gram matrix of %d", rows, len(w), g.n*g.n)
 	}
@@ -45,11 +70,7 @@ func (g *FeedbackGram) Quantize(w []float32, rows int, r Rounding) (*Grouped, er
 	if err := format.Check(); err != nil {
 		return nil, err
 	}
-	t := &feedbackTask{FeedbackGram: g, format: format, w: w, result: newGroupedRows(format, rows)}
-	if err := t.run(); err != nil {
-		return nil, err
-	}
-	return newHeld(format, g.order, t.result)
+	return &feedbackTask{FeedbackGram: g, format: format, w: w, result: newGroupedRows(format, rows)}, nil
 }
 
 // feedbackBlock is the number of columns after which the rest of a row hears of their errors: until then they are spread in
@@ -72,6 +93,9 @@ type feedbackTask struct {
 	format kernels.Grouped
 	w      []float32 // (rows, n), in the matrix's own order of columns
 	result GroupedRows
+
+	errors []float32 // of Errors; nil where they are not asked for
+	norms  []float64
 }
 
 // run rounds all rows, a tile of some strips at a time on each processor. Of several errors it returns that of the first
@@ -148,8 +172,27 @@ func (t *feedbackTask) tile(strip int, tile []feedbackStrip) error {
 		if err := tile[i].err; err != nil {
 			return err
 		}
+		if t.errors != nil {
+			t.tell(&tile[i])
+		}
 	}
 	return nil
+}
+
+// tell fills in the errors of a strip that is done, and their norms: what GPTQ spreads of a column is the part of it that
+// nothing later makes up for.
+func (t *feedbackTask) tell(s *feedbackStrip) {
+	for r := range s.rows {
+		row := t.errors[(s.first+r)*t.n:][:t.n]
+		for c := range row {
+			at := c
+			if t.order != nil {
+				at = int(t.order[c])
+			}
+			row[at] = s.lost[c][r]
+			t.norms[s.first+r] += float64(s.rest[c][r]) * float64(s.rest[c][r])
+		}
+	}
 }
 
 // start fills a strip with its rows.

@@ -18,6 +18,7 @@ import (
 // they are rounded to. It takes 2·n² bytes for n inputs, and may be used by several goroutines at once.
 type FeedbackGram struct {
 	n          int
+	ridge      float64   // what was added to the diagonal
 	order      []int32   // of the columns; nil for that of the inputs
 	importance []float32 // (n), in that order: the diagonal of the Gram matrix
 
@@ -42,10 +43,11 @@ func NewFeedbackGram(gram []float64, damping float64, descending bool) (*Feedbac
 	for i := range n {
 		g.importance[i] = float32(gram[i*n+i])
 	}
-	factor, err := blockFactor(gram, n, damping)
+	factor, ridge, err := blockFactor(gram, n, damping)
 	if err != nil {
 		return nil, err
 	}
+	g.ridge = ridge
 	g.panels = make([][][grid.Side]float32, (n+grid.Side-1)/grid.Side)
 	workers := min(runtime.GOMAXPROCS(0), len(g.panels))
 	var working sync.WaitGroup
@@ -75,6 +77,9 @@ func panelOf(factor []float64, n, from int) [][grid.Side]float32 {
 	return panel
 }
 
+// Ridge returns what was added to the diagonal of the Gram matrix to make it definite.
+func (g *FeedbackGram) Ridge() float64 { return g.ridge }
+
 // arrange returns the order of columns by falling diagonal of a Gram matrix, and its lower triangle in that order.
 func arrange(gram []float64, n int) (order []int32, ordered []float64) {
 	order = make([]int32, n)
@@ -93,13 +98,13 @@ func arrange(gram []float64, n int) (order []int32, ordered []float64) {
 	return order, ordered
 }
 
-// blockFactor returns what panels hold of the damped Gram matrix.
-func blockFactor(gram []float64, n int, damping float64) ([]float64, error) {
+// blockFactor returns what panels hold of the damped Gram matrix, and what it is damped by.
+func blockFactor(gram []float64, n int, damping float64) (factor []float64, ridge float64, err error) {
 	var mean float64
 	for i := range n {
 		for j, v := range gram[i*n:][:i+1] {
 			if v-v != 0 || i == j && v < 0 {
-				return nil, fmt.Errorf("quantize with feedback: element (%d, %d) of the Gram matrix is %g", i, j, v)
+				return nil, 0, fmt.Errorf("quantize with feedback: element (%d, %d) of the Gram matrix is %g", i, j, v)
 			}
 		}
 		mean += gram[i*n+i] / float64(n)
@@ -108,12 +113,13 @@ func blockFactor(gram []float64, n int, damping float64) ([]float64, error) {
 		damping = 0.01
 	}
 	for {
-		f, err := linalg.BlockFactor(gram, n, damping*mean, feedbackBlock)
+		ridge = damping * mean
+		factor, err = linalg.BlockFactor(gram, n, ridge, feedbackBlock)
 		if !errors.Is(err, linalg.ErrNotDefinite) || damping >= 1 {
 			if err != nil {
 				err = fmt.Errorf("quantize with feedback: Gram matrix with %g of its mean diagonal added: %w", damping, err)
 			}
-			return f, err
+			return factor, ridge, err
 		}
 		damping = min(1, 10*damping)
 	}

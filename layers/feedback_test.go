@@ -284,6 +284,58 @@ func TestFeedbackBits(t *testing.T) {
 	}
 }
 
+// TestFeedbackErrors finds the errors of rounding, and their norms, without the rounded matrix.
+func TestFeedbackErrors(t *testing.T) {
+	const rows, n = 20, 300
+	rng := rand.New(rand.NewPCG(12, 12))
+	w, gram := normal(rng, rows*n, 0.05), gramOf(rng, n)
+	r := layers.Rounding{Bits: 3, Group: 32, ScaleType: kernels.F16}
+	for _, descending := range []bool{false, true} {
+		g, err := layers.NewFeedbackGram(gram, 0.02, descending)
+		if err != nil {
+			t.Fatal(err)
+		}
+		damped := slices.Clone(gram)
+		var mean float64
+		for i := range n {
+			mean += gram[i*n+i] / n
+		}
+		if math.Abs(g.Ridge()-0.02*mean) > 1e-12*mean {
+			t.Errorf("ridge %g, want %g", g.Ridge(), 0.02*mean)
+		}
+		for i := range n {
+			damped[i*n+i] += g.Ridge()
+		}
+		q, err := g.Quantize(w, rows, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rounded := values(t, q)
+		errors, norms, err := g.Errors(w, rows, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range rows {
+			row := w[i*n:][:n]
+			for j, e := range errors[i*n:][:n] {
+				if want := row[j] - rounded[i*n+j]; math.Abs(float64(e-want)) > 1e-7 {
+					t.Fatalf("error (%d, %d) is %g, want %g", i, j, e, want)
+				}
+			}
+			if want := gramError(row, rounded[i*n:][:n], damped, n); math.Abs(norms[i]-want) > 1e-4*want {
+				t.Errorf("row %d: norm %g, want %g", i, norms[i], want)
+			}
+		}
+	}
+	g, err := layers.NewFeedbackGram(gram, 0.02, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := g.Errors(w[1:], rows, r); err == nil {
+		t.Error("a matrix that is no matrix is rounded")
+	}
+}
+
 // TestFeedbackSame gives the same bytes whatever the number of goroutines.
 func TestFeedbackSame(t *testing.T) {
 	rng := rand.New(rand.NewPCG(9, 9))

@@ -108,13 +108,13 @@ func (g *Gram) Diagonal() []float64 {
 	return scale
 }
 
-// ridge is what shrinkage adds to the diagonal.
-func (g *Gram) ridge() float64 { return g.shrinkage * g.trace / float64(g.Dim()) }
+// Ridge returns what shrinkage adds to the diagonal.
+func (g *Gram) Ridge() float64 { return g.shrinkage * g.trace / float64(g.Dim()) }
 
 // Times returns e·G for e (rows, n).
 func (g *Gram) Times(e linalg.Matrix) linalg.Matrix {
 	p := linalg.Mul(e, g.sum)
-	keep, ridge := 1-g.shrinkage, g.ridge()
+	keep, ridge := 1-g.shrinkage, g.Ridge()
 	for i, v := range e.Data {
 		p.Data[i] = keep*p.Data[i] + ridge*v
 	}
@@ -124,7 +124,7 @@ func (g *Gram) Times(e linalg.Matrix) linalg.Matrix {
 // Sizes returns e·G·eᵀ for each row of e (rows, n), in half of the time of Times.
 func (g *Gram) Sizes(e linalg.Matrix) []float64 {
 	sizes := linalg.Quadratic(e, g.sum)
-	keep, ridge := 1-g.shrinkage, g.ridge()
+	keep, ridge := 1-g.shrinkage, g.Ridge()
 	for i := range sizes {
 		row := e.Row(i)
 		sizes[i] = keep*sizes[i] + ridge*vectorDot(row, row)
@@ -147,7 +147,7 @@ func (g *Gram) definite() (*Gram, linalg.Matrix, error) {
 		f.of = g
 		for retry := 0; ; retry++ {
 			c := linalg.New(n, n)
-			keep, ridge := 1-f.of.shrinkage, f.of.ridge()
+			keep, ridge := 1-f.of.shrinkage, f.of.Ridge()
 			for i := range n {
 				row, from := c.Row(i), g.sum.Row(i)
 				for j := range i + 1 {

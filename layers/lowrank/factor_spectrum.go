@@ -222,7 +222,7 @@ func (s *Spectrum) SampleErrors() ([]float64, error) {
 			g.solve(v)
 			d = v.Transpose()
 		}
-		ridge := g.ridge()
+		ridge := g.Ridge()
 		for i := range worth {
 			squared := vectorDot(d.Row(i), d.Row(i))
 			if !s.output {

@@ -119,9 +119,7 @@ func (t *Target) rowNorms(e linalg.Matrix) []float64 {
 	}
 	norms := make([]float64, e.Rows)
 	for i := range norms {
-		for _, v := range e.Row(i) {
-			norms[i] += v * v
-		}
+		norms[i] = squares(e.Row(i))
 	}
 	return norms
 }

@@ -38,6 +38,31 @@ func (f Feedback) Quantize(w []float32, rows int, gram []float64) (*Grouped, err
 // Quantize rounds w (rows, n), row-major, as Feedback.Quantize does. Of rows that r cannot hold the first is named in a
 // ValueError.
 func (g *FeedbackGram) Quantize(w []float32, rows int, r Rounding) (*Grouped, error) {
+	t, err := g.task(w, rows, r)
+	if err == nil {
+		err = t.run()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return newHeld(t.format, g.order, t.result)
+}
+
+// Errors rounds w (rows, n) as Quantize does and returns what that leaves: the errors e (rows, n), w less the rounded matrix,
+// and for each row e·(G + Ridge·I)·eᵀ, which rounding finds on its way and a product with G for much more.
+func (g *FeedbackGram) Errors(w []float32, rows int, r Rounding) (errors []float32, norms []float64, err error) {
+	t, err := g.task(w, rows, r)
+	if err != nil {
+		return nil, nil, err
+	}
+	t.errors, t.norms = make([]float32, len(w)), make([]float64, rows)
+	if err := t.run(); err != nil {
+		return nil, nil, err
+	}
+	return t.errors, t.norms, nil
+}
+
+func (g *FeedbackGram) task(w []float32, rows int, r Rounding) (*feedbackTask, error) {
 	if len(w) != rows*g.n {
 		return nil, fmt.Errorf("quantize with feedback: %d rows of a matrix of %d elements, and a Gram matrix of %d", rows, len(w), g.n*g.n)
 	}
@@ -45,17 +70,18 @@ func (g *FeedbackGram) Quantize(w []float32, rows int, r Rounding) (*Grouped, er
 	if err := format.Check(); err != nil {
 		return nil, err
 	}
-	t := &feedbackTask{FeedbackGram: g, format: format, w: w, result: newGroupedRows(format, rows)}
-	if err := t.run(); err != nil {
-		return nil, err
-	}
-	return newHeld(format, g.order, t.result)
+	return &feedbackTask{FeedbackGram: g, format: format, w: w, result: newGroupedRows(format, rows)}, nil
 }
 
 // feedbackBlock is the number of columns after which the rest of a row hears of their errors: until then they are spread in
 // the block only, so that the rest is gone through once a block. feedbackStrips is the strips of rows that do so together:
 // they share what is read of the factor, a part of a panel at a time, which stays in the nearest cache meanwhile. Both are
 // the fastest for 2048 and for 8192 columns (BenchmarkFeedback).
+//
+// In a block errors are spread as GPTQ does, with a factor of the inverse. What a later block hears is the sum of the errors
+// themselves, of numbers less what their codes stand for, times a factor of the Gram matrix (LDLQ; Chee et al. 2023, arXiv
+// 2307.13304, theorem 1, has both as one): the same in the end, and no inverse of more than a block is needed. A group that
+// goes on beyond a block has its grid chosen before the columns there have heard of what the block will do for them.
 const (
 	feedbackBlock  = 256
 	feedbackStrips = 4
@@ -67,6 +93,9 @@ type feedbackTask struct {
 	format kernels.Grouped
 	w      []float32 // (rows, n), in the matrix's own order of columns
 	result GroupedRows
+
+	errors []float32 // of Errors; nil where they are not asked for
+	norms  []float64
 }
 
 // run rounds all rows, a tile of some strips at a time on each processor. Of several errors it returns that of the first
@@ -84,7 +113,8 @@ func (t *feedbackTask) run() error {
 			rounder := newRounder(t.format)
 			tile := make([]feedbackStrip, most)
 			for i := range tile {
-				tile[i] = feedbackStrip{rounder: rounder, rest: make([][grid.Side]float32, len(t.panels)*grid.Side)}
+				columns := len(t.panels) * grid.Side
+				tile[i] = feedbackStrip{rounder: rounder, rest: make([][grid.Side]float32, columns), lost: make([][grid.Side]float32, columns)}
 			}
 			for {
 				i := int(next.Add(1)) - 1
@@ -108,7 +138,8 @@ func (t *feedbackTask) run() error {
 type feedbackStrip struct {
 	*rounder
 	first, rows int                  // of the matrix
-	rest        [][grid.Side]float32 // (columns, rows): numbers with the errors so far taken off, or the errors of columns that have codes
+	rest        [][grid.Side]float32 // (columns, rows): numbers with the errors so far taken off, or the errors that GPTQ spreads of them
+	lost        [][grid.Side]float32 // numbers, less what their codes stand for where there are codes
 	grids       grid.Grids           // of the groups that the rows are in
 	codes       [grid.Side][grid.Side]byte
 	group       []float32   // of a row
@@ -120,35 +151,48 @@ func (t *feedbackTask) tile(strip int, tile []feedbackStrip) error {
 	for i := range tile {
 		t.start(strip+i, &tile[i])
 	}
-	// A block ends where a group does, or lies within one: when a group begins, its columns have heard of all errors. All
-	// are whole panels.
 	const side = grid.Side
-	group := t.format.Group
-	block := max(1, feedbackBlock/group) * group
-	for from := 0; from < t.n; {
-		end := from + min(feedbackBlock, block-from%block)
-		first, next := from/side, min(end/side, len(t.panels))
+	for first := 0; first < len(t.panels); first += feedbackBlock / side {
+		next := min(first+feedbackBlock/side, len(t.panels))
 		for i := range tile {
 			for p := first; p < next; p++ {
 				t.round(p, &tile[i])
 				for later := p + 1; later < next; later++ {
-					tile[i].spread(p, p+1, later, t.panels[later])
+					tile[i].spread(tile[i].rest, p, p+1, later, t.panels[later])
 				}
 			}
 		}
 		for later := next; later < len(t.panels); later++ {
 			for i := range tile {
-				tile[i].spread(first, next, later, t.panels[later])
+				tile[i].spread(tile[i].lost, first, next, later, t.panels[later])
 			}
 		}
-		from = end
 	}
 	for i := range tile {
 		if err := tile[i].err; err != nil {
 			return err
 		}
+		if t.errors != nil {
+			t.tell(&tile[i])
+		}
 	}
 	return nil
+}
+
+// tell fills in the errors of a strip that is done, and their norms: what GPTQ spreads of a column is the part of it that
+// nothing later makes up for.
+func (t *feedbackTask) tell(s *feedbackStrip) {
+	for r := range s.rows {
+		row := t.errors[(s.first+r)*t.n:][:t.n]
+		for c := range row {
+			at := c
+			if t.order != nil {
+				at = int(t.order[c])
+			}
+			row[at] = s.lost[c][r]
+			t.norms[s.first+r] += float64(s.rest[c][r]) * float64(s.rest[c][r])
+		}
+	}
 }
 
 // start fills a strip with its rows.
@@ -171,6 +215,7 @@ func (t *feedbackTask) start(strip int, s *feedbackStrip) {
 			}
 		}
 	}
+	copy(s.lost, s.rest)
 }
 
 // round finds the codes of panel p, and the grids of the groups that begin there.
@@ -184,8 +229,10 @@ func (t *feedbackTask) round(p int, s *feedbackStrip) {
 	grid.RoundPanel(&s.codes, s.panel(p), (*grid.Panel)(t.panels[p][from:]), &s.grids, s.top())
 	for r := range s.rows {
 		codes := t.result.Codes[(s.first+r)*t.n:][:t.n]
+		scale, zero := s.grids.Scale[r], s.grids.Zero[r]
 		for c := range codes[from:min(from+grid.Side, t.n)] {
 			codes[from+c] = s.codes[c][r]
+			s.lost[from+c][r] -= float32(scale * (float32(s.codes[c][r]) - zero))
 		}
 	}
 }
@@ -213,8 +260,8 @@ func (t *feedbackTask) fit(from, r int, s *feedbackStrip) {
 // panel returns the columns of panel p.
 func (s *feedbackStrip) panel(p int) *grid.Panel { return (*grid.Panel)(s.rest[p*grid.Side:]) }
 
-// spread takes the errors of panels [first, end) off a later one, where u is the factor's panel.
-func (s *feedbackStrip) spread(first, end, later int, u [][grid.Side]float32) {
+// spread takes errors of panels [first, end) off a later one, where u is the factor's panel.
+func (s *feedbackStrip) spread(errors [][grid.Side]float32, first, end, later int, u [][grid.Side]float32) {
 	from, to := first*grid.Side, end*grid.Side
-	grid.Spread(s.panel(later), s.rest[from:to], u[from:to])
+	grid.Spread(s.panel(later), errors[from:to], u[from:to])
 }

@@ -44,8 +44,8 @@ type Walker struct {
 	config Config
 
 	inputs kernels.Arena
-	batch  *Batch      // one sequence, of at most window tokens
-	x      kernels.Mat // its hidden state: (window, dim)
+	batch  *Batch      // sequences of at most window tokens together
+	x      kernels.Mat // their hidden states: (window, dim)
 
 	// What blocks and tables share, made anew where one asks for more or for another.
 	scratch kernels.Arena
@@ -74,7 +74,8 @@ func NewWalker(src Source, d kernels.Device, window int) (*Walker, error) {
 	if w.stream, err = d.NewStream(); err != nil {
 		return nil, err
 	}
-	limits := Limits{Rows: window, Seqs: 1, Blocks: (window + walkBlockTokens - 1) / walkBlockTokens, BlockTokens: walkBlockTokens}
+	blocks := (window + walkBlockTokens - 1) / walkBlockTokens
+	limits := Limits{Rows: window, Seqs: blocks, Blocks: blocks, BlockTokens: walkBlockTokens}
 	w.inputs, err = reserve(d, func(a kernels.Arena) (err error) {
 		if w.batch, err = newInputs(a, limits); err != nil {
 			return err
@@ -159,8 +160,8 @@ func (w *Walker) rows(hidden []float32) int {
 	return n
 }
 
-// begin makes the pass ready for a sequence and returns its hidden state on the device, to be filled: (tokens, dim).
-func (w *Walker) begin(ids []int32, scratch int64) (kernels.Mat, error) {
+// begin makes the pass ready for sequences and returns their hidden states on the device, to be filled: (tokens, dim).
+func (w *Walker) begin(scratch int64, sequences ...[]int32) (kernels.Mat, error) {
 	b := w.batch
 	if w.room < scratch {
 		if err := w.grow(scratch); err != nil {
@@ -172,12 +173,19 @@ func (w *Walker) begin(ids []int32, scratch int64) (kernels.Mat, error) {
 	for i := range blocks {
 		blocks[i] = int32(i)
 	}
-	b.Add(ids, 0, blocks, nil)
+	for _, ids := range sequences {
+		n := blocksOf(len(ids))
+		b.Add(ids, 0, blocks[:n], nil)
+		blocks = blocks[n:]
+	}
 	b.upload()
 	b.describe()
 	b.pass.Release(0)
-	return w.x.Slice(0, len(ids)), nil
+	return w.x.Slice(0, b.Rows()), nil
 }
+
+// blocksOf returns the blocks of the cache that so many tokens take.
+func blocksOf(tokens int) int { return (tokens + walkBlockTokens - 1) / walkBlockTokens }
 
 // grow makes the scratch anew, with room for the given bytes.
 func (w *Walker) grow(bytes int64) error {
@@ -237,7 +245,7 @@ func (w *Walker) Embed(hidden []float32, ids []int32) error {
 	if err != nil {
 		return err
 	}
-	x, err := w.begin(ids, t.scratch)
+	x, err := w.begin(t.scratch, ids)
 	if err != nil {
 		return err
 	}
@@ -262,7 +270,7 @@ func (w *Walker) Logits(hidden []float32, use func(first int, logits kernels.Mat
 		return err
 	}
 	n := w.rows(hidden)
-	x, err := w.begin(make([]int32, n), t.scratch)
+	x, err := w.begin(t.scratch, make([]int32, n))
 	if err != nil {
 		return err
 	}
@@ -423,11 +431,41 @@ func (b *WalkedBlock) Sites() []Site { return b.sites }
 // the input x (tokens, Site.In) of each site in turn, as it is computed; x may have gaps between its rows (Read has none)
 // and is valid until probe returns, whose error ends the pass and leaves hidden as it was.
 func (b *WalkedBlock) Forward(hidden []float32, probe func(site string, x kernels.Mat) error) error {
-	x, err := b.run(hidden, probe)
+	return b.replace(probe, hidden)
+}
+
+// ForwardAll is Forward for several states, without a probe. As many of them go through the block at once as a window has
+// room for, with the same results: short ones take less time so.
+func (b *WalkedBlock) ForwardAll(hidden ...[]float32) error {
+	limits := b.w.batch.limits
+	for len(hidden) > 0 {
+		n, rows, blocks := 0, 0, 0
+		for ; n < len(hidden); n++ {
+			tokens := b.w.rows(hidden[n])
+			if rows, blocks = rows+tokens, blocks+blocksOf(tokens); rows > limits.Rows || blocks > limits.Blocks {
+				break
+			}
+		}
+		if err := b.replace(nil, hidden[:n]...); err != nil {
+			return err
+		}
+		hidden = hidden[n:]
+	}
+	return nil
+}
+
+// replace does Forward for states that a window has room for together.
+func (b *WalkedBlock) replace(probe func(site string, x kernels.Mat) error, hidden ...[]float32) error {
+	x, err := b.run(probe, hidden...)
 	if err != nil {
 		return err
 	}
-	b.w.stream.Download(kernels.Float32Bytes(hidden), x)
+	row := 0
+	for _, h := range hidden {
+		n := b.w.rows(h)
+		b.w.stream.Download(kernels.Float32Bytes(h), x.Slice(row, n))
+		row += n
+	}
 	return b.named(b.w.stream.Sync())
 }
 
@@ -440,7 +478,7 @@ func (b *WalkedBlock) Until(hidden []float32, site string, use func(x kernels.Ma
 	if !slices.ContainsFunc(b.sites, func(s Site) bool { return s.Name == site }) {
 		return b.named(fmt.Errorf("there is no site %s", site))
 	}
-	_, err := b.run(hidden, func(name string, x kernels.Mat) error {
+	_, err := b.run(func(name string, x kernels.Mat) error {
 		if name != site {
 			return nil
 		}
@@ -448,26 +486,34 @@ func (b *WalkedBlock) Until(hidden []float32, site string, use func(x kernels.Ma
 			return err
 		}
 		return errStop
-	})
+	}, hidden)
 	if errors.Is(err, errStop) {
 		return nil
 	}
 	return err
 }
 
-// run runs the block on a copy of hidden and returns the result. Once probe has returned an error, the verbs that are left
-// do nothing.
-func (b *WalkedBlock) run(hidden []float32, probe func(site string, x kernels.Mat) error) (kernels.Mat, error) {
+// run runs the block on copies of states and returns the results below one another. Once probe has returned an error, the
+// verbs that are left do nothing.
+func (b *WalkedBlock) run(probe func(site string, x kernels.Mat) error, hidden ...[]float32) (kernels.Mat, error) {
 	w := b.w
 	if err := w.keep(b.block.KV()); err != nil {
 		return kernels.Mat{}, b.named(err)
 	}
-	x, err := w.begin(make([]int32, w.rows(hidden)), b.scratch)
+	sequences := make([][]int32, len(hidden))
+	for i, h := range hidden {
+		sequences[i] = make([]int32, w.rows(h))
+	}
+	x, err := w.begin(b.scratch, sequences...)
 	if err != nil {
 		return kernels.Mat{}, b.named(err)
 	}
 	p := w.batch.pass
-	p.Upload(x, kernels.Float32Bytes(hidden))
+	row := 0
+	for i, h := range hidden {
+		p.Upload(x.Slice(row, len(sequences[i])), kernels.Float32Bytes(h))
+		row += len(sequences[i])
+	}
 	p.KV = func(int) kernels.Pages { return w.pages }
 	p.Probe = func(name string, m kernels.Mat) {
 		if probe == nil || err != nil || !slices.ContainsFunc(b.sites, func(s Site) bool { return s.Name == name }) {

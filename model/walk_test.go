@@ -219,6 +219,40 @@ func TestWalkerOfRoundedSource(t *testing.T) {
 	}
 }
 
+// TestForwardAll takes sequences of many lengths through blocks, several at a time and each alone: the same bits.
+func TestForwardAll(t *testing.T) {
+	dev := openCPU(t)
+	for _, dir := range checkpoints(t) {
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			src := modeltest.OpenSource(t, dir)
+			const window = 40 // three blocks of the cache, the last not full
+			w := walker(t, dev, src, window)
+			var alone, together [][]float32
+			for i, tokens := range []int{16, 16, 8, 1, 1, 1, 1, window, 17, 20, 3, 33, 7, 2} {
+				hidden := make([]float32, tokens*w.Config().Dim)
+				if err := w.Embed(hidden, someIDs(tokens, w.Config().Vocab, i)); err != nil {
+					t.Fatal(err)
+				}
+				alone, together = append(alone, hidden), append(together, slices.Clone(hidden))
+			}
+			for i := range w.Layers() {
+				b := walked(t, w, i, src)
+				for _, hidden := range alone {
+					if err := b.Forward(hidden, nil); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := b.ForwardAll(together...); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for i := range alone {
+				sameBits(t, fmt.Sprintf("sequence %d", i), together[i], alone[i])
+			}
+		})
+	}
+}
+
 // TestUntil stops at every site of a block, sees there what a whole pass shows, and leaves the hidden state alone.
 func TestUntil(t *testing.T) {
 	dev := openCPU(t)

@@ -56,7 +56,7 @@ func BenchmarkCholesky(b *testing.B) {
 	}
 }
 
-func BenchmarkInverseFactor(b *testing.B) {
+func BenchmarkBlockFactor(b *testing.B) {
 	sizes := benchSizes()
 	if !testing.Short() {
 		sizes = append(sizes, 4096, 8192) // inputs of large layers
@@ -68,7 +68,7 @@ func BenchmarkInverseFactor(b *testing.B) {
 		}
 		b.Run(fmt.Sprintf("own/%d", n), func(b *testing.B) {
 			for b.Loop() {
-				if _, err := linalg.InverseFactor(a.Data, n); err != nil {
+				if _, err := linalg.BlockFactor(a.Data, n, 0, 256); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -81,20 +81,34 @@ func factorizeSmall(a view, first int) error {
 	return nil
 }
 
-// transpose sets dst to the transpose of src, in squares that the first cache holds.
+// transpose sets dst to the transpose of src.
 func transpose(dst, src view) {
-	const side = 32
-	parallel(ceil(src.rows, side), func(block int) {
-		i0 := block * side
-		for j0 := 0; j0 < src.cols; j0 += side {
-			for i := i0; i < min(i0+side, src.rows); i++ {
-				row := src.row(i)
-				for j := j0; j < min(j0+side, src.cols); j++ {
-					dst.data[j*dst.stride+i] = row[j]
+	parallel(ceil(src.rows, squareSide), func(block int) {
+		var s square
+		i := block * squareSide
+		for j := 0; j < src.cols; j += squareSide {
+			part := src.part(i, j, min(squareSide, src.rows-i), min(squareSide, src.cols-j))
+			s.read(part)
+			for c := range part.cols {
+				row := dst.row(j + c)[i:][:part.rows]
+				for r := range row {
+					row[r] = s[r][c]
 				}
 			}
 		}
 	})
+}
+
+// A square is a part of a matrix on its way to where columns are rows. Rows of a large matrix fall on the same lines of the
+// first cache: read and written element by element, they would drive each other out.
+type square [squareSide][squareSide]float64
+
+const squareSide = 32
+
+func (s *square) read(part view) {
+	for i := range part.rows {
+		copy(s[i][:], part.row(i))
+	}
 }
 
 // SolveLower sets b (n, cols) to l⁻¹·b for a lower triangular l (n, n) without zeros on its diagonal, of which it reads the
@@ -181,28 +195,51 @@ func solveLowerT(l, b view) {
 	})
 }
 
-// InverseFactor returns the upper triangular u (n, n) with uᵀ·u = a⁻¹ for a symmetric positive definite a (n, n), of which
-// it reads the lower triangle. Below its diagonal u is 0. A matrix that is not positive definite is ErrNotDefinite.
+// BlockFactor returns the upper triangular f (n, n) that takes errors from some columns of a matrix to later ones, for the
+// symmetric c = a + ridge·I, of which it reads the lower triangle. With the upper triangular r of r·rᵀ = c and blocks b of so
+// many columns, f has r(b, b)⁻¹ on its diagonal and -r(j, b)·r(b, b)⁻¹ above it. Of a single block it is r⁻¹, and fᵀ·f is c⁻¹.
+// Below its diagonal f is 0. A c that is not positive definite is ErrNotDefinite.
 //
-// With the order of rows and columns reversed, a lower factor l·lᵀ of a becomes an upper one, r·rᵀ = a, and u = r⁻¹: one
-// decomposition and one inverse of a triangle, and a⁻¹ itself is never made. It takes a quarter of a matrix beside its result.
-func InverseFactor(a []float64, n int) ([]float64, error) {
-	l := New(n, n)
-	const side = 32 // of squares that the first cache holds
-	parallel(ceil(n, side), func(block int) {
-		i0 := block * side
-		for j0 := 0; j0 <= i0; j0 += side {
-			for i := i0; i < min(i0+side, n); i++ {
-				for j := j0; j < min(j0+side, i+1); j++ {
-					l.Data[(n-1-j)*n+n-1-i] = a[i*n+j]
+// With the order of rows and columns reversed, a lower factor of c is an upper one. It takes 1 KiB for each row beside its
+// result, or a block of it if that is more.
+func BlockFactor(a []float64, n int, ridge float64, block int) ([]float64, error) {
+	l, whole := New(n, n), view{a, n, n, n}
+	parallel(ceil(n, squareSide), func(squares int) {
+		var s square
+		i := squares * squareSide
+		for j := 0; j <= i; j += squareSide {
+			part := whole.part(i, j, min(squareSide, n-i), min(squareSide, n-j))
+			s.read(part)
+			for c := range part.cols {
+				row := l.Row(n - 1 - j - c)
+				for r := max(0, j+c-i); r < part.rows; r++ {
+					row[n-1-i-r] = s[r][c]
 				}
 			}
 		}
 	})
+	for i := range n {
+		l.Data[i*n+i] += ridge
+	}
 	if err := factorize(l.view(), 0); err != nil {
 		return nil, err
 	}
-	invertLower(l.view())
+	for i := range n {
+		clear(l.Row(i)[i+1:]) // which products have written to
+	}
+	product := make([]float64, n*min(n, block))
+	for start := 0; start < n; start += block {
+		cols := min(block, n-start)
+		at := n - start - cols
+		diagonal, below := l.view().part(at, at, cols, cols), l.view().part(at+cols, at, start, cols)
+		invertLower(diagonal)
+		p := view{product[:start*cols], start, cols, cols}
+		clear(p.data)
+		addProduct(p, -1, below, false, diagonal, false, lowerB)
+		for i := range start {
+			copy(below.row(i), p.row(i))
+		}
+	}
 	// Element (i, j) goes to (n-1-i, n-1-j), from the lower triangle to the upper.
 	slices.Reverse(l.Data)
 	return l.Data, nil

@@ -10,62 +10,67 @@ import (
 	"eckart/internal/linalg"
 )
 
-// TestInverseFactor multiplies the factor out again: uᵀ·u·a is the identity.
-func TestInverseFactor(t *testing.T) {
+// TestBlockFactor finds the triangle r in the factor again, block by block, and multiplies it out: r·rᵀ is the matrix.
+func TestBlockFactor(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
-	for _, n := range []int{1, 2, 3, 8, 33, 130, 270} {
-		x := make([]float64, 2*n*n)
-		for i := range x {
-			x[i] = rng.NormFloat64()
-		}
-		full, a := make([]float64, n*n), make([]float64, n*n)
+	for _, c := range []struct{ n, block int }{{1, 1}, {2, 2}, {3, 1}, {8, 3}, {33, 33}, {33, 64}, {130, 32}, {270, 270}, {270, 100}} {
+		n, block := c.n, c.block
+		const ridge = 0.25
+		x := random(rng, 2*n, n)
+		full := product(x.Transpose(), x)
+		a := linalg.New(n, n)
 		for i := range n {
+			full.Row(i)[i] += ridge
 			for j := range n {
-				for k := range 2 * n {
-					full[i*n+j] += x[k*n+i] * x[k*n+j] / float64(n)
-				}
-				a[i*n+j] = full[i*n+j]
+				a.Row(i)[j] = full.Row(i)[j]
 				if j > i {
-					a[i*n+j] = math.NaN() // not read
+					a.Row(i)[j] = math.NaN() // not read
 				}
 			}
+			a.Row(i)[i] -= ridge
 		}
-		u, err := linalg.InverseFactor(a, n)
+		f, err := linalg.BlockFactor(a.Data, n, ridge, block)
 		if err != nil {
 			t.Fatal(err)
 		}
-		ua := make([]float64, n*n)
-		for i := range n {
-			for k := range n {
-				if k < i && u[i*n+k] != 0 {
-					t.Fatalf("n = %d: (%d, %d) below the diagonal is %g", n, i, k, u[i*n+k])
+		r := linalg.New(n, n)
+		for from := 0; from < n; from += block {
+			to := min(from+block, n)
+			for j := from; j < to; j++ { // column j of the inverse of f's block, from the diagonal up
+				for i := j; i >= from; i-- {
+					sum := 0.0
+					if i == j {
+						sum = 1
+					}
+					for k := i + 1; k <= j; k++ {
+						sum -= f[i*n+k] * r.Row(k)[j]
+					}
+					r.Row(i)[j] = sum / f[i*n+i]
 				}
-				for j := range n {
-					ua[i*n+j] += u[i*n+k] * full[k*n+j]
+			}
+			for i := range from {
+				for j := from; j < to; j++ {
+					for k := from; k <= j; k++ {
+						r.Row(i)[j] -= f[i*n+k] * r.Row(k)[j]
+					}
 				}
 			}
 		}
 		for i := range n {
-			for j := range n {
-				var got, want float64
-				for k := range n {
-					got += u[k*n+i] * ua[k*n+j]
-				}
-				if i == j {
-					want = 1
-				}
-				if math.Abs(got-want) > 1e-8 {
-					t.Fatalf("n = %d: inverse times matrix has %g at (%d, %d)", n, got, i, j)
+			for j := range i {
+				if f[i*n+j] != 0 {
+					t.Fatalf("%+v: (%d, %d) below the diagonal is %g", c, i, j, f[i*n+j])
 				}
 			}
 		}
+		near(t, fmt.Sprintf("r·rᵀ of %+v", c), product(r, r.Transpose()), full, 1e-11)
 	}
 }
 
-func TestInverseFactorRefuses(t *testing.T) {
+func TestBlockFactorRefuses(t *testing.T) {
 	for _, a := range [][]float64{{0}, {-1}, {math.NaN()}, {1, 0, 2, 1}, {1, 0, 1, 1}} {
 		n := int(math.Sqrt(float64(len(a))))
-		if _, err := linalg.InverseFactor(a, n); !errors.Is(err, linalg.ErrNotDefinite) {
+		if _, err := linalg.BlockFactor(a, n, 0, n); !errors.Is(err, linalg.ErrNotDefinite) {
 			t.Errorf("%v: got %v", a, err)
 		}
 	}

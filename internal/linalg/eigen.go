@@ -20,23 +20,11 @@ import (
 // the values, to 10 to 20 times √n·2⁻⁵² for every kind of spectrum; an eigenvalue far below |a| therefore has fewer digits. It
 // takes up to four matrices (n, n) more than its result.
 func Eigen(a Matrix) (values []float64, vectors Matrix, err error) {
-	mustBeSquare("eigenvalues", a)
-	if err := checkFinite(a, true); err != nil {
-		return nil, Matrix{}, fmt.Errorf("find eigenvalues: %w", err)
+	reduced, exponent, err := prepare(a)
+	if err != nil {
+		return nil, Matrix{}, err
 	}
 	n := a.Rows
-	// The largest element becomes about 1: nothing is too small or too large to be squared.
-	var top float64
-	for i := range n {
-		for _, x := range a.Row(i)[:i+1] {
-			top = max(top, math.Abs(x))
-		}
-	}
-	_, exponent := math.Frexp(top)
-	reduced := New(n, n)
-	for i := range n {
-		scale(reduced.Row(i)[:i+1], a.Row(i), -exponent)
-	}
 	d, z := make([]float64, n), New(n, n)
 	decompose := eigenLarge
 	if n <= smallRows {
@@ -45,7 +33,6 @@ func Eigen(a Matrix) (values []float64, vectors Matrix, err error) {
 	if err := decompose(reduced, d, z); err != nil {
 		return nil, Matrix{}, fmt.Errorf("find eigenvalues of %d x %d: %w", n, n, err)
 	}
-
 	order := make([]int, n)
 	for i := range order {
 		order[i] = i
@@ -58,6 +45,50 @@ func Eigen(a Matrix) (values []float64, vectors Matrix, err error) {
 	vectors = reduced // which has done its work
 	columnsOf(vectors, z, order)
 	return values, vectors, nil
+}
+
+// Eigenvalues returns the eigenvalues of a symmetric a (n, n), of which it reads the lower triangle, in descending order, to
+// the accuracy of Eigen and in less than half of its time. It takes one matrix (n, n).
+func Eigenvalues(a Matrix) ([]float64, error) {
+	reduced, exponent, err := prepare(a)
+	if err != nil {
+		return nil, err
+	}
+	n := a.Rows
+	if n == 0 {
+		return nil, nil
+	}
+	d, e, tau := make([]float64, n), make([]float64, n-1), make([]float64, n)
+	tridiagonalize(reduced.view(), d, e, tau)
+	if !(gonum.Implementation{}).Dsterf(n, d, e) {
+		return nil, fmt.Errorf("find eigenvalues of %d x %d: %w", n, n, errNotConverged)
+	}
+	slices.Reverse(d)
+	for i, v := range d {
+		d[i] = math.Ldexp(v, exponent)
+	}
+	return d, nil
+}
+
+// prepare returns the lower triangle of a with its largest element brought to about 1, so that nothing is too small or too
+// large to be squared: a is that times 2^exponent.
+func prepare(a Matrix) (reduced Matrix, exponent int, err error) {
+	mustBeSquare("eigenvalues", a)
+	if err := checkFinite(a, true); err != nil {
+		return Matrix{}, 0, fmt.Errorf("find eigenvalues: %w", err)
+	}
+	var top float64
+	for i := range a.Rows {
+		for _, x := range a.Row(i)[:i+1] {
+			top = max(top, math.Abs(x))
+		}
+	}
+	_, exponent = math.Frexp(top)
+	reduced = New(a.Rows, a.Rows)
+	for i := range a.Rows {
+		scale(reduced.Row(i)[:i+1], a.Row(i), -exponent)
+	}
+	return reduced, exponent, nil
 }
 
 // smallRows is the number of rows up to which gonum is faster (BenchmarkEigen).

@@ -105,22 +105,30 @@ func eigenCases(sizes []int) map[string]linalg.Matrix {
 	return cases
 }
 
-// checkEigen holds a decomposition of a against what defines it and against gonum. Bounds are in units of the rounding
-// error: of values and residuals relative to the largest eigenvalue.
-func checkEigen(t *testing.T, a linalg.Matrix, values []float64, vectors linalg.Matrix) {
-	t.Helper()
-	n := a.Rows
-	if n == 0 {
-		return
-	}
-	scale := largest(a)
-	if scale == 0 {
+// normalized returns a at a size that cannot overflow, and how many times larger a is.
+func normalized(a linalg.Matrix) (normal linalg.Matrix, scale float64) {
+	if scale = largest(a); scale == 0 {
 		scale = 1
 	}
-	normal := linalg.New(n, n) // a at a size that cannot overflow
+	normal = linalg.New(a.Rows, a.Cols)
 	for i, x := range a.Data {
 		normal.Data[i] = x / scale
 	}
+	return normal, scale
+}
+
+// checkValues holds eigenvalues of a against gonum, and returns the largest in magnitude, of a normalized. The bound is in
+// units of the rounding error of that.
+func checkValues(t *testing.T, a linalg.Matrix, values []float64) (norm float64) {
+	t.Helper()
+	n := a.Rows
+	if len(values) != n {
+		t.Fatalf("%d values of a matrix of %d rows", len(values), n)
+	}
+	if n == 0 {
+		return 0
+	}
+	normal, scale := normalized(a)
 	if !slices.IsSortedFunc(values, func(x, y float64) int { return int(math.Copysign(1, y-x)) * btoi(x != y) }) {
 		t.Errorf("values are not in descending order")
 	}
@@ -129,14 +137,24 @@ func checkEigen(t *testing.T, a linalg.Matrix, values []float64, vectors linalg.
 		t.Fatal("the oracle fails")
 	}
 	want := oracle.Values(nil)
-	norm := max(math.Abs(want[0]), math.Abs(want[n-1]), 1e-300)
-	const unit = 0x1p-52
+	norm = max(math.Abs(want[0]), math.Abs(want[n-1]), 1e-300)
 	for i, x := range values {
 		if d := math.Abs(x/scale-want[n-1-i]) / norm; !(d <= 20*unit*math.Sqrt(float64(n))) {
 			t.Errorf("value %d is %g, off by %.3g", i, x, d)
 			break
 		}
 	}
+	return norm
+}
+
+const unit = 0x1p-52
+
+// checkEigen holds a decomposition of a against what defines it too: residuals relative to the largest eigenvalue.
+func checkEigen(t *testing.T, a linalg.Matrix, values []float64, vectors linalg.Matrix) {
+	t.Helper()
+	norm := checkValues(t, a, values)
+	n := a.Rows
+	normal, scale := normalized(a)
 	scaled := linalg.New(n, n)
 	for i := range n {
 		for j := range n {
@@ -195,6 +213,11 @@ func testEigen(t *testing.T, sizes []int) {
 				t.Fatal(err)
 			}
 			checkEigen(t, a, values, vectors)
+			alone, err := linalg.Eigenvalues(read)
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkValues(t, a, alone)
 		})
 	}
 }
@@ -204,6 +227,8 @@ func TestEigenRefuses(t *testing.T) {
 		a := symmetric(1, 40)
 		a.Row(30)[7] = x
 		_, _, err := linalg.Eigen(a)
+		wantError(t, err, "element (30, 7)")
+		_, err = linalg.Eigenvalues(a)
 		wantError(t, err, "element (30, 7)")
 		_, _, err = linalg.Leading(a, 3, linalg.Iteration{})
 		wantError(t, err, "element (30, 7)")

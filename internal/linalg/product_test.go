@@ -49,6 +49,25 @@ func TestGrams(t *testing.T) {
 	})
 }
 
+// TestQuadratic holds it to the products of the whole matrix, of sizes around its blocks.
+func TestQuadratic(t *testing.T) {
+	linalg.WithEachWidth(t, func(t *testing.T) {
+		for _, s := range [][2]int{{0, 3}, {3, 0}, {1, 1}, {7, 30}, {3, 511}, {2, 512}, {5, 513}, {4, 1100}} {
+			rows, n := s[0], s[1]
+			e, c := random(newRand(5), rows, n), symmetric(6, n)
+			want := make([]float64, rows)
+			ec := product(e, c)
+			for i := range want {
+				for j, v := range e.Row(i) {
+					want[i] += v * ec.Row(i)[j]
+				}
+			}
+			got := linalg.Quadratic(e, c)
+			near(t, fmt.Sprintf("Quadratic %v", s), linalg.Matrix{Rows: 1, Cols: rows, Data: got}, linalg.Matrix{Rows: 1, Cols: rows, Data: want}, 1e-10)
+		}
+	})
+}
+
 // TestThreads holds every result to the same bits on any number of threads.
 func TestThreads(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
@@ -60,7 +79,7 @@ func TestThreads(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		u, err := linalg.InverseFactor(s.Data, n)
+		u, err := linalg.BlockFactor(s.Data, n, 0, 64)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -83,7 +102,11 @@ func TestThreads(t *testing.T) {
 		x, y := linalg.Mul(a, b), linalg.Mul(a, b)
 		linalg.SolveLower(l, x)
 		linalg.SolveLowerT(l, y)
-		return [][]float64{linalg.Mul(a, b).Data, l.Data, u, values, vectors.Data, some, leading.Data, floats, x.Data, y.Data}
+		alone, err := linalg.Eigenvalues(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return [][]float64{linalg.Mul(a, b).Data, alone, linalg.Quadratic(a, s), l.Data, u, values, vectors.Data, some, leading.Data, floats, x.Data, y.Data}
 	}
 	runtime.GOMAXPROCS(1)
 	want := results()

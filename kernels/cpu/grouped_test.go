@@ -156,8 +156,7 @@ func BenchmarkGroupedMatMul(b *testing.B) {
 			for _, bits := range []int{8, 4, 3, 2} {
 				for _, shape := range []struct{ rows, cols int }{{960, 960}, {2048, 2048}, {8192, 2048}, {2048, 8192}} {
 					w := kernels.Grouped{Rows: shape.rows, Cols: shape.cols, Bits: bits, Group: 32, ScaleType: kernels.F16}
-					// Twice the cache apart, so that a step's weights come from memory as they do in a model.
-					copies := max(1, (64<<20)/w.PackedBytes())
+					copies := benchCopies(w.PackedBytes())
 					all := packed(b, s, w, copies)
 					for _, tokens := range []int{1, 4, 8, 16, 512} {
 						x, y := matrix(b, tokens, w.Cols, kernels.F32), matrix(b, tokens, w.Rows, kernels.F32)

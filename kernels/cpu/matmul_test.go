@@ -341,6 +341,15 @@ func matrix(b *testing.B, rows, cols int, ty kernels.DType) kernels.Mat {
 	return m
 }
 
+// benchCopies returns how many matrices of so many bytes a benchmark takes in turns: twice the cache together, so that weights
+// come from memory as they do in a model. With -short, which is to see that all runs, it is one.
+func benchCopies(bytes int) int {
+	if testing.Short() {
+		return 1
+	}
+	return max(1, (64<<20)/bytes)
+}
+
 func BenchmarkMatMul(b *testing.B) {
 	for _, o := range variants() {
 		if o.ISA == Generic {
@@ -350,8 +359,7 @@ func BenchmarkMatMul(b *testing.B) {
 			s := openStream(b, o, threads)
 			for _, ty := range weightTypes {
 				for _, shape := range []struct{ rows, cols int }{{320, 960}, {2560, 960}, {960, 2560}, {49152, 960}} {
-					// Twice the cache apart, so that a step's weights come from memory as they do in a model.
-					copies := max(1, (64<<20)/(shape.rows*shape.cols*ty.Bytes()))
+					copies := benchCopies(shape.rows * shape.cols * ty.Bytes())
 					all := matrix(b, shape.rows*copies, shape.cols, ty)
 					for _, tokens := range []int{1, 2, 4, 8, 16, 512} {
 						if shape.rows*tokens > 1<<22 {

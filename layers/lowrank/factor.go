@@ -53,8 +53,8 @@ func roundRank(r float64, out, in, multiple int) int {
 // gives 0 too, else infinity.
 func RelativeError(w, approx, gram linalg.Matrix) float64 {
 	return relative(
-		quadratic(w, approx, func(e linalg.Matrix) linalg.Matrix { return linalg.Mul(e, gram) }),
-		quadratic(w, linalg.Matrix{}, func(e linalg.Matrix) linalg.Matrix { return linalg.Mul(e, gram) }))
+		quadratic(w, approx, func(e linalg.Matrix) float64 { return sum(linalg.Quadratic(e, gram)) }),
+		quadratic(w, linalg.Matrix{}, func(e linalg.Matrix) float64 { return sum(linalg.Quadratic(e, gram)) }))
 }
 
 func relative(of, whole float64) float64 {
@@ -72,9 +72,9 @@ func rows(m linalg.Matrix, from, to int) linalg.Matrix {
 	return linalg.Matrix{Rows: to - from, Cols: m.Cols, Data: m.Data[from*m.Cols : to*m.Cols]}
 }
 
-// quadratic returns tr(e·G·eᵀ) of e = w - approx, of which approx may have no elements; times returns e·G.
-func quadratic(w, approx linalg.Matrix, times func(linalg.Matrix) linalg.Matrix) float64 {
-	return blockwise(w, times, func(from, to int) linalg.Matrix {
+// quadratic returns tr(e·G·eᵀ) of e = w - approx, of which approx may have no elements; size returns it for a piece of e.
+func quadratic(w, approx linalg.Matrix, size func(e linalg.Matrix) float64) float64 {
+	return blockwise(w, size, func(from, to int) linalg.Matrix {
 		if approx.Data == nil {
 			return rows(w, from, to)
 		}
@@ -83,13 +83,20 @@ func quadratic(w, approx linalg.Matrix, times func(linalg.Matrix) linalg.Matrix)
 }
 
 // blockwise returns tr(e·G·eᵀ) for the e (rows of w, in) that block gives in pieces.
-func blockwise(w linalg.Matrix, times func(linalg.Matrix) linalg.Matrix, block func(from, to int) linalg.Matrix) float64 {
-	var sum float64
+func blockwise(w linalg.Matrix, size func(e linalg.Matrix) float64, block func(from, to int) linalg.Matrix) float64 {
+	var all float64
 	for from := 0; from < w.Rows; from += blockRows {
-		e := block(from, min(from+blockRows, w.Rows))
-		sum += dot(times(e), e)
+		all += size(block(from, min(from+blockRows, w.Rows)))
 	}
-	return max(0, sum)
+	return max(0, all)
+}
+
+func sum(values []float64) float64 {
+	var s float64
+	for _, v := range values {
+		s += v
+	}
+	return s
 }
 
 // subtract returns a - b.
@@ -140,15 +147,6 @@ func scaleRows(m linalg.Matrix, s []float64) {
 		row := m.Row(i)
 		for j := range row {
 			row[j] *= s[i]
-		}
-	}
-}
-
-// symmetrize copies the lower triangle of a over the upper one.
-func symmetrize(a linalg.Matrix) {
-	for i := range a.Rows {
-		for j := range i {
-			a.Data[j*a.Cols+i] = a.Data[i*a.Cols+j]
 		}
 	}
 }

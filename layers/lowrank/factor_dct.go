@@ -46,7 +46,7 @@ func DCT(w linalg.Matrix, r int) (f Factors, columns []int, err error) {
 	for k, j := range order {
 		f.Energy[k] = energy[j]
 	}
-	all := Spectrum{w: w, norm: plain{}, whole: quadratic(w, linalg.Matrix{}, plain{}.times)}
+	all := Spectrum{w: w, norm: plain{}, whole: quadratic(w, linalg.Matrix{}, plain{}.size)}
 	f.Error = all.measure(f)
 	return f, columns, nil
 }

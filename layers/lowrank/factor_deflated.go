@@ -2,6 +2,8 @@ package lowrank
 
 import (
 	"maps"
+	"math"
+	"slices"
 	"sync"
 
 	"eckart/internal/linalg"
@@ -42,14 +44,12 @@ func (g *Gram) DeflateLeading(r int) (v linalg.Matrix, left *Deflated, err error
 		return linalg.Matrix{}, nil, err
 	}
 	sum := func() linalg.Matrix {
-		scaled := linalg.New(v.Rows, v.Cols)
-		for i := range v.Rows {
-			to, from := scaled.Row(i), v.Row(i)
-			for j, s := range values {
-				to[j] = s * from[j]
-			}
+		roots, scaled := slices.Clone(values), firstColumns(v, r)
+		for i, s := range roots {
+			roots[i] = math.Sqrt(max(0, s))
 		}
-		return less(g.sum, linalg.MulT(scaled, v))
+		scaleColumns(scaled, roots)
+		return less(g.sum, linalg.MulT(scaled, scaled))
 	}
 	return v, &Deflated{sum, g, r, g.spectrum.version}, nil
 }
@@ -72,16 +72,13 @@ func (g *Gram) Feedback(damping float64, descending bool) (*layers.FeedbackGram,
 	return g.prepared.get(preparedKey{damping: damping, descending: descending}, g.Sum)
 }
 
-// less returns c - d, made what rounding keeps it from being: symmetric, with a diagonal that is not negative. It changes d.
+// less returns c - d with a diagonal that is not negative, which rounding may keep it from having. It changes d.
 func less(c, d linalg.Matrix) linalg.Matrix {
 	for i, v := range c.Data {
 		d.Data[i] = v - d.Data[i]
 	}
 	for i := range d.Rows {
 		d.Data[i*d.Cols+i] = max(0, d.Data[i*d.Cols+i])
-		for j := range i {
-			d.Data[j*d.Cols+i] = d.Data[i*d.Cols+j]
-		}
 	}
 	return d
 }

@@ -64,12 +64,14 @@ func NewGram(sum linalg.Matrix, tokens int, mean []float64, shrinkage float64) (
 		return nil, err
 	}
 	g := &Gram{sum: sum, tokens: tokens, mean: mean, shrinkage: shrinkage}
+	roots := make([]float64, n)
 	for i := range n {
 		d := sum.Data[i*n+i]
 		g.trace += d
+		roots[i] = math.Sqrt(max(0, d))
 		for j := range i + 1 {
 			a, b := sum.Data[i*n+j], sum.Data[j*n+i]
-			bound := math.Sqrt(max(0, d)) * math.Sqrt(max(0, sum.Data[j*n+j])) // Cauchy and Schwarz
+			bound := roots[i] * roots[j] // Cauchy and Schwarz
 			switch {
 			case math.Abs(a-b) > 1e-6*bound:
 				return nil, fmt.Errorf("gram matrix: elements (%d, %d) and (%d, %d) are %g and %g: it is not symmetric", i, j, j, i, a, b)
@@ -106,21 +108,35 @@ func (g *Gram) Diagonal() []float64 {
 	return scale
 }
 
-// ridge is what shrinkage adds to the diagonal.
-func (g *Gram) ridge() float64 { return g.shrinkage * g.trace / float64(g.Dim()) }
+// Ridge returns what shrinkage adds to the diagonal.
+func (g *Gram) Ridge() float64 { return g.shrinkage * g.trace / float64(g.Dim()) }
 
 // Times returns e·G for e (rows, n).
 func (g *Gram) Times(e linalg.Matrix) linalg.Matrix {
 	p := linalg.Mul(e, g.sum)
-	keep, ridge := 1-g.shrinkage, g.ridge()
+	keep, ridge := 1-g.shrinkage, g.Ridge()
 	for i, v := range e.Data {
 		p.Data[i] = keep*p.Data[i] + ridge*v
 	}
 	return p
 }
 
+// Sizes returns e·G·eᵀ for each row of e (rows, n), in half of the time of Times.
+func (g *Gram) Sizes(e linalg.Matrix) []float64 {
+	sizes := linalg.Quadratic(e, g.sum)
+	keep, ridge := 1-g.shrinkage, g.Ridge()
+	for i := range sizes {
+		row := e.Row(i)
+		sizes[i] = keep*sizes[i] + ridge*vectorDot(row, row)
+	}
+	return sizes
+}
+
 // Norm returns tr(e·G·eᵀ) for e (rows, n).
-func (g *Gram) Norm(e linalg.Matrix) float64 { return quadratic(e, linalg.Matrix{}, g.Times) }
+func (g *Gram) Norm(e linalg.Matrix) float64 { return quadratic(e, linalg.Matrix{}, g.size) }
+
+// size implements norm.
+func (g *Gram) size(e linalg.Matrix) float64 { return sum(g.Sizes(e)) }
 
 // definite returns the Gram matrix, with more shrinkage where it takes that to make it definite, and its Cholesky factor l
 // (n, n), l·lᵀ = G.
@@ -131,7 +147,7 @@ func (g *Gram) definite() (*Gram, linalg.Matrix, error) {
 		f.of = g
 		for retry := 0; ; retry++ {
 			c := linalg.New(n, n)
-			keep, ridge := 1-f.of.shrinkage, f.of.ridge()
+			keep, ridge := 1-f.of.shrinkage, f.of.Ridge()
 			for i := range n {
 				row, from := c.Row(i), g.sum.Row(i)
 				for j := range i + 1 {

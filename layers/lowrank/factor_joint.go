@@ -21,16 +21,16 @@ type JointSpectrum struct {
 // nil for g is the plain singular value decomposition. Errors are those of Decompose.
 func DecomposeJoint(ws []linalg.Matrix, g *Gram) (*JointSpectrum, error) {
 	j := &JointSpectrum{rows: []int{0}}
-	times := plain{}.times
+	size := plain{}.size
 	if g != nil {
-		times = g.Times
+		size = g.size
 	}
 	stack := linalg.Matrix{Cols: ws[0].Cols}
 	for i, w := range ws {
 		if w.Cols != stack.Cols || g != nil && w.Cols != g.Dim() {
 			return nil, fmt.Errorf("joint factors: matrix %d has %d columns, which are not those of the others or of the inputs", i, w.Cols)
 		}
-		norm := math.Sqrt(quadratic(w, linalg.Matrix{}, times))
+		norm := math.Sqrt(quadratic(w, linalg.Matrix{}, size))
 		if norm == 0 {
 			norm = 1
 		}
@@ -44,13 +44,19 @@ func DecomposeJoint(ws []linalg.Matrix, g *Gram) (*JointSpectrum, error) {
 	if j.all, err = Decompose(stack, g); err != nil {
 		return nil, fmt.Errorf("joint factors: %w", err)
 	}
-	j.share()
+	if err := j.share(); err != nil {
+		return nil, fmt.Errorf("joint factors: %w", err)
+	}
 	return j, nil
 }
 
 // share finds what each direction is worth to each matrix: the squared norm of its rows of u·σ.
-func (j *JointSpectrum) share() {
-	u, scale := j.all.vectors, j.all.energy
+func (j *JointSpectrum) share() error {
+	u, err := j.all.directions()
+	if err != nil {
+		return err
+	}
+	scale := j.all.energy
 	if !j.all.output { // w·s·v is u·σ
 		u, scale = linalg.Mul(j.all.w, j.all.norm.root(u)), nil
 	}
@@ -69,6 +75,7 @@ func (j *JointSpectrum) share() {
 		}
 		j.shares = append(j.shares, worth)
 	}
+	return nil
 }
 
 // Rank returns the most directions that there are factors of.

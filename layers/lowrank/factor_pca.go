@@ -43,11 +43,11 @@ func OutputPCA(w linalg.Matrix, g *Gram, r int, centre bool) (f Factors, bias []
 	f.V = linalg.TMul(f.U, w)
 	orient(f.U, f.V)
 
-	times := func(e linalg.Matrix) linalg.Matrix { return linalg.Mul(e, c) }
-	e := blockwise(w, times, func(from, to int) linalg.Matrix {
+	size := func(e linalg.Matrix) float64 { return sum(linalg.Quadratic(e, c)) }
+	e := blockwise(w, size, func(from, to int) linalg.Matrix {
 		return subtract(rows(w, from, to), linalg.Mul(rows(f.U, from, to), f.V))
 	})
-	f.Error = relative(e, quadratic(w, linalg.Matrix{}, func(e linalg.Matrix) linalg.Matrix { return linalg.Mul(e, g.sum) }))
+	f.Error = relative(e, quadratic(w, linalg.Matrix{}, func(e linalg.Matrix) float64 { return sum(linalg.Quadratic(e, g.sum)) }))
 	if !centre {
 		return f, nil, nil
 	}
@@ -68,7 +68,7 @@ func OutputPCA(w linalg.Matrix, g *Gram, r int, centre bool) (f Factors, bias []
 func principal(w linalg.Matrix, g *Gram, c linalg.Matrix, r int, centred bool) (energy []float64, u linalg.Matrix, err error) {
 	if w.Rows <= w.Cols {
 		squared := linalg.MulT(linalg.Mul(w, c), w)
-		symmetrize(squared)
+		linalg.Mirror(squared)
 		energy, u, err = leading(squared, r)
 		if err != nil {
 			return nil, u, err
@@ -91,7 +91,7 @@ func principal(w linalg.Matrix, g *Gram, c linalg.Matrix, r int, centred bool) (
 	f := linalg.Mul(w, q)
 	scaleColumns(f, roots)
 	squared := linalg.TMul(f, f)
-	symmetrize(squared)
+	linalg.Mirror(squared)
 	energy, v, err := leading(squared, r)
 	if err != nil {
 		return nil, u, err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 
 	"eckart/internal/linalg"
 )
@@ -12,6 +13,7 @@ import (
 // A norm is |e|² = tr(e·G·eᵀ) of errors e (out, in), for a symmetric positive definite G (in, in) with a root s, s·sᵀ = G.
 type norm interface {
 	times(e linalg.Matrix) linalg.Matrix  // e·G for e (rows, in)
+	size(e linalg.Matrix) float64         // tr(e·G·eᵀ) for e (rows, in)
 	whiten(w linalg.Matrix) linalg.Matrix // w·s for w (out, in)
 	root(v linalg.Matrix) linalg.Matrix   // s·v for v (in, r)
 	solve(v linalg.Matrix)                // v ← s⁻ᵀ·v for v (in, r)
@@ -21,6 +23,7 @@ type norm interface {
 type plain struct{}
 
 func (plain) times(e linalg.Matrix) linalg.Matrix  { return e }
+func (plain) size(e linalg.Matrix) float64         { return dot(e, e) }
 func (plain) whiten(w linalg.Matrix) linalg.Matrix { return w }
 func (plain) root(v linalg.Matrix) linalg.Matrix   { return v }
 func (plain) solve(linalg.Matrix)                  {}
@@ -32,6 +35,11 @@ func (d diagonal) times(e linalg.Matrix) linalg.Matrix {
 	e = d.whiten(e)
 	scaleColumns(e, d)
 	return e
+}
+
+func (d diagonal) size(e linalg.Matrix) float64 {
+	e = d.whiten(e)
+	return dot(e, e)
 }
 
 func (d diagonal) whiten(w linalg.Matrix) linalg.Matrix {
@@ -75,13 +83,18 @@ func (g whitening) solve(v linalg.Matrix)                { linalg.SolveLowerT(g.
 //
 // It refers to the matrix and the Gram matrix that it was made of. It may be used by several goroutines at once.
 type Spectrum struct {
-	w       linalg.Matrix
-	norm    norm
-	output  bool          // vectors are u, else v
+	w      linalg.Matrix
+	norm   norm
+	output bool      // directions are u, else v
+	energy []float64 // (known): σ², descending
+	tail   []float64 // (known + 1): the sum of energy from an index on, and of what is not known
+	whole  float64   // tr(w·G·wᵀ)
+
+	// Errors are known without directions, which take longer to find.
+	found   sync.Once
+	squared linalg.Matrix // whose eigenvectors they are; let go of when they are found
 	vectors linalg.Matrix // (out, known) or (in, known)
-	energy  []float64     // (known): σ², descending
-	tail    []float64     // (known + 1): the sum of energy from an index on, and of what is not known
-	whole   float64       // tr(w·G·wᵀ)
+	failed  error
 }
 
 // Decompose returns the whole spectrum of w (out, in) in the norm of g, min(out, in) directions; nil for g is the plain
@@ -91,14 +104,20 @@ func Decompose(w linalg.Matrix, g *Gram) (*Spectrum, error) {
 	if err := checkMatrix(what, w); err != nil {
 		return nil, err
 	}
-	if g == nil {
-		return decompose(w, plain{}, min(w.Rows, w.Cols))
+	var n norm = plain{}
+	if g != nil {
+		var err error
+		if n, err = g.norm(what, w); err != nil {
+			return nil, err
+		}
 	}
-	n, err := g.norm(what, w)
+	s := newSpectrum(w, n)
+	energy, err := linalg.Eigenvalues(s.squared)
 	if err != nil {
 		return nil, err
 	}
-	return decompose(w, n, min(w.Rows, w.Cols))
+	s.know(energy)
+	return s, nil
 }
 
 // norm returns the norm of g for a matrix w, with the root where w takes one.
@@ -116,38 +135,59 @@ func (g *Gram) norm(what string, w linalg.Matrix) (norm, error) {
 	return whitening{of, l}, nil
 }
 
-// decompose returns r or more of the leading directions of w.
-func decompose(w linalg.Matrix, n norm, r int) (*Spectrum, error) {
+// newSpectrum returns the spectrum of w of which nothing but sizes are known yet.
+func newSpectrum(w linalg.Matrix, n norm) *Spectrum {
 	s := &Spectrum{w: w, norm: n, output: w.Rows <= w.Cols}
-	var squared linalg.Matrix
 	if s.output {
-		squared = linalg.MulT(n.times(w), w)
+		s.squared = linalg.MulT(n.times(w), w)
+		linalg.Mirror(s.squared)
 	} else {
 		ws := n.whiten(w)
-		squared = linalg.TMul(ws, ws)
+		s.squared = linalg.TMul(ws, ws)
 	}
-	symmetrize(squared)
-	for i := range squared.Rows {
-		s.whole += squared.Data[i*squared.Cols+i]
+	for i := range s.squared.Rows {
+		s.whole += s.squared.Data[i*s.squared.Cols+i]
 	}
-	var err error
-	if s.energy, s.vectors, err = leading(squared, r); err != nil {
-		return nil, err
+	return s
+}
+
+// know takes in the leading eigenvalues of what is squared.
+func (s *Spectrum) know(energy []float64) {
+	known := len(energy)
+	s.energy, s.tail = energy, make([]float64, known+1)
+	var all float64
+	for i, e := range energy {
+		energy[i] = max(0, e)
+		all += energy[i]
 	}
-	known := len(s.energy)
-	s.tail = make([]float64, known+1)
-	var sum float64
-	for i, e := range s.energy {
-		s.energy[i] = max(0, e)
-		sum += s.energy[i]
-	}
-	if known < squared.Rows {
-		s.tail[known] = max(0, s.whole-sum)
+	if known < s.squared.Rows {
+		s.tail[known] = max(0, s.whole-all)
 	}
 	for i := known - 1; i >= 0; i-- {
-		s.tail[i] = s.tail[i+1] + s.energy[i]
+		s.tail[i] = s.tail[i+1] + energy[i]
 	}
-	return s, nil
+}
+
+// directions returns the eigenvectors that belong to energy, (out, known) or (in, known). They must not be changed.
+func (s *Spectrum) directions() (linalg.Matrix, error) {
+	s.found.Do(func() {
+		_, s.vectors, s.failed = linalg.Eigen(s.squared)
+		s.squared = linalg.Matrix{}
+	})
+	return s.vectors, s.failed
+}
+
+// decompose returns r or more of the leading directions of w.
+func decompose(w linalg.Matrix, n norm, r int) (*Spectrum, error) {
+	s := newSpectrum(w, n)
+	s.found.Do(func() {
+		var energy []float64
+		if energy, s.vectors, s.failed = leading(s.squared, r); s.failed == nil {
+			s.know(energy)
+		}
+		s.squared = linalg.Matrix{}
+	})
+	return s, s.failed
 }
 
 // Rank returns the most directions that there are factors of.
@@ -170,15 +210,19 @@ func (s *Spectrum) SampleErrors() ([]float64, error) {
 		}
 		// A direction d of e = Σ d adds d·G·dᵀ = (1-α)·d·C·dᵀ + ridge·d·dᵀ to the squared error. On the output side d is uᵀ·w, on
 		// the input side σ·vᵀ·s⁻¹.
-		d := s.vectors.Transpose()
+		vectors, err := s.directions()
+		if err != nil {
+			return nil, err
+		}
+		d := vectors.Transpose()
 		if s.output {
 			d = linalg.Mul(d, s.w)
 		} else {
-			v := firstColumns(s.vectors, s.Rank())
+			v := firstColumns(vectors, s.Rank())
 			g.solve(v)
 			d = v.Transpose()
 		}
-		ridge := g.ridge()
+		ridge := g.Ridge()
 		for i := range worth {
 			squared := vectorDot(d.Row(i), d.Row(i))
 			if !s.output {
@@ -202,6 +246,10 @@ func (s *Spectrum) Factors(r int) (Factors, error) {
 	if r < 1 || r > s.Rank() {
 		return Factors{}, fmt.Errorf("factors of rank %d of %d known directions", r, s.Rank())
 	}
+	vectors, err := s.directions()
+	if err != nil {
+		return Factors{}, err
+	}
 	// The scale of a direction cancels out of the product, so that it may be anything where nothing is left of σ.
 	scale, inverse := make([]float64, r), make([]float64, r)
 	for i := range scale {
@@ -212,7 +260,7 @@ func (s *Spectrum) Factors(r int) (Factors, error) {
 		inverse[i] = 1 / scale[i]
 	}
 	f := Factors{Energy: s.energy}
-	kept := firstColumns(s.vectors, r)
+	kept := firstColumns(vectors, r)
 	if s.output {
 		f.V = linalg.TMul(kept, s.w)
 		scaleRows(f.V, inverse)
@@ -232,7 +280,7 @@ func (s *Spectrum) Factors(r int) (Factors, error) {
 
 // measure returns the error of f, computed from its product.
 func (s *Spectrum) measure(f Factors) float64 {
-	e := blockwise(s.w, s.norm.times, func(from, to int) linalg.Matrix {
+	e := blockwise(s.w, s.norm.size, func(from, to int) linalg.Matrix {
 		return subtract(rows(s.w, from, to), linalg.Mul(rows(f.U, from, to), f.V))
 	})
 	return relative(e, s.whole)

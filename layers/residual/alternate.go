@@ -15,8 +15,8 @@ import (
 // errors are moved to where the residual takes them up (GPTQ-intrinsic LoRA, arXiv 2606.01412; weight-compression.md 18.2).
 //
 // V depends on the inputs alone: all matrices that read the site of g have the same one, which is computed once and may be
-// stored and run once (GlowQ, arXiv 2603.25385). Its rows are orthonormal. C is without shrinkage; Error is in the norm of g;
-// Energy is nil. Where a residual of its own per matrix will do, Refined is better; where the inputs have no leading
+// stored and run once (GlowQ, arXiv 2603.25385). Its rows are orthonormal. C is without shrinkage. Energy is nil, and Error is
+// left 0: to find it takes longer than the rest. Where a residual of its own per matrix will do, Refined is better; where the inputs have no leading
 // directions, so is EoRA: compare the errors.
 func Intrinsic(w linalg.Matrix, g *lowrank.Gram, r int, q Quantizer) (base *layers.Grouped, f lowrank.Factors, err error) {
 	const what = "quantize for a known residual"
@@ -35,7 +35,6 @@ func Intrinsic(w linalg.Matrix, g *lowrank.Gram, r int, q Quantizer) (base *laye
 		return nil, f, fmt.Errorf("%s: %w", what, err)
 	}
 	f.U, f.V = linalg.Mul(subtract(w, rounded), v), v.Transpose()
-	f.Error = relativeError(w, rounded, f, g)
 	return base, f, nil
 }
 

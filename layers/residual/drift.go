@@ -16,8 +16,8 @@ type Drift struct {
 
 // A Correction makes up for drifted inputs. What it takes does not depend on the matrix: all that read the site share it.
 type Correction struct {
-	drift Drift
-	l     linalg.Matrix // l·lᵀ is the damped Gram matrix
+	// step is (M - C)·(C + α·tr(C)/n·I)⁻¹ (n, n): what a matrix is multiplied by for what is added to it.
+	step linalg.Matrix
 }
 
 // NewCorrection returns the correction by the moments d, M = d.Cross and C = d.Gram. α damps it where inputs are few: 0.03 is
@@ -40,7 +40,16 @@ func NewCorrection(d Drift, alpha float64) (*Correction, error) {
 	if err != nil {
 		return nil, fmt.Errorf("correct for drift: moments with %g of their mean diagonal added: %w", alpha, err)
 	}
-	return &Correction{d, l}, nil
+	step := subtract(d.Cross, d.Gram).Transpose()
+	linalg.SolveLower(l, step)
+	linalg.SolveLowerT(l, step)
+	step = step.Transpose()
+	for i, v := range step.Data {
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return nil, fmt.Errorf("correct for drift: element (%d, %d) of the correction is %g", i/n, i%n, v)
+		}
+	}
+	return &Correction{step}, nil
 }
 
 // Corrected returns the target that makes up for drifted inputs, the same for every kind of weight:
@@ -48,58 +57,58 @@ func NewCorrection(d Drift, alpha float64) (*Correction, error) {
 // to the results w·x, whatever approximates it then under C (weight-compression.md 18.1; AA-SVD, arXiv 2604.02119, for low
 // rank; GPTAQ and ResComp, arXiv 2604.07955, for rounding with feedback). Between 0 and 1, λ trusts the correction in part.
 func (c *Correction) Corrected(w linalg.Matrix, lambda float64) (linalg.Matrix, error) {
-	step, err := c.step(w)
-	if err != nil {
+	if err := fits(w, c.step); err != nil {
 		return linalg.Matrix{}, err
 	}
+	target := linalg.Mul(w, c.step)
 	for i, v := range w.Data {
-		step.Data[i] = v + lambda*step.Data[i]
+		target.Data[i] = v + lambda*target.Data[i]
 	}
-	return step, nil
+	return target, nil
 }
 
-// step returns w·(M - C)·(C + α·tr(C)/n·I)⁻¹.
-func (c *Correction) step(w linalg.Matrix) (linalg.Matrix, error) {
-	n := c.l.Rows
-	if w.Cols != n {
-		return linalg.Matrix{}, fmt.Errorf("correct for drift: moments of %d x %d for a matrix of %d x %d", n, n, w.Rows, w.Cols)
+// fits refuses a matrix that moments (n, n) are not those of the inputs of.
+func fits(w, moments linalg.Matrix) error {
+	if n := moments.Rows; w.Cols != n {
+		return fmt.Errorf("correct for drift: moments of %d x %d for a matrix of %d x %d", n, n, w.Rows, w.Cols)
 	}
-	step := linalg.Mul(w, subtract(c.drift.Cross, c.drift.Gram)).Transpose()
-	linalg.SolveLower(c.l, step)
-	linalg.SolveLowerT(c.l, step)
-	step = step.Transpose()
-	for i, v := range step.Data {
-		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return linalg.Matrix{}, fmt.Errorf("correct for drift: element (%d, %d) of the correction is %g", i/n, i%n, v)
-		}
-	}
-	return step, nil
+	return nil
 }
 
-// Strength returns which of lambdas is best for w: |x·wᵀ - y·targetᵀ|² is computed for other inputs than those that the
-// correction is by, of the moments check. The first of equals is taken.
+// A Trial is a correction held against inputs that it is not by. It is the same for all matrices that read the site.
+type Trial struct{ linear, square linalg.Matrix } // (n, n)
+
+// Try holds the correction against the moments check of other inputs.
+func (c *Correction) Try(check Drift) (*Trial, error) {
+	if err := sameShape("correct for drift", c.step, check.Gram); err != nil {
+		return nil, err
+	}
+	if err := sameShape("correct for drift", c.step, check.Cross); err != nil {
+		return nil, err
+	}
+	return &Trial{
+		linear: linalg.MulT(subtract(check.Cross, check.Gram), c.step),
+		square: linalg.MulT(linalg.Mul(c.step, check.Gram), c.step),
+	}, nil
+}
+
+// Strength returns which of lambdas is best for w: |x·wᵀ - y·targetᵀ|² is computed for the other inputs. The first of equals is
+// taken.
 //
-// With D the correction for λ = 1, that is a constant - 2λ·tr(w·(M - C)·Dᵀ) + λ²·tr(D·C·Dᵀ) for the M and C of check. What the
-// compression of the target adds does not depend on λ to first order.
-func (c *Correction) Strength(w linalg.Matrix, check Drift, lambdas ...float64) (float64, error) {
+// With S the step for λ = 1, so that w·S is what is added to w, that is a constant - 2λ·tr(w·(M - C)·Sᵀ·wᵀ) +
+// λ²·tr(w·S·C·Sᵀ·wᵀ) for the M and C of the other inputs. What the compression of the target adds does not depend on λ to
+// first order.
+func (t *Trial) Strength(w linalg.Matrix, lambdas ...float64) (float64, error) {
 	if len(lambdas) == 0 {
 		return 0, fmt.Errorf("correct for drift: no strength to choose from")
 	}
-	if err := sameShape("correct for drift", c.drift.Gram, check.Gram); err != nil {
-		return 0, err
-	}
-	if err := sameShape("correct for drift", c.drift.Cross, check.Cross); err != nil {
-		return 0, err
-	}
-	step, err := c.step(w)
-	if err != nil {
+	if err := fits(w, t.linear); err != nil {
 		return 0, err
 	}
 	var linear, square float64
-	toward, own := linalg.Mul(w, subtract(check.Cross, check.Gram)), linalg.Mul(step, check.Gram)
-	for i, d := range step.Data {
-		linear += toward.Data[i] * d
-		square += own.Data[i] * d
+	for i, v := range linalg.TMul(w, w).Data { // tr(w·A·wᵀ) is the sum of wᵀ·w ⊙ A
+		linear += v * t.linear.Data[i]
+		square += v * t.square.Data[i]
 	}
 	best, least := 0.0, math.Inf(1)
 	for _, l := range lambdas {

@@ -24,10 +24,11 @@ type drift struct {
 	windows  int
 	both     residual.Drift
 
-	// The corrections by the first half, whose strength the second shows, and by both. They are kept for the other matrices
-	// that read the site, if there are any: each takes as much as a Gram matrix.
-	keep      bool
-	half, all *residual.Correction
+	// The correction by the first half, whose strength the second shows, and that by both. They are kept for the other matrices
+	// that read the site, if there are any: they take as much as three Gram matrices.
+	keep bool
+	half *residual.Trial
+	all  *residual.Correction
 }
 
 // pairs collects the moments of inputs x of the model and y of the compressed one.
@@ -98,7 +99,7 @@ func (d *drift) finish() (*lowrank.Gram, error) {
 		if err := p.flush(d.products); err != nil {
 			return nil, err
 		}
-		mirror(p.y.gram)
+		linalg.Mirror(p.y.gram)
 		for j, v := range p.y.gram.Data {
 			d.both.Gram.Data[j] += v
 		}
@@ -114,45 +115,46 @@ func (d *drift) finish() (*lowrank.Gram, error) {
 func (d *drift) correct(w linalg.Matrix) (linalg.Matrix, float64, error) {
 	strength := 0.5 // where a single window leaves nothing to check it on
 	if d.windows > 1 {
-		c, err := d.correction(&d.half, residual.Drift{Cross: d.halves[0].cross, Gram: d.halves[0].y.gram})
+		half, err := d.trial()
 		if err != nil {
 			return w, 0, err
 		}
-		check := residual.Drift{Cross: d.halves[1].cross, Gram: d.halves[1].y.gram}
-		if strength, err = c.Strength(w, check, driftStrengths...); err != nil {
+		if strength, err = half.Strength(w, driftStrengths...); err != nil {
 			return w, 0, err
 		}
 	}
 	if strength == 0 {
 		return w, 0, nil
 	}
-	c, err := d.correction(&d.all, d.both)
-	if err != nil {
-		return w, 0, err
+	all := d.all
+	if all == nil {
+		var err error
+		if all, err = residual.NewCorrection(d.both, driftAlpha); err != nil {
+			return w, 0, err
+		}
+		if d.keep {
+			d.all = all
+		}
 	}
-	target, err := c.Corrected(w, strength)
+	target, err := all.Corrected(w, strength)
 	return target, strength, err
 }
 
-// correction returns the one by the moments m, which kept holds if it was made before.
-func (d *drift) correction(kept **residual.Correction, m residual.Drift) (*residual.Correction, error) {
-	if *kept != nil {
-		return *kept, nil
+// trial returns the correction by the first half, held against the second.
+func (d *drift) trial() (*residual.Trial, error) {
+	if d.half != nil {
+		return d.half, nil
 	}
-	c, err := residual.NewCorrection(m, driftAlpha)
+	moments := func(p pairs) residual.Drift { return residual.Drift{Cross: p.cross, Gram: p.y.gram} }
+	c, err := residual.NewCorrection(moments(d.halves[0]), driftAlpha)
+	if err != nil {
+		return nil, err
+	}
+	t, err := c.Try(moments(d.halves[1]))
 	if err == nil && d.keep {
-		*kept = c
+		d.half = t
 	}
-	return c, err
-}
-
-// mirror copies the lower triangle of a over the upper one.
-func mirror(a linalg.Matrix) {
-	for i := range a.Rows {
-		for j := range i {
-			a.Data[j*a.Cols+i] = a.Data[i*a.Cols+j]
-		}
-	}
+	return t, err
 }
 
 // shrinkage returns what part of a Gram matrix of in inputs is replaced by its mean diagonal: less for more tokens.

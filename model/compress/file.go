@@ -302,10 +302,10 @@ func (r *Reader) Moments(site string) (*Moments, error) {
 			return nil, err
 		}
 		for j := range i + 1 {
-			v := float64(math.Float32frombits(binary.LittleEndian.Uint32(row[4*j:])))
-			m.Gram.Data[i*s.In+j], m.Gram.Data[j*s.In+i] = v, v
+			m.Gram.Data[i*s.In+j] = float64(math.Float32frombits(binary.LittleEndian.Uint32(row[4*j:])))
 		}
 	}
+	linalg.Mirror(m.Gram)
 	if sum.Sum32() != s.CRC {
 		return nil, r.damaged("the numbers of site %s are damaged", site)
 	}

@@ -27,7 +27,7 @@ type multiplier struct {
 	arena   kernels.Arena
 	columns kernels.Mat // (1, widest·stride) F32: tokens side by side
 	product kernels.Mat // (1, gramRows·widest) F32
-	host    []float32   // of product
+	host    []float32   // of product, for a device that does not share the host's memory
 }
 
 // newMultiplier returns a multiplier for inputs of at most widest columns and batches of at most batch tokens.
@@ -37,9 +37,12 @@ func newMultiplier(d kernels.Device, s kernels.Stream, widest, batch int) (*mult
 	if err != nil {
 		return nil, err
 	}
-	m := &multiplier{stream: s, arena: a, host: make([]float32, rows*widest)}
+	m := &multiplier{stream: s, arena: a}
 	if m.columns, err = a.Alloc(1, widest*stride(batch), kernels.F32); err == nil {
 		m.product, err = a.Alloc(1, rows*widest, kernels.F32)
+	}
+	if err == nil && m.product.Host == nil {
+		m.host = make([]float32, rows*widest)
 	}
 	return m, err
 }
@@ -69,17 +72,31 @@ func (m *multiplier) add(sum linalg.Matrix, x []float32, stride, tokens int) err
 func (m *multiplier) addRows(sum linalg.Matrix, row int, x, y kernels.Mat) error {
 	p := shaped(m.product, x.Rows, y.Rows)
 	m.stream.MatMul(p, x, y, kernels.Set)
-	host := m.host[:x.Rows*y.Rows]
-	m.stream.Download(kernels.Float32Bytes(host), p)
+	if p.Host == nil {
+		m.stream.Download(kernels.Float32Bytes(m.host[:x.Rows*y.Rows]), p)
+	}
 	if err := m.stream.Sync(); err != nil {
 		return err
 	}
-	for i := range x.Rows {
-		dst := sum.Row(row + i)[:y.Rows]
-		for j, v := range host[i*y.Rows:][:y.Rows] {
-			dst[j] += float64(v)
-		}
+	workers := min(runtime.GOMAXPROCS(0), x.Rows)
+	var all sync.WaitGroup
+	for t := range workers {
+		all.Go(func() {
+			for i := x.Rows * t / workers; i < x.Rows*(t+1)/workers; i++ {
+				var product []float32
+				if p.Host != nil {
+					product = p.Float32s(i)
+				} else {
+					product = m.host[i*y.Rows:]
+				}
+				dst := sum.Row(row + i)[:y.Rows]
+				for j, v := range product[:y.Rows] {
+					dst[j] += float64(v)
+				}
+			}
+		})
 	}
+	all.Wait()
 	return nil
 }
 
@@ -190,9 +207,9 @@ func (a *accumulator) finish(m *multiplier) (*Moments, error) {
 				return nil, fmt.Errorf("survey: the input of %s is too large: products of its columns %d and %d sum to %g", a.site, i, j, row[j])
 			}
 			row[j] = float64(v)
-			a.gram.Data[j*a.in+i] = float64(v)
 		}
 	}
+	linalg.Mirror(a.gram)
 	for j := range a.mean {
 		a.mean[j] /= float64(a.tokens)
 	}

@@ -12,8 +12,15 @@ import (
 // matrix reads it is lowRankForm.
 type jointForm struct{}
 
+// largestJoint is the most elements of matrices below one another that a planner considers joint factors for. For more they
+// take as long to decompose as all else that is predicted, and are seldom best: of gopher-dense at 3 bits and below alone.
+const largestJoint = 4 << 20
+
 // Options implements Form, for all matrices of an input below one another.
 func (jointForm) Options(out, in int, statistics bool) []Choice {
+	if out*in > largestJoint {
+		return nil
+	}
 	return productOptions(formJoint, lowrank.RankFor, out, in, statistics)
 }
 

@@ -123,7 +123,7 @@ func (f factors) errorOf(t *Target) float64 {
 	for i, v := range t.W.Data {
 		e.Data[i] = v - e.Data[i]
 	}
-	return sum(t.rowNorms(e)) / t.all().norm(t)
+	return sum(t.rowNorms(e)) / t.all().norm
 }
 
 // factorize finds factors as c says.
@@ -158,11 +158,10 @@ func factorize(t *Target, c Choice) (factors, error) {
 			f, _, err := lowrank.OutputPCA(t.W, t.Gram, c.Rank, false)
 			return f, err
 		case methodWhitened:
-			s, err := t.Spectrum()
-			if err != nil {
-				return lowrank.Factors{}, err
+			if t.spectrum != nil {
+				return t.spectrum.Factors(c.Rank)
 			}
-			return s.Factors(c.Rank)
+			return lowrank.Whitened(t.W, t.Gram, c.Rank)
 		}
 		return lowrank.Factors{}, fmt.Errorf("method %q is unknown", c.Method)
 	}()

@@ -9,6 +9,9 @@ import (
 	"eckart/layers/residual"
 )
 
+// wideInputs is the number of inputs beyond which what takes its cube of operations is done as seldom as can be.
+const wideInputs = 4096
+
 // residualForm stores codes of few bits and a product that makes up for a part of their error: layers.Sum.
 type residualForm struct{}
 
@@ -17,9 +20,13 @@ func (residualForm) Options(out, in int, statistics bool) []Choice {
 	if !statistics {
 		return nil
 	}
+	ranks := []int{8, 16, 32, 64}
+	if in > wideInputs { // for each of them the Gram matrix is decomposed
+		ranks = []int{32}
+	}
 	var all []Choice
 	for _, bits := range []int{4, 3, 2} {
-		for _, rank := range []int{8, 16, 32, 64} {
+		for _, rank := range ranks {
 			if 8*rank > min(out, in) {
 				continue
 			}
@@ -48,10 +55,22 @@ func (residualForm) Footprint(out, in int, c Choice) (Footprint, error) {
 
 // Predict implements Form. A residual whose inputs are known first is found row by row; the others need the whole matrix.
 func (f residualForm) Predict(t *Target, c Choice) (float64, error) {
-	s := t.all()
-	if c.Method == methodIntrinsic {
-		s = t.sample()
+	if c.Method == methodIntrinsic && t.Gram != nil {
+		r, err := c.rounding(t.W.Rows, t.W.Cols)
+		if err != nil {
+			return 0, fmt.Errorf("compress %s: %w", t.Name, err)
+		}
+		v, left, err := t.Gram.DeflateLeading(c.Rank)
+		if err != nil {
+			return 0, fmt.Errorf("compress %s: %w", t.Name, err)
+		}
+		g, err := left.Feedback(damping(t.Gram), false)
+		if err != nil {
+			return 0, fmt.Errorf("compress %s: %w", t.Name, err)
+		}
+		return t.predictFeedback(g, r, v)
 	}
+	s := t.all()
 	base, p, err := f.solve(t, s.rows, c)
 	if err != nil {
 		return 0, err

@@ -52,6 +52,17 @@ func (c Choice) rounding(out, in int) (layers.Rounding, error) {
 // Predict implements Form. Rows are rounded independently of one another, so that some stand for all.
 func (f roundForm) Predict(t *Target, c Choice) (float64, error) {
 	s := t.sample()
+	if t.Gram != nil && c.Method == methodFeedback {
+		r, err := c.rounding(s.rows.Rows, s.rows.Cols)
+		if err != nil {
+			return 0, fmt.Errorf("compress %s: %w", t.Name, err)
+		}
+		g, err := t.Gram.Feedback(damping(t.Gram), false)
+		if err != nil {
+			return 0, fmt.Errorf("compress %s: %w", t.Name, err)
+		}
+		return t.predictFeedback(g, r, linalg.Matrix{})
+	}
 	w, err := roundMatrix(t, s.rows, c)
 	if err != nil {
 		return 0, err
@@ -89,6 +100,43 @@ func quantizer(method string, r layers.Rounding, g *lowrank.Gram) residual.Quant
 	if method == methodNearest {
 		return residual.Rounded(r)
 	}
-	// What shrinkage adds to the diagonal is the damping of a sum that is not shrunk.
-	return residual.WithFeedback(layers.Feedback{Rounding: r, Damping: g.Shrinkage() / (1 - g.Shrinkage())})
+	return residual.WithFeedback(layers.Feedback{Rounding: r, Damping: damping(g)})
+}
+
+// damping returns that of rounding with feedback: what shrinkage adds to the diagonal is the damping of a sum that is not
+// shrunk.
+func damping(g *lowrank.Gram) float64 { return g.Shrinkage() / (1 - g.Shrinkage()) }
+
+// predictFeedback returns the relative squared error of the target rounded with feedback, from the sample's errors under what
+// g was prepared of: the sum C of the Gram matrix, or, with the directions that are the columns of v (in, r), what is left of
+// it when errors along them are made up for.
+func (t *Target) predictFeedback(g *layers.FeedbackGram, r layers.Rounding, v linalg.Matrix) (float64, error) {
+	s := t.sample()
+	lost, norms, err := g.Errors(s.rows.Float32s(), s.rows.Rows, r)
+	if err != nil {
+		return 0, fmt.Errorf("compress %s: %w", t.Name, layers.Named(err, t.Name))
+	}
+	e := linalg.FromFloat32s(lost, s.rows.Rows, s.rows.Cols)
+	var along linalg.Matrix
+	if v.Cols > 0 {
+		along = linalg.Mul(e, v)
+	}
+	for i := range norms {
+		square := squares(e.Row(i))
+		norms[i] = (1 - t.Gram.Shrinkage()) * (norms[i] - g.Ridge()*square)
+		if v.Cols > 0 {
+			square -= squares(along.Row(i))
+		}
+		norms[i] += t.Gram.Ridge() * square
+	}
+	return t.share(s.sum(norms), s.norm)
+}
+
+// squares returns the sum of the squares of x.
+func squares(x []float64) float64 {
+	var sum float64
+	for _, v := range x {
+		sum += v * v
+	}
+	return sum
 }

@@ -255,14 +255,11 @@ func (r *run) inputs(s model.Site, b *model.WalkedBlock) (*siteInputs, error) {
 	return in, errors.Join(err, d.close())
 }
 
-// widestDrift is the widest input whose drift is corrected. That takes eight matrices of its square, in float64, and
-// factorizations of them: for 8192 columns, those of down_proj of a model of a billion parameters, 4 GB and longer than all else
-// that is done for the block.
-const widestDrift = 4096
-
-// corrects reports whether drift is corrected at a site.
+// corrects reports whether drift is corrected at a site. For wide inputs it is not, where there are statistics: that takes
+// eight matrices of their square, in float64, and factorizations of them: for 8192 columns, those of down_proj of a model of a
+// billion parameters, 4 GB and longer than all else that is done for the block.
 func (r *run) corrects(s model.Site) bool {
-	return len(r.Drift) > 0 && (s.In <= widestDrift || r.known == nil)
+	return len(r.Drift) > 0 && (s.In <= wideInputs || r.known == nil)
 }
 
 // inputOf returns the input (tokens, in) of a site for a sequence that is at the given state before block b.
@@ -377,7 +374,7 @@ func (r *run) matrix(s model.Site, i int, in *siteInputs, g *group) error {
 	if done.Reached, err = t.Error(made); err != nil {
 		return err
 	}
-	if done.HeldOut, err = heldOut(w, made, in.held); err != nil {
+	if done.HeldOut, err = heldOut(w, made, in.held, t.judged()); err != nil {
 		return err
 	}
 	done.Bytes = storedBytes(made)
@@ -392,48 +389,40 @@ func (r *run) matrix(s model.Site, i int, in *siteInputs, g *group) error {
 	return nil
 }
 
-// heldOut returns the relative squared error of made, which stands for of, on inputs (tokens, in); nil without any.
-func heldOut(of, made layers.Weight, inputs [][]float32) (*float64, error) {
+// heldOut returns the relative squared error of made, which stands for of, on inputs (tokens, in), judged on the rows of s; nil
+// without inputs.
+func heldOut(of, made layers.Weight, inputs [][]float32, s *sample) (*float64, error) {
 	if len(inputs) == 0 {
 		return nil, nil
 	}
-	w, err := matrixOf(of)
+	w, err := s.matrix(of)
 	if err != nil {
 		return nil, err
 	}
-	dense, err := made.Dense()
+	e, err := s.matrix(made)
 	if err != nil {
 		return nil, err
 	}
-	e := linalg.New(w.Rows, w.Cols)
-	for i, v := range dense {
-		e.Data[i] = w.Data[i] - float64(v)
+	for i, v := range e.Data {
+		e.Data[i] = w.Data[i] - v
 	}
-	var lost, whole float64
+	lost, whole := make([]float64, w.Rows), make([]float64, w.Rows)
 	for _, x := range inputs {
 		m := linalg.FromFloat32s(x, len(x)/w.Cols, w.Cols)
-		lost += squares(linalg.MulT(m, e))
-		whole += squares(linalg.MulT(m, w))
+		addSquares(lost, linalg.MulT(m, e))
+		addSquares(whole, linalg.MulT(m, w))
 	}
-	relative := lost / whole
+	relative := s.sum(lost) / s.sum(whole)
 	return &relative, nil
 }
 
-func matrixOf(w layers.Weight) (linalg.Matrix, error) {
-	dense, err := w.Dense()
-	if err != nil {
-		return linalg.Matrix{}, err
+// addSquares adds the squares of each column of m to sums.
+func addSquares(sums []float64, m linalg.Matrix) {
+	for i := range m.Rows {
+		for j, v := range m.Row(i) {
+			sums[j] += v * v
+		}
 	}
-	out, in := w.Dims()
-	return linalg.FromFloat32s(dense, out, in), nil
-}
-
-func squares(m linalg.Matrix) float64 {
-	var sum float64
-	for _, v := range m.Data {
-		sum += v * v
-	}
-	return sum
 }
 
 // moduleName returns the name of the module that a weight belongs to.

@@ -81,14 +81,7 @@ func (s states) clone() states {
 }
 
 // forward runs b on all windows.
-func (s states) forward(b *model.WalkedBlock) error {
-	for _, h := range s {
-		if err := b.Forward(h, nil); err != nil {
-			return err
-		}
-	}
-	return nil
-}
+func (s states) forward(b *model.WalkedBlock) error { return b.ForwardAll(s...) }
 
 // block moves all streams past block i, with those that begin there.
 func (s *sensing) block(ctx context.Context, i int) (err error) {
@@ -131,12 +124,11 @@ func (s *sensing) block(ctx context.Context, i int) (err error) {
 		}
 	}
 	err = walkBlock(s.w, i, s.w.Source(), func(b *model.WalkedBlock) error {
+		all := slices.Clone(s.true)
 		for _, d := range s.streams {
-			if err := d.at.forward(b); err != nil {
-				return err
-			}
+			all = append(all, d.at...)
 		}
-		return s.true.forward(b)
+		return all.forward(b)
 	})
 	s.streams = append(s.streams, begun...)
 	return err

@@ -91,17 +91,14 @@ func (t *Target) Spectrum() (*lowrank.Spectrum, error) {
 }
 
 // Error returns the relative squared error of w on the inputs of the target, tr((W - Ŵ)·C·(W - Ŵ)ᵀ) / tr(W·C·Wᵀ), with
-// the identity for C where nothing is known of them.
+// the identity for C where nothing is known of them. Of a large matrix some rows stand for all.
 func (t *Target) Error(w layers.Weight) (float64, error) {
 	dense, err := w.Dense()
 	if err != nil {
 		return 0, layers.Named(err, t.Name)
 	}
-	e := linalg.New(t.W.Rows, t.W.Cols)
-	for i, v := range dense {
-		e.Data[i] = t.W.Data[i] - float64(v)
-	}
-	return t.share(sum(t.rowNorms(e)), t.all().norm(t))
+	s := t.judged()
+	return s.relative(t, s.of(dense))
 }
 
 // share returns lost / whole.
@@ -117,16 +114,12 @@ func (t *Target) share(lost, whole float64) (float64, error) {
 
 // rowNorms returns e·C·eᵀ of each row e.
 func (t *Target) rowNorms(e linalg.Matrix) []float64 {
-	p := e
 	if t.Gram != nil {
-		p = t.Gram.Times(e)
+		return t.Gram.Sizes(e)
 	}
 	norms := make([]float64, e.Rows)
 	for i := range norms {
-		row := p.Row(i)
-		for j, v := range e.Row(i) {
-			norms[i] += v * row[j]
-		}
+		norms[i] = squares(e.Row(i))
 	}
 	return norms
 }

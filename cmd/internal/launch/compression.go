@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"runtime/debug"
 	"strings"
 
 	"eckart/cmd/internal/command"
@@ -113,8 +114,13 @@ func (c *compression) progress(stage string, done, total int) {
 	}
 }
 
+// compressionGC is how far memory may grow, in percent, before what is not used any more is collected. Matrices are few, large
+// and without pointers: to collect often costs next to nothing, and the default would double what they take.
+const compressionGC = 20
+
 // compress replaces the source of m by what the flags make of it.
 func (f *CompressFlags) compress(ctx context.Context, m *Model, d kernels.Device, o *Options) (err error) {
+	defer debug.SetGCPercent(debug.SetGCPercent(compressionGC))
 	c, err := newCompression(ctx, f, m, d, o)
 	if err != nil {
 		return err

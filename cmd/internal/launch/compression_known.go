@@ -117,11 +117,12 @@ func (c *compression) planner(ctx context.Context) (*compress.Planner, error) {
 }
 
 const (
-	// probeTokens is the number of tokens on which sensitivities are measured, in probeWindows windows.
-	probeTokens, probeWindows = 1024, 2
-	// probeProducts bounds the work: every token passes half of the blocks once for each matrix. A model of a billion parameters
-	// is left 270 tokens, some minutes on two cores.
-	probeProducts = 15e12
+	// probeTokens is the number of tokens on which sensitivities are measured, in probeWindows windows; 1024 and 128 gave plans
+	// of the same divergence.
+	probeTokens, probeWindows = 256, 2
+	// probeProducts bounds the work, down to half as many tokens: every token passes half of the blocks once for each matrix. A
+	// model of a billion parameters is left 128 tokens, some minutes on two cores.
+	probeProducts = 7e12
 	// driftProducts bounds the tokens on which drift is corrected, which pass the blocks of both models. A model of a billion
 	// parameters is left 10,000, five times the width of most of its matrices.
 	driftProducts = 10e12
@@ -134,7 +135,7 @@ func (c *compression) probes() ([][]int32, error) {
 		return nil, err
 	}
 	each := float64(sum.Elements) * float64(sum.Matrices) / 2
-	tokens := int(min(probeTokens, max(probeTokens/8, probeProducts/each)))
+	tokens := int(min(probeTokens, max(probeTokens/2, probeProducts/each)))
 	var all [][]int32
 	for _, ids := range c.learn[:min(probeWindows, len(c.learn))] {
 		all = append(all, ids[:min(len(ids), tokens/probeWindows)])

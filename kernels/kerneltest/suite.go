@@ -49,6 +49,7 @@ func Run(t *testing.T, dev kernels.Device, o Options) {
 		{"Company/MatMul", testMatMulInCompany},
 		{"Company/Attend", testAttendInCompany},
 		{"Company/Unseen", testAttendUnseen},
+		{"Choose", testChoose},
 	})
 	RunGrouped(t, dev, o)
 	run(t, dev, o, []verb{{"Record", testRecord}})

@@ -78,7 +78,8 @@ type Engine struct {
 
 	// Of the loop alone.
 	sched   *scheduler
-	forward func(*model.Batch) (kernels.Mat, error) // Decoder.Forward
+	start   func(*model.Batch)                                   // Decoder.Start
+	finish  func(*model.Batch) (kernels.Mat, []int32, error) // Decoder.Finish
 	out     outcome
 	scratch *scratch
 	host    []float32 // logits, where the device does not share the host's memory
@@ -120,7 +121,8 @@ func New(o Options) (*Engine, error) {
 		o: o, vocab: vocab,
 		context:  min(o.Context, o.Cache.Blocks()*o.Cache.BlockTokens()),
 		sched:    newScheduler(o.Cache, o.Slots),
-		forward:  o.Decoder.Forward,
+		start:    o.Decoder.Start,
+		finish:   o.Decoder.Finish,
 		out:      outcome{ids: make([]int32, 0, o.Slots), stop: make([]bool, 0, o.Slots)},
 		scratch:  newScratch(vocab),
 		calls:    make(chan call, 2*(o.Slots+o.Queue)),
@@ -237,12 +239,14 @@ func (e *Engine) step() error {
 	}
 	e.counters.preemptions.Add(int64(len(st.preempt)))
 	e.sched.start(st, e.o.Batch)
+	e.pick(st)
 	e.publish()
 
 	forward := time.Now()
-	logits, err := e.forward(e.o.Batch)
+	e.start(e.o.Batch)
+	logits, picked, err := e.finish(e.o.Batch)
 	if err == nil {
-		logits, err = e.download(logits)
+		logits, err = e.download(st, logits)
 	}
 	if err != nil {
 		return err
@@ -252,7 +256,14 @@ func (e *Engine) step() error {
 	e.out.ids, e.out.stop = e.out.ids[:0], e.out.stop[:0]
 	for _, w := range st.work {
 		for range w.sample {
-			id, stop := e.choose(w.seq, logits.Float32s(len(e.out.ids)))
+			i := len(e.out.ids)
+			var id int32
+			var stop bool
+			if w.picked {
+				id, stop = e.accept(w.seq, picked[i], nil)
+			} else {
+				id, stop = e.choose(w.seq, logits.Float32s(i))
+			}
 			e.out.ids = append(e.out.ids, id)
 			e.out.stop = append(e.out.stop, stop)
 		}
@@ -271,38 +282,67 @@ func (e *Engine) step() error {
 	return nil
 }
 
-// download returns the logits in host memory.
-func (e *Engine) download(logits kernels.Mat) (kernels.Mat, error) {
+// pick has the device pick the tokens of the step, as far as it can: it adjusts no logits and reports none.
+func (e *Engine) pick(st *step) {
+	if !e.o.Batch.Picks() {
+		return
+	}
+	i := 0
+	for at := range st.work {
+		w := &st.work[at]
+		if w.picked = len(w.sample) > 0 && w.seq.plain(w.seq.generated()); w.picked {
+			e.o.Batch.Pick(i, w.seq.sampler.choice())
+		}
+		i += len(w.sample)
+	}
+}
+
+// download returns the logits of the tokens that the host chooses, in host memory, in their places.
+func (e *Engine) download(st *step, logits kernels.Mat) (kernels.Mat, error) {
 	if logits.Host != nil || logits.Rows == 0 {
 		return logits, nil
 	}
 	if e.host == nil {
 		e.host = make([]float32, e.o.Batch.Limits().Samples*logits.Cols)
 	}
-	bytes := kernels.Float32Bytes(e.host[:logits.Rows*logits.Cols])
-	e.o.Stream.Download(bytes, logits)
-	logits.Span = kernels.Span{Host: bytes}
+	i, waits := 0, false
+	for _, w := range st.work {
+		if n := len(w.sample); n > 0 && !w.picked {
+			e.o.Stream.Download(kernels.Float32Bytes(e.host[i*logits.Cols:(i+n)*logits.Cols]), logits.Slice(i, n))
+			waits = true
+		}
+		i += len(w.sample)
+	}
+	logits.Span = kernels.Span{Host: kernels.Float32Bytes(e.host)}
+	if !waits {
+		return logits, nil
+	}
 	return logits, e.o.Stream.Sync()
 }
 
-// choose picks the next token of q from its logits, which it changes, and prepares what is delivered. It returns the
-// token, below 0 when there is none, and whether it is the last one.
+// choose picks the next token of q from its logits, which it changes, and prepares what is delivered, as accept does.
 func (e *Engine) choose(q *sequence, logits []float32) (id int32, last bool) {
-	if q.generated() == 0 {
-		e.counters.promptTokens.Add(int64(q.prompt))
-		e.counters.cachedTokens.Add(int64(q.cached))
-	}
-	var banned []int32
-	if q.generated() < q.minTokens {
-		banned = q.ends
-	}
-	var r report
+	banned := q.banned(q.generated())
+	var r *report
 	if q.logprobs >= 0 {
 		r = observe(logits, q.logprobs, q.sampler.adjusts(banned), e.scratch)
 	}
 	id, err := q.sampler.choose(logits, banned, e.scratch)
 	if err != nil {
-		q.failed = err
+		id = -1
+	}
+	return e.accept(q, id, r)
+}
+
+// accept takes the token that was chosen for q, below 0 when there is none, and prepares what is delivered. r, which may be
+// nil, tells the log-probabilities. It returns the token and whether it is the last one.
+func (e *Engine) accept(q *sequence, id int32, r *report) (_ int32, last bool) {
+	if q.generated() == 0 {
+		e.counters.promptTokens.Add(int64(q.prompt))
+		e.counters.cachedTokens.Add(int64(q.cached))
+	}
+	if id < 0 {
+		q.failed = ErrLogits
 		return -1, true
 	}
 	q.sampler.accept(id)
@@ -313,7 +353,7 @@ func (e *Engine) choose(q *sequence, logits []float32) (id int32, last bool) {
 	if q.generated() == 0 {
 		t.Cached = q.cached
 	}
-	if q.logprobs >= 0 {
+	if r != nil {
 		t.Logprob, t.Top = r.logprob(id), r.top
 	}
 	q.read(t)

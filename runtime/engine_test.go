@@ -79,19 +79,20 @@ func check(t testing.TB, err error) {
 	}
 }
 
-// before lets f run in the loop before every forward pass.
+// before lets f run in the loop before every step is started.
 func (e *Engine) before(f func()) {
-	forward := e.forward
-	e.forward = func(b *model.Batch) (kernels.Mat, error) {
+	start := e.start
+	e.start = func(b *model.Batch) {
 		f()
-		return forward(b)
+		start(b)
 	}
 }
 
 // fake replaces the model: the logits of a row are what f returns for its sequence.
 func (e *Engine) fake(f func(q *sequence) []float32) {
 	rows := make([]float32, e.o.Slots*e.vocab)
-	e.forward = func(*model.Batch) (kernels.Mat, error) {
+	e.start = func(*model.Batch) {}
+	e.finish = func(*model.Batch) (kernels.Mat, []int32, error) {
 		m := kernels.Mat{Span: kernels.Span{Host: kernels.Float32Bytes(rows)}, Cols: e.vocab, Stride: e.vocab, Type: kernels.F32}
 		for _, w := range e.sched.step.work {
 			for range w.sample {
@@ -99,7 +100,7 @@ func (e *Engine) fake(f func(q *sequence) []float32) {
 				copy(m.Float32s(m.Rows-1), f(w.seq))
 			}
 		}
-		return m, nil
+		return m, nil, nil
 	}
 }
 

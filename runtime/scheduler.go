@@ -31,6 +31,7 @@ type work struct {
 	seq     *sequence
 	from, n int
 	sample  []int
+	picked  bool // the device chooses what comes after
 }
 
 // A step is a decision. It is valid until the next plan.

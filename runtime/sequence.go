@@ -45,6 +45,18 @@ func (q *sequence) left() int { return len(q.tokens) - q.computed }
 // generated returns how many tokens were sampled.
 func (q *sequence) generated() int { return len(q.tokens) - q.prompt }
 
+// banned returns the tokens that may not come after n generated ones.
+func (q *sequence) banned(n int) []int32 {
+	if n < q.minTokens {
+		return q.ends
+	}
+	return nil
+}
+
+// plain reports whether the token after n generated ones takes the logits as they are and nothing more of them, so that a
+// device can choose it.
+func (q *sequence) plain(n int) bool { return q.logprobs < 0 && !q.sampler.penalizes() && !q.sampler.adjusts(q.banned(n)) }
+
 // admit grows the token list once, for all that will come: from here on a step does not allocate for it. A sequence
 // that waits takes no more memory than its prompt.
 func (q *sequence) admit() { q.tokens = slices.Grow(q.tokens, q.limit-len(q.tokens)) }

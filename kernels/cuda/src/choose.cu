@@ -138,16 +138,16 @@ DEV u32 total(u32 v, Shared* s, u32 turn) {
     for (u32 m = 16; m; m >>= 1) v += shfl_xor(v, m);
     if (lane() == 0) sst(&s->counts[turn][warp()], v);
     block_sync();
-    v = 0;
-    for (u32 i = 0; i < warps; i++) v += sld(&s->counts[turn][i]);
+    v = sld(&s->counts[turn][lane() % warps]);
+    for (u32 m = warps / 2; m; m >>= 1) v += shfl_xor(v, m);
     return v;
 }
 DEV double total(double v, Shared* s, u32 turn) {
     v = warp_total(v);
     if (lane() == 0) sst(&s->sums[turn][warp()], v);
     block_sync();
-    v = 0;
-    for (u32 i = 0; i < warps; i++) v += sld(&s->sums[turn][i]);
+    v = sld(&s->sums[turn][lane() % warps]);
+    for (u32 m = warps / 2; m; m >>= 1) v += exchange(v, m);
     return v;
 }
 
@@ -183,8 +183,8 @@ DEV u32 located(double own, double before, double mass, Shared* s) {
     block_sync();
     if (lane() == 0) sst(&s->counts[0][warp()], at);
     block_sync();
-    at = 0;
-    for (u32 i = 0; i < warps; i++) at = max(at, sld(&s->counts[0][i]));
+    at = sld(&s->counts[0][lane() % warps]);
+    for (u32 m = warps / 2; m; m >>= 1) at = max(at, shfl_xor(at, m));
     return at - 1;
 }
 
@@ -512,8 +512,16 @@ KERNEL(choose_weigh, choose::Args, 256) {
     if (lane() == 0) st(a.sums + (u64)bx() * a.parts + i, sum);
 }
 
+// KERNEL_ALONE is KERNEL, for one block at a time on a multiprocessor: it gives a thread of 512 up to 128 registers.
+#ifdef __CUDA_ARCH__
+#define KERNEL_ALONE(name, Args, threads) \
+    extern "C" __attribute__((global)) __attribute__((launch_bounds(threads, 1))) void name(const Args a)
+#else
+#define KERNEL_ALONE(name, Args, threads) KERNEL(name, Args, threads)
+#endif
+
 // The choice, a block a row.
-KERNEL(choose_draw, choose::Args, 512) {
+KERNEL_ALONE(choose_draw, choose::Args, 512) {
     choose::How h = choose::how(a);
     choose::Shared* s = (choose::Shared*)smem();
     if (h.scale < 0) {

@@ -7,14 +7,14 @@ import "eckart/kernels"
 
 // chooser is what a batch has for that: how each sample's token is picked, and what was.
 type chooser struct {
-	kernels.Chooser             // nil where the stream picks nothing
+	kernels.Chooser                // nil where the stream picks nothing
 	marker          kernels.Marker // nil where it cannot be waited for in part
-	how             kernels.Mat // (samples, ChoiceWords)
-	words           []int32     // how, on the host
-	picks           int         // samples that are picked on the device
-	follows         bool        // an id stands for what the step before has chosen
-	chosen          kernels.Mat // (samples, 1)
-	ids             [2][]int32  // chosen, on the host: steps take turns
+	how             kernels.Mat    // (samples, ChoiceWords)
+	words           []int32        // how, on the host
+	picks           int            // samples that are picked on the device
+	follows         bool           // an id stands for what the step before has chosen
+	chosen          kernels.Mat    // (samples, 1)
+	ids             [2][]int32     // chosen, on the host: steps take turns
 	turn            int
 	under           [2]underway // steps that were started and not finished
 	count           int

@@ -4,8 +4,9 @@
 // An Engine runs a model in one goroutine on one locked thread (Run); nothing else touches the model, the cache or the
 // device. Other goroutines send on its one channel and read from their own mailbox (Generate). A step is plan, start,
 // forward, choose, finish, deliver: the scheduler decides, the cache claims, the model computes, a sampler picks each
-// sequence's token, a text holds back what is not certain, and the mailbox hands out the rest. In steady state a step
-// allocates nothing but the text it delivers.
+// sequence's token, a text holds back what is not certain, and the mailbox hands out the rest. Where the device picks tokens
+// itself, the next step is started before this one is finished (step, scheduler.follow). In steady state a step allocates
+// nothing but the text it delivers.
 package runtime
 
 import (
@@ -15,7 +16,6 @@ import (
 	"io"
 	"log/slog"
 	goruntime "runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -78,8 +78,9 @@ type Engine struct {
 
 	// Of the loop alone.
 	sched   *scheduler
-	start   func(*model.Batch)                                   // Decoder.Start
+	start   func(*model.Batch)                               // Decoder.Start
 	finish  func(*model.Batch) (kernels.Mat, []int32, error) // Decoder.Finish
+	flying  *step                                            // started, and to be finished by the next call of step
 	out     outcome
 	scratch *scratch
 	host    []float32 // logits, where the device does not share the host's memory
@@ -153,7 +154,7 @@ func (e *Engine) Run(ctx context.Context) error {
 func (e *Engine) loop(ctx context.Context) error {
 	for {
 		e.listen()
-		for e.sched.idle() { // parked: no turn of the loop, no time spent
+		for e.sched.idle() && e.flying == nil { // parked: no turn of the loop, no time spent
 			select {
 			case c := <-e.calls:
 				e.take(c)
@@ -220,8 +221,11 @@ func (e *Engine) end(err error) {
 		err = ErrClosed
 	}
 	e.Drain()
-	for _, q := range append(slices.Clone(e.sched.running), e.sched.waiting...) {
-		e.sched.cancel(q)
+	if e.flying != nil {
+		_, _, _ = e.finish(e.o.Batch) // nobody waits for what it finds, only for the device to be done with it
+		e.flying = nil
+	}
+	for _, q := range e.sched.abandon() {
 		e.flight.Add(-1)
 		q.out.end(err)
 	}
@@ -229,21 +233,26 @@ func (e *Engine) end(err error) {
 	close(e.done)
 }
 
-// step runs one step. Its error is the device's.
+// step finishes one step, which it has started, unless it is under way already, and starts the one after it before that
+// where it can: then the device has something to do while the host reads what it found. Its error is the device's.
 func (e *Engine) step() error {
 	begin := time.Now()
-	st := e.sched.plan(e.o.StepTokens)
-	rows := st.rows()
-	if rows == 0 {
-		panic(fmt.Sprintf("BUG: nothing to do for %d running and %d waiting sequences", len(e.sched.running), len(e.sched.waiting)))
+	st := e.flying
+	if st == nil {
+		st = e.sched.plan(e.o.StepTokens)
+		if len(st.work) == 0 {
+			panic(fmt.Sprintf("BUG: nothing to do for %d running and %d waiting sequences", len(e.sched.running), len(e.sched.waiting)))
+		}
+		e.counters.preemptions.Add(int64(len(st.preempt)))
+		e.sched.start(st, e.o.Batch)
+		e.pick(st)
+		e.publish()
 	}
-	e.counters.preemptions.Add(int64(len(st.preempt)))
-	e.sched.start(st, e.o.Batch)
-	e.pick(st)
-	e.publish()
-
 	forward := time.Now()
-	e.start(e.o.Batch)
+	if e.flying == nil {
+		e.start(e.o.Batch)
+	}
+	e.flying = e.follow(st)
 	logits, picked, err := e.finish(e.o.Batch)
 	if err == nil {
 		logits, err = e.download(st, logits)
@@ -254,14 +263,17 @@ func (e *Engine) step() error {
 	e.counters.forward.Add(int64(time.Since(forward)))
 
 	e.out.ids, e.out.stop = e.out.ids[:0], e.out.stop[:0]
-	for _, w := range st.work {
+	for at := range st.work {
+		w := &st.work[at]
+		w.dropped = w.seq.over
 		for range w.sample {
 			i := len(e.out.ids)
-			var id int32
-			var stop bool
-			if w.picked {
+			id, stop := int32(-1), true
+			switch {
+			case w.dropped:
+			case w.picked:
 				id, stop = e.accept(w.seq, picked[i], nil)
-			} else {
+			default:
 				id, stop = e.choose(w.seq, logits.Float32s(i))
 			}
 			e.out.ids = append(e.out.ids, id)
@@ -272,14 +284,32 @@ func (e *Engine) step() error {
 	e.flight.Add(-int64(len(ended)))
 	e.publish()
 	e.counters.steps.Add(1)
-	e.counters.rows.Add(int64(rows))
+	e.counters.rows.Add(int64(st.rows()))
 	for _, w := range st.work {
-		if len(w.sample) > 0 {
+		if len(w.sample) > 0 && !w.dropped {
 			w.seq.deliver()
 		}
 	}
 	e.counters.step.Add(int64(time.Since(begin)))
 	return nil
+}
+
+// follow starts the step after st, which is under way, where the device can go on without the host; it returns nil where it
+// cannot.
+func (e *Engine) follow(st *step) *step {
+	if !e.o.Batch.Ahead() {
+		return nil
+	}
+	next := e.sched.follow(st)
+	if next == nil {
+		return nil
+	}
+	e.sched.startAhead(next, e.o.Batch)
+	for i, w := range next.work {
+		e.o.Batch.Pick(i, w.seq.sampler.choice())
+	}
+	e.start(e.o.Batch)
+	return next
 }
 
 // pick has the device pick the tokens of the step, as far as it can: it adjusts no logits and reports none.

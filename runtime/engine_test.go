@@ -24,6 +24,7 @@ type shape struct {
 	context, slots, rows, queue int
 	blocks, blockTokens         int
 	eos                         []int32
+	wrap                        func(kernels.Stream) kernels.Stream // what the model runs on, in place of the processor's stream
 }
 
 var roomy = shape{context: 128, slots: 32, rows: 512, queue: 64, blocks: 1024, blockTokens: 4, eos: []int32{2}}
@@ -47,6 +48,9 @@ func newEngine(t testing.TB, s shape) *Engine {
 	check(t, err)
 	stream, err := dev.NewStream()
 	check(t, err)
+	if s.wrap != nil {
+		stream = s.wrap(stream)
+	}
 	arena := func(bytes int64) kernels.Arena {
 		a, err := dev.NewArena(bytes)
 		check(t, err)
@@ -213,7 +217,7 @@ func mixture(n int) []Request {
 
 // alone answers each request in an engine that serves nothing else: one sequence, whole prompts, nothing cached.
 func alone(t *testing.T, one shape, all []Request) []answer {
-	one.slots, one.blocks = 1, 64
+	one.slots, one.blocks, one.wrap = 1, 64, nil
 	e := newEngine(t, one).serve(t)
 	var answers []answer
 	for i, r := range all {

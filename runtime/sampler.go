@@ -120,9 +120,13 @@ func (p *sampler) choose(logits []float32, banned []int32, w *scratch) (int32, e
 	if best < 0 {
 		return -1, ErrLogits
 	}
-	c := p.choice()
+	return pick(p.choice(), logits, best, w), nil
+}
+
+// pick returns the token that c picks from logits, the largest of which is at place best: what a kernels.Chooser does.
+func pick(c kernels.Choice, logits []float32, best int, w *scratch) int32 {
 	if c.Scale == 0 {
-		return int32(best), nil
+		return int32(best)
 	}
 	top, low, u := logits[best], logits[best]+c.Low, float64(c.Draw)*0x1p-53
 	nucleic := c.TopP > 0 && c.TopP < 1
@@ -133,15 +137,15 @@ func (p *sampler) choose(logits []float32, banned []int32, w *scratch) (int32, e
 			w.choices = w.choices[:prefix(w.choices, float64(c.TopP)*sum)]
 		}
 		slices.SortFunc(w.choices, func(a, b choice) int { return cmp.Compare(a.id, b.id) })
-		return draw(w.choices, u), nil
+		return draw(w.choices, u)
 	}
 	sum := weights(w.sums, logits, top, c.Scale, low)
 	if !nucleic {
-		return drawAll(logits, w.sums, u*sum, top, c.Scale, low), nil
+		return drawAll(logits, w.sums, u*sum, top, c.Scale, low)
 	}
 	// Tokens less likely than (1-p)/n have no more than 1-p together: the nucleus lies in the others, which are few.
 	rest := sum * (1 - float64(c.TopP)) / float64(len(logits))
-	low = max(low, top+p.Temperature*float32(math.Log(rest))-1e-3)
+	low = max(low, top+float32(math.Log(rest))/c.Scale-1e-3)
 	w.choices = w.choices[:0]
 	for i, x := range logits {
 		if x >= low {
@@ -152,7 +156,7 @@ func (p *sampler) choose(logits []float32, banned []int32, w *scratch) (int32, e
 	w.likely = append(w.likely[:0], w.choices...)
 	last := w.likely[nucleus(w.likely, float64(c.TopP)*sum)-1]
 	w.choices = slices.DeleteFunc(w.choices, func(c choice) bool { return order(c, last) > 0 })
-	return draw(w.choices, u), nil
+	return draw(w.choices, u)
 }
 
 // choice says how the next token is chosen, from logits that need no adjusting, and draws its random number. What it means

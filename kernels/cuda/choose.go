@@ -20,8 +20,8 @@ func (f *chooseFunctions) table() []kernelName {
 
 // What choose.cu fixes.
 const (
-	choosePart    = 512 // logits of a part, the work of a warp
-	chooseThreads = 512 // of the block that chooses
+	choosePart    = 512   // logits of a part, the work of a warp
+	chooseThreads = 512   // of the block that chooses
 	chooseShared  = 33360 // bytes of Shared
 )
 

@@ -52,7 +52,7 @@ func Run(t *testing.T, dev kernels.Device, o Options) {
 		{"Choose", testChoose},
 	})
 	RunGrouped(t, dev, o)
-	run(t, dev, o, []verb{{"Record", testRecord}})
+	run(t, dev, o, []verb{{"Record", testRecord}, {"Mark", testMark}})
 }
 
 // RunGrouped holds dev to the verbs of grouped matrices, as Run does.

@@ -165,6 +165,8 @@ func TestAheadEqualsAlone(t *testing.T) {
 			}
 			e.serve(t)
 			wg.Wait()
+			e.Drain()
+			<-e.done
 			stats := e.Stats()
 			if (*p).awaits == 0 {
 				t.Error("no step was started ahead")
@@ -280,14 +282,14 @@ func TestLeavingAhead(t *testing.T) {
 	}
 	e.serve(t)
 	wg.Wait()
+	e.Drain()
+	<-e.done
 	if leaver == nil || (*p).awaits == 0 {
 		t.Fatal("nobody left while a step was under way")
 	}
 	if held == 0 {
 		t.Error("blocks of a sequence that left were free while a step was under way with it")
 	}
-	e.Drain()
-	<-e.done
 	if len(leaver.kv.Blocks()) != 0 {
 		t.Errorf("%d blocks are still held", len(leaver.kv.Blocks()))
 	}
@@ -403,7 +405,7 @@ func TestStopAhead(t *testing.T) {
 // TestHammerAhead lets clients of all kinds come and go as they like while the engine runs ahead.
 func TestHammerAhead(t *testing.T) {
 	s, p := roomy.pickers()
-	s.slots, s.rows, s.blocks, s.queue, s.context = 6, 24, 40, 10, 60
+	s.slots, s.rows, s.blocks, s.queue, s.context = 6, 24, 60, 10, 60
 	all := append(plainMixture(t, 24), mixture(6)...)
 	want := alone(t, roomy, all)
 	e := newEngine(t, s).serve(t)
@@ -434,6 +436,8 @@ func TestHammerAhead(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	e.Drain()
+	<-e.done
 	if (*p).awaits == 0 {
 		t.Error("no step was started ahead")
 	}
@@ -528,6 +532,14 @@ func TestFollow(t *testing.T) {
 	x.s.slots = 2
 	expect("one waits for a slot", x.s.follow(st), "0@3<0 1@5<1")
 
+	x, _ = make2(6)
+	x.s.slots = 3
+	st = begin(x, 16)
+	check(t, x.s.submit(newSequence("2", x.s.cache, "", testPrompt("2", 12), 13)))
+	expect("one waits, and 3 of 6 blocks are held", x.s.follow(st), "none")
+	x.s.waiting[0].tokens = append(x.s.waiting[0].tokens, 1)
+	expect("one waits for room", x.s.follow(st), "0@3<0 1@5<1")
+
 	x, all = make2(20)
 	st = begin(x, 16)
 	next = x.s.follow(st)
@@ -542,9 +554,9 @@ func TestFollow(t *testing.T) {
 		t.Error("a sequence that was cancelled keeps blocks, or the other lost tokens")
 	}
 
-	x, all = make2(3) // of 4 tokens each: the second has no room for its ninth
+	x, all = make2(5) // of 4 tokens each: the first has no room for its ninth
 	st = begin(x, 16)
-	for range 3 {
+	for range 6 {
 		next = x.s.follow(st)
 		if next == nil {
 			break
@@ -553,7 +565,9 @@ func TestFollow(t *testing.T) {
 		x.s.finish(st, outcome{ids: slices.Repeat([]int32{9}, len(st.work)), stop: make([]bool, len(st.work))})
 		st = next
 	}
-	expect("the cache is full", next, "none")
+	if next != nil || len(all[0].tokens) != 8 {
+		t.Errorf("the cache is full with %d tokens, and the next step is %q", len(all[0].tokens), describe(next))
+	}
 	if left := x.s.abandon(); len(left) != 2 || x.s.cache.Used() != 0 || !x.s.idle() || all[0].underway != 0 {
 		t.Errorf("%d were left; %d blocks are used", len(left), x.s.cache.Used())
 	}

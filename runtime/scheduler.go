@@ -257,16 +257,16 @@ func (s *scheduler) start(st *step, b rower) {
 
 // follow decides on the step after st, which is under way and will find the next token of every sequence that runs. It
 // returns nil, and changes nothing, where that step cannot be foreseen: one that waits may come in, a prompt goes on, the
-// cache is full; or where there is nothing to do. st stays valid.
+// host chooses, the cache is full; or where there is nothing to do. st stays valid.
 func (s *scheduler) follow(st *step) *step {
-	if len(s.waiting) > 0 && len(s.running) < s.slots {
-		return nil
-	}
 	next := &s.step
 	if st == next {
 		next = &s.next
 	}
 	*next = step{work: next.work[:0], preempt: next.preempt[:0], claim: s.cache.Begin()}
+	if s.admissible(next.claim) {
+		return nil
+	}
 	live, sample := 0, 0
 	for _, w := range st.work {
 		q := w.seq
@@ -289,6 +289,17 @@ func (s *scheduler) follow(st *step) *step {
 		return nil
 	}
 	return next
+}
+
+// admissible reports whether a plan may let the first of those that wait come in, given an empty claim. It says so whenever
+// a plan would, and more often: nobody waits for a plan that never comes.
+func (s *scheduler) admissible(claim *kvcache.Claim) bool {
+	if len(s.waiting) == 0 || len(s.running) == s.slots {
+		return false
+	}
+	q := s.waiting[0]
+	cached := s.cache.Match(q.kv, q.tokens)
+	return claim.Need(q.kv, cached, len(q.tokens)-cached)+s.growth(q) <= claim.Room()
 }
 
 // startAhead makes a step of follow so and fills the batch: an id of -1-i stands for the i-th that the step before finds.

@@ -320,7 +320,7 @@ func (e *Engine) pick(st *step) {
 	i := 0
 	for at := range st.work {
 		w := &st.work[at]
-		if w.picked = len(w.sample) > 0 && w.seq.plain(w.seq.generated()); w.picked {
+		if w.picked = len(w.sample) == 1 && w.seq.plain(w.seq.generated()); w.picked {
 			e.o.Batch.Pick(i, w.seq.sampler.choice())
 		}
 		i += len(w.sample)

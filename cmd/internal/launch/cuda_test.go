@@ -160,7 +160,7 @@ func TestCUDAChoices(t *testing.T) {
 			all.Go(func() {
 				seed := uint64(at)
 				s.Seed = &seed
-				r := runtime.Request{Prompt: prompt, Sampling: s, MaxTokens: 6 + 2*at, IgnoreEOS: true, Logprobs: logprobs}
+				r := runtime.Request{Prompt: prompt, Sampling: s, MaxTokens: 3 + at, IgnoreEOS: true, Logprobs: logprobs}
 				for token, err := range i.Engine.Generate(ctx, r) {
 					if err != nil {
 						t.Error(err)
@@ -175,7 +175,7 @@ func TestCUDAChoices(t *testing.T) {
 	}
 	host, device := ask(0), ask(-1)
 	for at := range samplings {
-		if !slices.Equal(host[at], device[at]) || len(host[at]) != 6+2*at {
+		if !slices.Equal(host[at], device[at]) || len(host[at]) != 3+at {
 			t.Errorf("sampling %+v: the host chose %v, the device %v", samplings[at], host[at], device[at])
 		}
 	}

@@ -22,7 +22,7 @@ func (f *chooseFunctions) table() []kernelName {
 const (
 	choosePart    = 512   // logits of a part, the work of a warp
 	chooseThreads = 512   // of the block that chooses
-	chooseShared  = 33360 // bytes of Shared
+	chooseShared  = 33296 // bytes of Shared
 )
 
 // chooseArgs are the arguments of choose_top, choose_weigh and choose_draw.

@@ -109,8 +109,8 @@ func (d *downloads) deliver(arrived bool) {
 	d.used, d.count = 0, 0
 }
 
-// deliverFirst hands out the first n, which have arrived. Their memory is used again when none waits any more: where some
-// always do, Download waits for all once it is full, of which there are tens of thousands of steps.
+// deliverFirst hands out the first n, which have arrived. Their memory is used again when none waits any more. Where some
+// always do, Download waits for all when it is full, which takes tens of thousands of steps' ids.
 func (d *downloads) deliverFirst(n int) {
 	for i := range d.waiting[:d.count] {
 		w := d.waiting[i]

@@ -14,7 +14,7 @@ type mark struct {
 }
 
 // idle says that the device has done all that was enqueued: the mark is passed.
-func (m *mark) idle() { m.operations = 0 }
+func (m *mark) idle() { m.operations, m.next = 0, "" }
 
 // Mark implements kernels.Marker.
 func (s *stream) Mark() {

@@ -7,8 +7,8 @@
 // need their sum, 4 bytes a logit each. The last reads the sums and one part, or, with a cut (top-k, top-p), the parts that
 // have a logit above a bound, twice. Bounds: with top-k the k-th largest of the maxima of the parts; with top-p the tokens
 // below (1-p)/n of all weight, which have no more than 1-p of it together. What is above, a few hundred of 128k in most
-// texts, is gathered in order of ids and kept in registers, eight of them a thread. Where more than 4096 are above it, all
-// is done over the row itself: as right, and slow.
+// texts, is gathered in order of ids and kept in registers, eight of them a thread. Where more than 4096 are above it, the
+// row is read for the first bits of the cut, until the tokens that may lie on it are few enough, and for the draw.
 //
 // The cut is found bit by bit in the order of logits as integers: the largest threshold from which on enough are counted,
 // or weighed. The parts of a sum, and their order, depend on the row alone.
@@ -125,23 +125,15 @@ DEV bool possible(u2 best) { return best.x > lowest_key && best.x < infinite_key
 struct Shared {
     u2 tops[warps];
     double sums[2][warps];
-    u32 counts[2][warps];
+    u32 counts[warps];
     double rest;
     u32 part, from[warps];
     float values[most];
     u32 ids[most];
 };
-static_assert(sizeof(Shared) == 33360, "choose.go asks for so much");
+static_assert(sizeof(Shared) == 33296, "choose.go asks for so much");
 
 // total adds up the values of all threads, to every thread.
-DEV u32 total(u32 v, Shared* s, u32 turn) {
-    for (u32 m = 16; m; m >>= 1) v += shfl_xor(v, m);
-    if (lane() == 0) sst(&s->counts[turn][warp()], v);
-    block_sync();
-    v = sld(&s->counts[turn][lane() % warps]);
-    for (u32 m = warps / 2; m; m >>= 1) v += shfl_xor(v, m);
-    return v;
-}
 DEV double total(double v, Shared* s, u32 turn) {
     v = warp_total(v);
     if (lane() == 0) sst(&s->sums[turn][warp()], v);
@@ -168,6 +160,7 @@ DEV Running running(double own, Shared* s) {
     if (lane() == 31) sst(&s->sums[0][warp()], v);
     block_sync();
     double base = 0, all = 0;
+#pragma unroll 4
     for (u32 i = 0; i < warps; i++) {
         double t = sld(&s->sums[0][i]);
         if (i < warp()) base += t;
@@ -181,9 +174,9 @@ DEV u32 located(double own, double before, double mass, Shared* s) {
     u32 some = ballot(own > 0 && before <= mass);
     u32 at = some ? warp() * 32 + 31 - (u32)__builtin_clz(some) + 1 : 0;
     block_sync();
-    if (lane() == 0) sst(&s->counts[0][warp()], at);
+    if (lane() == 0) sst(&s->counts[warp()], at);
     block_sync();
-    at = sld(&s->counts[0][lane() % warps]);
+    at = sld(&s->counts[lane() % warps]);
     for (u32 m = warps / 2; m; m >>= 1) at = max(at, shfl_xor(at, m));
     return at - 1;
 }
@@ -215,14 +208,15 @@ DEV void from_all(const Args& a, const How& h, const Weights& w, Shared* s) {
     if (located(own, r.before, rest, s) == tid()) st(a.ids.p + bx(), (i32)id);
 }
 
-// Tokens are those above the bound: a thread's own, in order of ids, if they are few, else the row.
+// Tokens are those of a stretch of keys: a thread's own, in order of ids, where they are few, else those of the row.
 struct Tokens {
+    const float* logits;
+    u32 count; // of the row
+    Weights w; // low: the bound, below which no token is looked at
     bool few;
     u32 keys[held]; // 0 for no token
     float weights[held];
-    Weights w; // low: the bound
-    const float* logits;
-    u32 count; // of the row
+    double above; // the number, or the weight, of tokens above the stretch
 };
 
 DEV u32 key_at(const Tokens& t, u32 id) {
@@ -230,30 +224,79 @@ DEV u32 key_at(const Tokens& t, u32 id) {
     return x >= t.w.low ? key(x) : 0;
 }
 
-// counted and weighed add up the tokens from a threshold on.
-DEV u32 counted(const Tokens& t, u32 from, Shared* s, u32 turn) {
-    u32 n = 0;
-    if (t.few) {
-#pragma unroll
-        for (u32 i = 0; i < held; i++) n += t.keys[i] >= from;
-    } else {
-        for (u32 i = tid(); i < t.count; i += draw_threads) n += key_at(t, i) >= from;
-    }
-    return total(n, s, turn);
-}
-DEV double weighed(const Tokens& t, u32 from, Shared* s, u32 turn) {
+// measured adds up the tokens from a key on: their number or, with mass, their weights.
+DEV double measured(const Tokens& t, u32 from, bool mass, Shared* s, u32 turn) {
     double sum = 0;
     if (t.few) {
 #pragma unroll
         for (u32 i = 0; i < held; i++)
-            if (t.keys[i] >= from) sum += t.weights[i];
+            if (t.keys[i] >= from) sum += mass ? (double)t.weights[i] : 1.0;
     } else {
+#pragma unroll 4
         for (u32 i = tid(); i < t.count; i += draw_threads) {
             u32 k = key_at(t, i);
-            if (k >= from) sum += weight(t.w, value(k));
+            if (k >= from) sum += mass ? (double)weight(t.w, value(k)) : 1.0;
         }
     }
-    return total(sum, s, turn);
+    return total(sum, s, turn) + t.above;
+}
+
+// gather brings together the tokens with keys of [from, from + span], in order of ids, if they are few.
+DEV void gather(const Args& a, Tokens& t, u32 from, u32 span, double above, Shared* s) {
+    const u2* tops = a.tops + (u64)bx() * a.parts;
+    const u32 loads = part / 32;
+    u32 each = (a.parts + warps - 1) / warps, begin = min(warp() * each, a.parts), end = min(begin + each, a.parts);
+    u32 below = (1u << lane()) - 1, at = 0, all = 0;
+#pragma unroll 1
+    for (u32 pass = 0; pass < 2; pass++) {
+#pragma unroll 1
+        for (u32 i = begin; i < end; i++) {
+            if (ld(tops + i).x < from) continue;
+            float x[loads];
+#pragma unroll
+            for (u32 j = 0; j < loads; j++) {
+                u32 id = i * part + j * 32 + lane();
+                x[j] = id < t.count ? ld(t.logits + id) : bits_float(none); // NaN: not at least anything
+            }
+#pragma unroll
+            for (u32 j = 0; j < loads; j++) {
+                u32 k = key(x[j]);
+                bool in = x[j] >= t.w.low && k >= from && k - from <= span;
+                u32 mask = ballot(in);
+                if (pass == 1 && in) {
+                    u32 to = at + (u32)__builtin_popcount(mask & below);
+                    sst(s->values + to, x[j]);
+                    sst(s->ids + to, i * part + j * 32 + lane());
+                }
+                at += (u32)__builtin_popcount(mask);
+            }
+        }
+        if (pass == 1) break;
+        block_sync(); // who still reads what stood there
+        if (lane() == 0) sst(&s->from[warp()], at);
+        block_sync();
+        at = 0;
+        for (u32 i = 0; i < warps; i++) {
+            u32 n = sld(&s->from[i]);
+            if (i < warp()) at += n;
+            all += n;
+        }
+        if (all > most) return;
+    }
+    block_sync();
+#pragma unroll
+    for (u32 i = 0; i < held; i++) {
+        u32 at = tid() * held + i;
+        t.keys[i] = 0;
+        t.weights[i] = 0;
+        if (at < all) {
+            float x = sld(s->values + at);
+            t.keys[i] = key(x);
+            t.weights[i] = weight(t.w, x);
+        }
+    }
+    t.few = true;
+    t.above = above;
 }
 
 // Cut keeps the tokens above a key and the first `ties` that have it.
@@ -267,92 +310,59 @@ DEV double kept(u32 k, float weight, const Cut& c, u32* ties) {
     return weight;
 }
 
-// cut_count keeps the n first tokens, all if there are no more.
-DEV Cut cut_count(const Tokens& t, u32 n, Shared* s) {
+// cut finds what is kept: the first tokens up to a number and then, of those, up to a part of their weight, the sum of all
+// if there is no number. Bit by bit it takes the largest key from which on there are enough: the keys that are still
+// possible begin with the bits that are settled. Every four bits it tries to gather the tokens with those keys. It leaves
+// all tokens gathered, if they are few.
+DEV Cut cut(const Args& a, const How& h, Tokens& t, u32 top, double sum, Shared* s) {
+    bool count = cuts_count(a, h), all = false;
+    i32 bits = 32 - __builtin_clz((top ^ key(t.w.low)) | 1); // that are not the same in all keys
     Cut c = {0, 0};
 #pragma unroll 1
-    for (u32 bit = 32; bit-- > 0;) {
-        u32 from = c.key | 1u << bit, there = counted(t, from, s, bit & 1);
-        if (there >= n) c.key = from;
-        if (there == n) return {from - 1, 0};
-    }
-    if (c.key) c.ties = n - counted(t, c.key + 1, s, 1);
-    return c;
-}
-
-// cut_mass keeps, of what c keeps, the first tokens that reach the sum `goal`.
-DEV Cut cut_mass(const Tokens& t, Cut c, double goal, Shared* s) {
-    Cut to = {0, 0};
+    for (u32 mass = count ? 0 : 1; mass < (cuts_mass(h) ? 2 : 1); mass++) {
+        block_sync(); // sums take turns within a pass
+        double goal = mass ? (double)h.top_p * sum : (double)h.top_k, above = 0, refused = 0;
+        u32 at = bits < 32 ? top >> bits << bits : 0;
+        bool exact = false;
 #pragma unroll 1
-    for (u32 bit = 32; bit-- > 0;) {
-        u32 from = to.key | 1u << bit;
-        if (weighed(t, from, s, bit & 1) >= goal || from <= c.key) to.key = from;
-    }
-    if (to.key == 0) return c;
-    double missing = goal - weighed(t, to.key + 1, s, 1), each = weight(t.w, value(to.key));
-    to.ties = to.key == c.key ? c.ties : t.count;
-    double ties = each > 0 ? missing / each : 1;
-    if (ties < (double)to.ties) {
-        u32 whole = ties > 1 ? (u32)ties : 1;
-        to.ties = whole + ((double)whole < ties);
-    }
-    return to;
-}
-
-// gather brings the tokens that are at least t.w.low together, in order of ids.
-DEV void gather(const Args& a, Tokens& t, Shared* s) {
-    const u2* tops = a.tops + (u64)bx() * a.parts;
-    const u32 loads = part / 32;
-    u32 each = (a.parts + warps - 1) / warps, begin = warp() * each, end = min(begin + each, a.parts);
-    u32 bound = key(t.w.low), below = (1u << lane()) - 1, at = 0;
-    for (u32 pass = 0; pass < 2; pass++) {
-        for (u32 i = begin; i < end; i++) {
-            if (ld(tops + i).x < bound) continue;
-            float x[loads];
-#pragma unroll
-            for (u32 j = 0; j < loads; j++) {
-                u32 id = i * part + j * 32 + lane();
-                x[j] = id < t.count ? ld(t.logits + id) : bits_float(none); // NaN: not at least anything
+        for (i32 bit = mass && count ? bits : bits - 1; bit >= -1; bit--) {
+            if (bit >= 0 && bit < bits && !t.few && (bits - 1 - bit) % 4 == 0) {
+                gather(a, t, at, (2u << bit) - 1, refused, s);
+                all = all || (t.few && bit == bits - 1);
             }
-#pragma unroll
-            for (u32 j = 0; j < loads; j++) {
-                bool above = x[j] >= t.w.low;
-                u32 mask = ballot(above);
-                if (pass == 1 && above) {
-                    u32 to = at + (u32)__builtin_popcount(mask & below);
-                    sst(s->values + to, x[j]);
-                    sst(s->ids + to, i * part + j * 32 + lane());
+            // In the end, what is above the key; and before the beginning, what the number has kept.
+            u32 from = bit == bits ? c.key + 1 : bit < 0 ? at + 1 : at | 1u << bit;
+            double there = measured(t, from, mass, s, (u32)bit & 1);
+            if (bit == bits) {
+                goal = (double)h.top_p * (there + (double)c.ties * (double)weight(t.w, value(c.key)));
+            } else if (bit < 0) {
+                above = there;
+            } else if (there >= goal || (mass && from <= c.key)) {
+                at = from;
+                if (!mass && there == goal) {
+                    exact = true;
+                    break;
                 }
-                at += (u32)__builtin_popcount(mask);
+            } else {
+                refused = there;
             }
         }
-        if (pass == 1) break;
-        if (lane() == 0) sst(&s->from[warp()], at);
-        block_sync();
-        u32 all = 0;
-        at = 0;
-        for (u32 i = 0; i < warps; i++) {
-            u32 n = sld(&s->from[i]);
-            if (i < warp()) at += n;
-            all += n;
+        if (exact) {
+            c = {at - 1, 0};
+        } else if (!mass) {
+            c = {at, (u32)(goal - above)};
+        } else {
+            u32 limit = count && at == c.key ? c.ties : t.count;
+            double each = weight(t.w, value(at)), ties = each > 0 ? (goal - above) / each : 1;
+            if (ties < (double)limit) {
+                u32 whole = ties > 1 ? (u32)ties : 1;
+                limit = whole + ((double)whole < ties);
+            }
+            c = {at, limit};
         }
-        t.few = all <= most;
-        if (!t.few) return;
-        if (tid() == 0) sst(&s->part, all);
+        if (!all) t.few = false, t.above = 0;
     }
-    block_sync();
-    u32 all = sld(&s->part);
-#pragma unroll
-    for (u32 i = 0; i < held; i++) {
-        u32 at = tid() * held + i;
-        t.keys[i] = 0;
-        t.weights[i] = 0;
-        if (at < all) {
-            float x = sld(s->values + at);
-            t.keys[i] = key(x);
-            t.weights[i] = weight(t.w, x);
-        }
-    }
+    return c;
 }
 
 // log_floor returns what ln x is at least, for a normal x > 0: of log2 x it takes the chord between powers of two.
@@ -363,14 +373,16 @@ DEV float log_floor(float x) {
 }
 
 // from_cut chooses from the first tokens.
-DEV void from_cut(const Args& a, const How& h, const Weights& w, Shared* s) {
-    bool count = cuts_count(a, h), mass = cuts_mass(h);
+DEV void from_cut(const Args& a, const How& h, const Weights& w, u32 best, Shared* s) {
+    bool count = cuts_count(a, h);
     const u2* tops = a.tops + (u64)bx() * a.parts;
     Tokens t;
     t.w = w;
     t.logits = row(a.logits, bx());
     t.count = a.logits.cols;
-    double goal = 0;
+    t.few = false;
+    t.above = 0;
+    double sum = 0;
     if (count && h.top_k <= a.parts) {
         for (u32 i = tid(); i < a.parts; i += draw_threads) {
             u2 mine = ld(tops + i);
@@ -386,25 +398,13 @@ DEV void from_cut(const Args& a, const How& h, const Weights& w, Shared* s) {
         if (bound > lowest_key) t.w.low = max(t.w.low, value(bound));
         block_sync();
     } else if (!count) {
-        double sum = 0;
         for (u32 i = tid(); i < a.parts; i += draw_threads) sum += ld(a.sums + (u64)bx() * a.parts + i);
         sum = total(sum, s, 0);
-        goal = (double)h.top_p * sum;
         float rest = (float)(sum * (1.0 - (double)h.top_p)) / (float)t.count;
         // Rounded away from all that might belong to the nucleus; where the logits leave F32's range nothing is left out.
         if (rest > 1e-30f) t.w.low = max(t.w.low, w.top + (log_floor(rest) * 1.0001f - 1e-3f) / w.scale);
     }
-    gather(a, t, s);
-    Cut c = {0, 0};
-    if (count) {
-        c = cut_count(t, h.top_k, s);
-        if (mass) {
-            double sum = weighed(t, c.key + 1, s, 0);
-            if (c.key) sum += (double)c.ties * (double)weight(t.w, value(c.key));
-            goal = (double)h.top_p * sum;
-        }
-    }
-    if (mass) c = cut_mass(t, c, goal, s);
+    Cut c = cut(a, h, t, best, sum, s);
 
     // A thread has tokens side by side: the sum of their weights, then the one of them that the draw falls to.
     u32 each = (t.count + draw_threads - 1) / draw_threads, begin = min(tid() * each, t.count), end = min(begin + each, t.count);
@@ -413,6 +413,7 @@ DEV void from_cut(const Args& a, const How& h, const Weights& w, Shared* s) {
 #pragma unroll
         for (u32 i = 0; i < held; i++) ties += t.keys[i] == c.key;
     } else {
+#pragma unroll 4
         for (u32 i = begin; i < end; i++) ties += key_at(t, i) == c.key;
     }
     ties = (u32)running((double)ties, s).before;
@@ -422,14 +423,16 @@ DEV void from_cut(const Args& a, const How& h, const Weights& w, Shared* s) {
 #pragma unroll
         for (u32 i = 0; i < held; i++) own += kept(t.keys[i], t.weights[i], c, &seen);
     } else {
+#pragma unroll 4
         for (u32 i = begin; i < end; i++) {
             u32 k = key_at(t, i);
             own += kept(k, weight(t.w, value(k)), c, &seen);
         }
     }
     Running r = running(own, s);
-    double goes = h.draw * r.total, sum = r.before;
+    double goes = h.draw * r.total;
     if (located(own, r.before, goes, s) != tid()) return;
+    sum = r.before;
     u32 at = 0;
     seen = ties;
     if (t.few) {
@@ -441,6 +444,7 @@ DEV void from_cut(const Args& a, const How& h, const Weights& w, Shared* s) {
         }
         at = sld(s->ids + tid() * held + at);
     } else {
+#pragma unroll 1
         for (u32 i = begin; i < end; i++) {
             u32 k = key_at(t, i);
             double v = kept(k, weight(t.w, value(k)), c, &seen);
@@ -535,7 +539,7 @@ KERNEL_ALONE(choose_draw, choose::Args, 512) {
     }
     choose::Weights w = choose::weights(h, best.x);
     if (choose::cuts_count(a, h) || choose::cuts_mass(h))
-        choose::from_cut(a, h, w, s);
+        choose::from_cut(a, h, w, best.x, s);
     else
         choose::from_all(a, h, w, s);
 }

@@ -109,33 +109,44 @@ func (p *picker) wait() error {
 	return p.await()
 }
 
-// plainMixture returns requests whose tokens a device can choose, and that end in every way; some start alike.
-func plainMixture(t *testing.T, n int) []Request {
-	all := mixture(n)
-	for i := range all {
-		r := &all[i]
-		r.Logprobs, r.MinTokens, r.IgnoreEOS = -1, 0, i%4 == 0
-		r.Sampling.LogitBias, r.Sampling.RepetitionPenalty, r.Sampling.FrequencyPenalty = nil, 1, 0
-	}
-	for i, a := range alone(t, roomy, all) { // ends that are met
-		r := &all[i]
-		at := len(a.tokens) / 2
-		switch {
-		case i%4 == 1:
-			r.StopIDs = []int32{a.tokens[at].ID}
-		case i%4 == 2 && at > 0 && a.tokens[at].Text != "":
-			r.Stop = []string{a.tokens[at-1].Text + a.tokens[at].Text}
-		case i%8 == 3:
-			r.MinTokens, r.StopIDs = at, []int32{a.tokens[at].ID}
+// plain are requests whose tokens a device can choose, and that end in every way, and their answers alone. Some start alike.
+var plain struct {
+	sync.Once
+	all  []Request
+	want []answer
+}
+
+// plainMixture returns plain.
+func plainMixture(t *testing.T) ([]Request, []answer) {
+	plain.Do(func() {
+		all := mixture(24)
+		for i := range all {
+			r := &all[i]
+			r.Logprobs, r.MinTokens, r.IgnoreEOS = -1, 0, i%4 == 0
+			r.Sampling.LogitBias, r.Sampling.RepetitionPenalty, r.Sampling.FrequencyPenalty = nil, 1, 0
 		}
-	}
-	return all
+		for i, a := range alone(t, roomy, all) { // ends that are met
+			r := &all[i]
+			at := len(a.tokens) / 2
+			switch {
+			case i%4 == 1:
+				r.StopIDs = []int32{a.tokens[at].ID}
+			case i%4 == 2 && at > 0 && a.tokens[at].Text != "":
+				r.Stop = []string{a.tokens[at-1].Text + a.tokens[at].Text}
+			case i%8 == 3:
+				r.MinTokens, r.StopIDs = at, []int32{a.tokens[at].ID}
+			}
+		}
+		plain.all, plain.want = all, alone(t, roomy, all)
+	})
+	return plain.all, plain.want
 }
 
 // TestAheadEqualsAlone holds that a request gets the same tokens and text from an engine that runs ahead, as seeds give them,
 // in any company: with others that the host chooses for, in chunks, after preemptions, from the cache.
 func TestAheadEqualsAlone(t *testing.T) {
-	plain := plainMixture(t, 24)
+	plain, answers := plainMixture(t)
+	others := mixture(9)
 	for _, test := range []struct {
 		name   string
 		change func(*shape)
@@ -144,11 +155,10 @@ func TestAheadEqualsAlone(t *testing.T) {
 		{"together", func(*shape) {}, nil},
 		{"chunked", func(s *shape) { s.slots, s.rows = 5, 7 }, nil},
 		{"preempted", func(s *shape) { s.slots, s.rows, s.blocks = 8, 64, 34 }, nil},
-		{"with the host", func(s *shape) { s.slots, s.rows = 6, 64 }, mixture(12)},
+		{"with the host", func(s *shape) { s.slots, s.rows = 6, 64 }, others},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			all := append(slices.Clone(plain), test.more...)
-			want := alone(t, roomy, all)
+			all, want := slices.Concat(plain, test.more), slices.Concat(answers, alone(t, roomy, test.more))
 			s, p := roomy.pickers()
 			test.change(&s)
 			e := newEngine(t, s)
@@ -406,8 +416,9 @@ func TestStopAhead(t *testing.T) {
 func TestHammerAhead(t *testing.T) {
 	s, p := roomy.pickers()
 	s.slots, s.rows, s.blocks, s.queue, s.context = 6, 24, 60, 10, 60
-	all := append(plainMixture(t, 24), mixture(6)...)
-	want := alone(t, roomy, all)
+	all, want := plainMixture(t)
+	more := mixture(6)
+	all, want = slices.Concat(all, more), slices.Concat(want, alone(t, roomy, more))
 	e := newEngine(t, s).serve(t)
 	var wg sync.WaitGroup
 	for client := range 16 {

@@ -37,7 +37,7 @@ func testChoose(b *bench) {
 				}
 			}
 			for i, p := range picks {
-				if i%4 != 0 {
+				if i%6 != 0 {
 					continue
 				}
 				if id := b.choose(s, f, []pick{p})[0]; id != ids[i] {
@@ -122,7 +122,7 @@ func (b *bench) picks(vocab int) []pick {
 			}
 		}
 	}
-	for i := range 24 {
+	for i := range 16 {
 		c := all
 		c.Draw = draw()
 		logits, name := normal(3), "spread"

@@ -25,11 +25,14 @@ func testChoose(b *bench) {
 	}
 	sizes := []int{1, 33, 513, 12_000}
 	if !testing.Short() {
-		sizes = append(sizes, 2, 31, 32, 511, 512, 8*512+1, 128_256)
+		sizes = append(sizes, 2, 31, 512, 8*512+1, 128_256)
 	}
 	for _, vocab := range sizes {
 		b.each(fmt.Sprintf("vocabulary of %d", vocab), func(name string, f frame) {
 			picks := b.picks(vocab)
+			if vocab > 100_000 { // they take long, and memory
+				picks = picks[:10]
+			}
 			ids := b.choose(s, f, picks)
 			for i, p := range picks {
 				if !p.allows(ids[i]) {

@@ -28,6 +28,7 @@ type Batch struct {
 	starts  column // per sequence: its first row; one more at the end
 	blocks  kernels.Mat
 	tables  []int32 // blocks on the host: (sequences, limits.Blocks)
+	choose  chooser
 
 	programs []program // by rows, ascending; none where the stream does not record
 }
@@ -71,6 +72,7 @@ func (d *Decoder) NewBatch(a kernels.Arena, s kernels.Stream, kv func(layer int)
 	b.pass = layers.NewPass(s, scratch)
 	b.pass.Tables = make([]kernels.Mat, len(d.ropes))
 	b.pass.KV = kv
+	b.choose.on(s)
 	if kv == nil {
 		return b, nil
 	}
@@ -90,6 +92,9 @@ func newInputs(a kernels.Arena, l Limits) (*Batch, error) {
 		}
 	}
 	if b.blocks, err = a.Alloc(l.Seqs, l.Blocks, kernels.I32); err != nil {
+		return nil, fmt.Errorf("allocate step inputs: %w", err)
+	}
+	if b.choose, err = newChooser(a, max(1, l.Samples)); err != nil {
 		return nil, fmt.Errorf("allocate step inputs: %w", err)
 	}
 	b.Reset()
@@ -121,13 +126,15 @@ func (b *Batch) Reset() {
 	b.samples.host, b.from.host = b.samples.host[:0], b.from.host[:0]
 	b.starts.host = append(b.starts.host[:0], 0)
 	b.tables = b.tables[:0]
+	b.choose.reset()
 }
 
 // Rows returns the tokens added so far.
 func (b *Batch) Rows() int { return len(b.ids.host) }
 
 // Add appends tokens of one sequence at positions from, from+1, ... blocks is the sequence's block table, long enough
-// for them; sample lists, ascending, the tokens whose logits are wanted, as indices into tokens.
+// for them; sample lists, ascending, the tokens whose logits are wanted, as indices into tokens. In a batch that picks
+// tokens (Picks), one below 0 stands for the token that the step before has picked for its sample -1-token.
 func (b *Batch) Add(tokens []int32, from int, blocks []int32, sample []int) {
 	l := b.limits
 	n := len(tokens)
@@ -140,9 +147,11 @@ func (b *Batch) Add(tokens []int32, from int, blocks []int32, sample []int) {
 	for _, i := range sample {
 		b.samples.host = append(b.samples.host, int32(row+i))
 	}
+	b.choose.add(len(sample))
 	for i, id := range tokens {
 		at := from + i
 		b.ids.host = append(b.ids.host, id)
+		b.choose.follows = b.choose.follows || id < 0
 		b.pos.host = append(b.pos.host, int32(at))
 		b.slots.host = append(b.slots.host, blocks[at/l.BlockTokens]*int32(l.BlockTokens)+int32(at%l.BlockTokens))
 	}
@@ -157,6 +166,9 @@ func (b *Batch) upload() {
 	s := b.pass.Stream
 	for _, c := range []*column{&b.ids, &b.pos, &b.slots, &b.samples, &b.from, &b.starts} {
 		c.upload(s)
+	}
+	if c := &b.choose; c.Chooser != nil && (len(b.programs) > 0 || c.picks > 0) && len(c.words) > 0 {
+		s.Upload(c.how.Slice(0, len(c.words)/kernels.ChoiceWords), kernels.Int32Bytes(c.words))
 	}
 	if n := len(b.tables) / b.limits.Blocks; n > 0 {
 		s.Upload(b.blocks.Slice(0, n), kernels.Int32Bytes(b.tables))

@@ -175,17 +175,9 @@ func Measure(src Source, l Limits) (Footprint, error) {
 // Forward runs the model over a batch and returns the logits (samples, vocab) of the rows that asked for them, in the
 // order they were added. They are valid until the next Forward of the batch. Without samples there are no logits.
 func (d *Decoder) Forward(b *Batch) (kernels.Mat, error) {
-	if p := b.program(); p != nil {
-		rows := b.Rows()
-		b.pad(p.rows)
-		b.upload()
-		p.run.Run()
-		return p.logits.Slice(0, rows), b.pass.Sync()
-	}
-	b.upload()
-	b.describe()
-	logits := d.forward(b)
-	return logits, b.pass.Sync()
+	d.Start(b)
+	logits, _, err := d.Finish(b)
+	return logits, err
 }
 
 // ForwardAll runs the model over a batch and hands use the logits (rows, vocab) of every row of it, at most

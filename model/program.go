@@ -10,7 +10,8 @@ import (
 // A stream that records (kernels.Recorder) runs steps of a shape it knows as a program: a step asks for some hundred
 // verbs, which takes longer than a fast device needs to run them. The shape is a row for each sequence, whose logits are
 // wanted, which is what generating takes; the number of rows is one of a few buckets, filled up with rows that belong to
-// no sequence and store nothing.
+// no sequence and store nothing. Where the stream picks tokens, a program begins with those of the step before and ends with
+// the choice of the next ones.
 
 // program is a recorded step of so many rows.
 type program struct {
@@ -48,13 +49,14 @@ func (d *Decoder) record(b *Batch) error {
 		return nil
 	}
 	defer b.Reset()
+	picks := b.Picks()
 	for _, n := range buckets(b.limits) {
 		b.Reset()
 		b.pad(n)
 		b.describe()
 		p := program{rows: n}
 		var err error
-		if p.run, err = recorder.Record(func() { p.logits = d.forward(b) }); err != nil {
+		if p.run, err = recorder.Record(func() { p.logits = d.step(b, picks, picks) }); err != nil {
 			return errors.Join(fmt.Errorf("record a step of %d rows: %w", n, err), b.Close())
 		}
 		b.programs = append(b.programs, p)
@@ -82,6 +84,7 @@ func (b *Batch) pad(n int) {
 	end := b.starts.host[len(b.starts.host)-1]
 	for b.Rows() < n {
 		b.samples.host = append(b.samples.host, int32(b.Rows()))
+		b.choose.add(1)
 		b.ids.host = append(b.ids.host, 0)
 		b.pos.host = append(b.pos.host, 0)
 		b.slots.host = append(b.slots.host, -1)

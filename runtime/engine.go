@@ -4,8 +4,9 @@
 // An Engine runs a model in one goroutine on one locked thread (Run); nothing else touches the model, the cache or the
 // device. Other goroutines send on its one channel and read from their own mailbox (Generate). A step is plan, start,
 // forward, choose, finish, deliver: the scheduler decides, the cache claims, the model computes, a sampler picks each
-// sequence's token, a text holds back what is not certain, and the mailbox hands out the rest. In steady state a step
-// allocates nothing but the text it delivers.
+// sequence's token, a text holds back what is not certain, and the mailbox hands out the rest. Where the device picks tokens
+// itself, the next step is started before this one is finished (step, scheduler.follow). In steady state a step allocates
+// nothing but the text it delivers.
 package runtime
 
 import (
@@ -15,7 +16,6 @@ import (
 	"io"
 	"log/slog"
 	goruntime "runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -78,7 +78,9 @@ type Engine struct {
 
 	// Of the loop alone.
 	sched   *scheduler
-	forward func(*model.Batch) (kernels.Mat, error) // Decoder.Forward
+	start   func(*model.Batch)                               // Decoder.Start
+	finish  func(*model.Batch) (kernels.Mat, []int32, error) // Decoder.Finish
+	flying  *step                                            // started, and to be finished by the next call of step
 	out     outcome
 	scratch *scratch
 	host    []float32 // logits, where the device does not share the host's memory
@@ -120,7 +122,8 @@ func New(o Options) (*Engine, error) {
 		o: o, vocab: vocab,
 		context:  min(o.Context, o.Cache.Blocks()*o.Cache.BlockTokens()),
 		sched:    newScheduler(o.Cache, o.Slots),
-		forward:  o.Decoder.Forward,
+		start:    o.Decoder.Start,
+		finish:   o.Decoder.Finish,
 		out:      outcome{ids: make([]int32, 0, o.Slots), stop: make([]bool, 0, o.Slots)},
 		scratch:  newScratch(vocab),
 		calls:    make(chan call, 2*(o.Slots+o.Queue)),
@@ -151,7 +154,7 @@ func (e *Engine) Run(ctx context.Context) error {
 func (e *Engine) loop(ctx context.Context) error {
 	for {
 		e.listen()
-		for e.sched.idle() { // parked: no turn of the loop, no time spent
+		for e.sched.idle() && e.flying == nil { // parked: no turn of the loop, no time spent
 			select {
 			case c := <-e.calls:
 				e.take(c)
@@ -218,8 +221,11 @@ func (e *Engine) end(err error) {
 		err = ErrClosed
 	}
 	e.Drain()
-	for _, q := range append(slices.Clone(e.sched.running), e.sched.waiting...) {
-		e.sched.cancel(q)
+	if e.flying != nil {
+		_, _, _ = e.finish(e.o.Batch) // nobody waits for what it finds, only for the device to be done with it
+		e.flying = nil
+	}
+	for _, q := range e.sched.abandon() {
 		e.flight.Add(-1)
 		q.out.end(err)
 	}
@@ -227,22 +233,29 @@ func (e *Engine) end(err error) {
 	close(e.done)
 }
 
-// step runs one step. Its error is the device's.
+// step finishes one step, which it has started, unless it is under way already, and starts the one after it before that
+// where it can: then the device has something to do while the host reads what it found. Its error is the device's.
 func (e *Engine) step() error {
 	begin := time.Now()
-	st := e.sched.plan(e.o.StepTokens)
-	rows := st.rows()
-	if rows == 0 {
-		panic(fmt.Sprintf("BUG: nothing to do for %d running and %d waiting sequences", len(e.sched.running), len(e.sched.waiting)))
+	st := e.flying
+	if st == nil {
+		st = e.sched.plan(e.o.StepTokens)
+		if len(st.work) == 0 {
+			panic(fmt.Sprintf("BUG: nothing to do for %d running and %d waiting sequences", len(e.sched.running), len(e.sched.waiting)))
+		}
+		e.counters.preemptions.Add(int64(len(st.preempt)))
+		e.sched.start(st, e.o.Batch)
+		e.pick(st)
+		e.publish()
 	}
-	e.counters.preemptions.Add(int64(len(st.preempt)))
-	e.sched.start(st, e.o.Batch)
-	e.publish()
-
 	forward := time.Now()
-	logits, err := e.forward(e.o.Batch)
+	if e.flying == nil {
+		e.start(e.o.Batch)
+	}
+	e.flying = e.follow(st)
+	logits, picked, err := e.finish(e.o.Batch)
 	if err == nil {
-		logits, err = e.download(logits)
+		logits, err = e.download(st, logits)
 	}
 	if err != nil {
 		return err
@@ -250,9 +263,19 @@ func (e *Engine) step() error {
 	e.counters.forward.Add(int64(time.Since(forward)))
 
 	e.out.ids, e.out.stop = e.out.ids[:0], e.out.stop[:0]
-	for _, w := range st.work {
+	for at := range st.work {
+		w := &st.work[at]
+		w.dropped = w.seq.over
 		for range w.sample {
-			id, stop := e.choose(w.seq, logits.Float32s(len(e.out.ids)))
+			i := len(e.out.ids)
+			id, stop := int32(-1), true
+			switch {
+			case w.dropped:
+			case w.picked:
+				id, stop = e.accept(w.seq, picked[i], nil)
+			default:
+				id, stop = e.choose(w.seq, logits.Float32s(i))
+			}
 			e.out.ids = append(e.out.ids, id)
 			e.out.stop = append(e.out.stop, stop)
 		}
@@ -261,9 +284,9 @@ func (e *Engine) step() error {
 	e.flight.Add(-int64(len(ended)))
 	e.publish()
 	e.counters.steps.Add(1)
-	e.counters.rows.Add(int64(rows))
+	e.counters.rows.Add(int64(st.rows()))
 	for _, w := range st.work {
-		if len(w.sample) > 0 {
+		if len(w.sample) > 0 && !w.dropped {
 			w.seq.deliver()
 		}
 	}
@@ -271,38 +294,85 @@ func (e *Engine) step() error {
 	return nil
 }
 
-// download returns the logits in host memory.
-func (e *Engine) download(logits kernels.Mat) (kernels.Mat, error) {
+// follow starts the step after st, which is under way, where the device can go on without the host; it returns nil where it
+// cannot.
+func (e *Engine) follow(st *step) *step {
+	if !e.o.Batch.Ahead() {
+		return nil
+	}
+	next := e.sched.follow(st)
+	if next == nil {
+		return nil
+	}
+	e.sched.startAhead(next, e.o.Batch)
+	for i, w := range next.work {
+		e.o.Batch.Pick(i, w.seq.sampler.choice())
+	}
+	e.start(e.o.Batch)
+	return next
+}
+
+// pick has the device pick the tokens of the step, as far as it can: it adjusts no logits and reports none.
+func (e *Engine) pick(st *step) {
+	if !e.o.Batch.Picks() {
+		return
+	}
+	i := 0
+	for at := range st.work {
+		w := &st.work[at]
+		if w.picked = len(w.sample) == 1 && w.seq.plain(w.seq.generated()); w.picked {
+			e.o.Batch.Pick(i, w.seq.sampler.choice())
+		}
+		i += len(w.sample)
+	}
+}
+
+// download returns the logits of the tokens that the host chooses, in host memory, in their places.
+func (e *Engine) download(st *step, logits kernels.Mat) (kernels.Mat, error) {
 	if logits.Host != nil || logits.Rows == 0 {
 		return logits, nil
 	}
 	if e.host == nil {
 		e.host = make([]float32, e.o.Batch.Limits().Samples*logits.Cols)
 	}
-	bytes := kernels.Float32Bytes(e.host[:logits.Rows*logits.Cols])
-	e.o.Stream.Download(bytes, logits)
-	logits.Span = kernels.Span{Host: bytes}
+	i, waits := 0, false
+	for _, w := range st.work {
+		if n := len(w.sample); n > 0 && !w.picked {
+			e.o.Stream.Download(kernels.Float32Bytes(e.host[i*logits.Cols:(i+n)*logits.Cols]), logits.Slice(i, n))
+			waits = true
+		}
+		i += len(w.sample)
+	}
+	logits.Span = kernels.Span{Host: kernels.Float32Bytes(e.host)}
+	if !waits {
+		return logits, nil
+	}
 	return logits, e.o.Stream.Sync()
 }
 
-// choose picks the next token of q from its logits, which it changes, and prepares what is delivered. It returns the
-// token, below 0 when there is none, and whether it is the last one.
+// choose picks the next token of q from its logits, which it changes, and prepares what is delivered, as accept does.
 func (e *Engine) choose(q *sequence, logits []float32) (id int32, last bool) {
-	if q.generated() == 0 {
-		e.counters.promptTokens.Add(int64(q.prompt))
-		e.counters.cachedTokens.Add(int64(q.cached))
-	}
-	var banned []int32
-	if q.generated() < q.minTokens {
-		banned = q.ends
-	}
-	var r report
+	banned := q.banned(q.generated())
+	var r *report
 	if q.logprobs >= 0 {
 		r = observe(logits, q.logprobs, q.sampler.adjusts(banned), e.scratch)
 	}
 	id, err := q.sampler.choose(logits, banned, e.scratch)
 	if err != nil {
-		q.failed = err
+		id = -1
+	}
+	return e.accept(q, id, r)
+}
+
+// accept takes the token that was chosen for q, below 0 when there is none, and prepares what is delivered. r, which may be
+// nil, tells the log-probabilities. It returns the token and whether it is the last one.
+func (e *Engine) accept(q *sequence, id int32, r *report) (_ int32, last bool) {
+	if q.generated() == 0 {
+		e.counters.promptTokens.Add(int64(q.prompt))
+		e.counters.cachedTokens.Add(int64(q.cached))
+	}
+	if id < 0 {
+		q.failed = ErrLogits
 		return -1, true
 	}
 	q.sampler.accept(id)
@@ -313,7 +383,7 @@ func (e *Engine) choose(q *sequence, logits []float32) (id int32, last bool) {
 	if q.generated() == 0 {
 		t.Cached = q.cached
 	}
-	if q.logprobs >= 0 {
+	if r != nil {
 		t.Logprob, t.Top = r.logprob(id), r.top
 	}
 	q.read(t)

@@ -24,6 +24,7 @@ type shape struct {
 	context, slots, rows, queue int
 	blocks, blockTokens         int
 	eos                         []int32
+	wrap                        func(kernels.Stream) kernels.Stream // what the model runs on, in place of the processor's stream
 }
 
 var roomy = shape{context: 128, slots: 32, rows: 512, queue: 64, blocks: 1024, blockTokens: 4, eos: []int32{2}}
@@ -47,6 +48,9 @@ func newEngine(t testing.TB, s shape) *Engine {
 	check(t, err)
 	stream, err := dev.NewStream()
 	check(t, err)
+	if s.wrap != nil {
+		stream = s.wrap(stream)
+	}
 	arena := func(bytes int64) kernels.Arena {
 		a, err := dev.NewArena(bytes)
 		check(t, err)
@@ -79,19 +83,20 @@ func check(t testing.TB, err error) {
 	}
 }
 
-// before lets f run in the loop before every forward pass.
+// before lets f run in the loop before every step is started.
 func (e *Engine) before(f func()) {
-	forward := e.forward
-	e.forward = func(b *model.Batch) (kernels.Mat, error) {
+	start := e.start
+	e.start = func(b *model.Batch) {
 		f()
-		return forward(b)
+		start(b)
 	}
 }
 
 // fake replaces the model: the logits of a row are what f returns for its sequence.
 func (e *Engine) fake(f func(q *sequence) []float32) {
 	rows := make([]float32, e.o.Slots*e.vocab)
-	e.forward = func(*model.Batch) (kernels.Mat, error) {
+	e.start = func(*model.Batch) {}
+	e.finish = func(*model.Batch) (kernels.Mat, []int32, error) {
 		m := kernels.Mat{Span: kernels.Span{Host: kernels.Float32Bytes(rows)}, Cols: e.vocab, Stride: e.vocab, Type: kernels.F32}
 		for _, w := range e.sched.step.work {
 			for range w.sample {
@@ -99,7 +104,7 @@ func (e *Engine) fake(f func(q *sequence) []float32) {
 				copy(m.Float32s(m.Rows-1), f(w.seq))
 			}
 		}
-		return m, nil
+		return m, nil, nil
 	}
 }
 
@@ -212,7 +217,7 @@ func mixture(n int) []Request {
 
 // alone answers each request in an engine that serves nothing else: one sequence, whole prompts, nothing cached.
 func alone(t *testing.T, one shape, all []Request) []answer {
-	one.slots, one.blocks = 1, 64
+	one.slots, one.blocks, one.wrap = 1, 64, nil
 	e := newEngine(t, one).serve(t)
 	var answers []answer
 	for i, r := range all {

@@ -104,7 +104,7 @@ func (silent) Flush() string     { return "" }
 // included; only text that a stop string held back is a new string.
 func TestStepAllocs(t *testing.T) {
 	e := newEngine(t, roomy)
-	e.forward = e.o.Decoder.Forward // without the check of the cache, which allocates
+	e.start = e.o.Decoder.Start // without the check of the cache, which allocates
 	var boxes []*sequence
 	for i, s := range samplings[:8] {
 		q := newSequence("", e.o.Cache, "", make([]int32, 5+i), 128)

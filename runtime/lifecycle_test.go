@@ -171,9 +171,9 @@ func TestBadLogitsFailOneRequest(t *testing.T) {
 	all := mixture(6)
 	want := alone(t, roomy, all)
 	e := newEngine(t, roomy)
-	forward := e.forward
-	e.forward = func(b *model.Batch) (kernels.Mat, error) {
-		logits, err := forward(b)
+	finish := e.finish
+	e.finish = func(b *model.Batch) (kernels.Mat, []int32, error) {
+		logits, picked, err := finish(b)
 		row := 0
 		for _, w := range e.sched.step.work {
 			for range w.sample {
@@ -184,7 +184,7 @@ func TestBadLogitsFailOneRequest(t *testing.T) {
 				row++
 			}
 		}
-		return logits, err
+		return logits, picked, err
 	}
 	e.serve(t)
 	var wg sync.WaitGroup
@@ -216,18 +216,18 @@ func TestFault(t *testing.T) {
 	e := newEngine(t, roomy)
 	broken := errors.New("the device fell off the bus")
 	steps := 0
-	forward := e.forward
+	finish := e.finish
 	late := make(chan answer)
-	e.forward = func(b *model.Batch) (kernels.Mat, error) {
+	e.finish = func(b *model.Batch) (kernels.Mat, []int32, error) {
 		if steps++; steps == 4 {
 			before := e.flight.Load() // one more comes, which the loop will never take
 			go func() { late <- e.ask(t.Context(), Request{Prompt: []int32{1}}) }()
 			for e.flight.Load() == before || len(e.calls) == 0 {
 				goruntime.Gosched()
 			}
-			return kernels.Mat{}, broken
+			return kernels.Mat{}, nil, broken
 		}
-		return forward(b)
+		return finish(b)
 	}
 	ended := make(chan error)
 	var wg sync.WaitGroup

@@ -1,8 +1,12 @@
 package runtime
 
 import (
+	"cmp"
 	"math"
 	"math/rand/v2"
+	"slices"
+
+	"eckart/kernels"
 )
 
 // A sampler chooses the tokens of one sequence. Its stream of random numbers belongs to the sequence and gives one
@@ -25,7 +29,9 @@ type seen struct {
 type scratch struct {
 	sums    []float64 // per sumBlock logits
 	choices []choice
+	likely  []choice  // the same, in another order
 	raw     []float32 // logits before they were adjusted
+	report  report
 }
 
 func newScratch(vocab int) *scratch {
@@ -114,39 +120,57 @@ func (p *sampler) choose(logits []float32, banned []int32, w *scratch) (int32, e
 	if best < 0 {
 		return -1, ErrLogits
 	}
-	if p.Temperature < MinTemperature {
-		return int32(best), nil
+	return pick(p.choice(), logits, best, w), nil
+}
+
+// pick returns the token that c picks from logits, the largest of which is at place best: what a kernels.Chooser does.
+func pick(c kernels.Choice, logits []float32, best int, w *scratch) int32 {
+	if c.Scale == 0 {
+		return int32(best)
 	}
-	top, scale, low := logits[best], 1/p.Temperature, float32(math.Inf(-1))
-	if p.MinP > 0 {
-		low = top + p.Temperature*float32(math.Log(float64(p.MinP)))
-	}
-	u := float64(p.random.Uint64()>>11) * 0x1p-53 // the token's one random number, in [0, 1)
-	nucleic := p.TopP > 0 && p.TopP < 1
-	if p.TopK > 0 && p.TopK < len(logits) {
-		w.choices = largestK(w.choices, logits, p.TopK, low)
-		sum := weigh(w.choices, top, scale)
+	top, low, u := logits[best], logits[best]+c.Low, float64(c.Draw)*0x1p-53
+	nucleic := c.TopP > 0 && c.TopP < 1
+	if c.TopK > 0 && c.TopK < len(logits) {
+		w.choices = largestK(w.choices, logits, c.TopK, low)
+		sum := weigh(w.choices, top, c.Scale)
 		if nucleic {
-			w.choices = w.choices[:prefix(w.choices, float64(p.TopP)*sum)]
+			w.choices = w.choices[:prefix(w.choices, float64(c.TopP)*sum)]
 		}
-		return draw(w.choices, u), nil
+		slices.SortFunc(w.choices, func(a, b choice) int { return cmp.Compare(a.id, b.id) })
+		return draw(w.choices, u)
 	}
-	sum := weights(w.sums, logits, top, scale, low)
+	sum := weights(w.sums, logits, top, c.Scale, low)
 	if !nucleic {
-		return drawAll(logits, w.sums, u*sum, top, scale, low), nil
+		return drawAll(logits, w.sums, u*sum, top, c.Scale, low)
 	}
 	// Tokens less likely than (1-p)/n have no more than 1-p together: the nucleus lies in the others, which are few.
-	rest := sum * (1 - float64(p.TopP)) / float64(len(logits))
-	low = max(low, top+p.Temperature*float32(math.Log(rest))-1e-3)
+	rest := sum * (1 - float64(c.TopP)) / float64(len(logits))
+	low = max(low, top+float32(math.Log(rest))/c.Scale-1e-3)
 	w.choices = w.choices[:0]
 	for i, x := range logits {
 		if x >= low {
 			w.choices = append(w.choices, choice{int32(i), x})
 		}
 	}
-	weigh(w.choices, top, scale)
-	w.choices = w.choices[:nucleus(w.choices, float64(p.TopP)*sum)]
-	return draw(w.choices, u), nil
+	weigh(w.choices, top, c.Scale)
+	w.likely = append(w.likely[:0], w.choices...)
+	last := w.likely[nucleus(w.likely, float64(c.TopP)*sum)-1]
+	w.choices = slices.DeleteFunc(w.choices, func(c choice) bool { return order(c, last) > 0 })
+	return draw(w.choices, u)
+}
+
+// choice says how the next token is chosen, from logits that need no adjusting, and draws its random number. What it means
+// is kernels.Chooser's: host and devices choose the same token, but for the rounding of sums.
+func (p *sampler) choice() kernels.Choice {
+	if p.Temperature < MinTemperature {
+		return kernels.Choice{}
+	}
+	c := kernels.Choice{Scale: 1 / p.Temperature, Low: float32(math.Inf(-1)), TopK: p.TopK, TopP: p.TopP}
+	if p.MinP > 0 {
+		c.Low = p.Temperature * float32(math.Log(float64(p.MinP)))
+	}
+	c.Draw = p.random.Uint64() >> 11 // the token's one random number
+	return c
 }
 
 // weigh turns the logits of choices into weights and returns their sum.
@@ -222,8 +246,9 @@ func (r *report) logprob(id int32) float32 { return float32(float64(r.logits[id]
 
 // observe returns the log-probabilities of raw logits with the n likeliest tokens. When the logits are about to be
 // adjusted it keeps a copy. The report is valid until the next.
-func observe(logits []float32, n int, adjusts bool, w *scratch) report {
-	r := report{logits: logits}
+func observe(logits []float32, n int, adjusts bool, w *scratch) *report {
+	r := &w.report
+	*r = report{logits: logits}
 	if adjusts {
 		w.raw = append(w.raw[:0], logits...)
 		r.logits = w.raw

@@ -14,16 +14,30 @@ import (
 // Running and waiting sequences together are always in order of arrival: waiting ones start in order, and the sequence
 // that gives its blocks back is always the youngest running one, which becomes the first to wait. So the oldest
 // sequence only ever moves forward, and since each fits into the cache alone, every sequence ends.
+//
+// Steps are planned and started, and finished in that order, one after the other or, by follow, with the next one started
+// before the one before is finished. What holds then: a plan is made when no step is under way, so that all tokens are
+// known to it. A step that follows has one token of each sequence, the one that the step before it will find, so its id is
+// not known yet; a sequence whose limit ends it is not in it. It takes nobody in and preempts nobody. A sequence that ends
+// for another reason while a step is under way with it is over: it has left those that run, what the step finds for it is
+// dropped, and its blocks are free when the step is finished. Blocks are sealed as steps are finished, when their tokens are
+// known, and never by a sequence that is over.
 type scheduler struct {
 	cache   *kvcache.Cache
 	slots   int // most sequences that run at once
 	running []*sequence
 	waiting []*sequence
 
-	step     step  // reused by plan
+	step     step // reused by plan
+	next     step // follow takes turns with both
+	id       [1]int32
 	samples  []int // behind work.sample
 	finished []*sequence
+	over     []*sequence // hold blocks for a step that is under way
 }
+
+// one is the sample of a step that follows: of a single token.
+var one = []int{0}
 
 // work is what a step computes of one sequence: n tokens from position from on. sample lists, as offsets into them,
 // the positions whose logits are wanted: one, none in the middle of a prompt, several once drafts are checked.
@@ -31,6 +45,9 @@ type work struct {
 	seq     *sequence
 	from, n int
 	sample  []int
+	picked  bool // the device chooses what comes after
+	after   int  // in a step that follows: the sample of the step before that is its token
+	dropped bool // its sequence was over before it was finished
 }
 
 // A step is a decision. It is valid until the next plan.
@@ -68,6 +85,7 @@ func newScheduler(cache *kvcache.Cache, slots int) *scheduler {
 		cache: cache, slots: slots,
 		running: make([]*sequence, 0, slots),
 		step:    step{work: make([]work, 0, slots), preempt: make([]*sequence, 0, slots)},
+		next:    step{work: make([]work, 0, slots)},
 		samples: make([]int, 0, slots),
 	}
 }
@@ -229,6 +247,7 @@ func (s *scheduler) start(st *step, b rower) {
 	b.Reset()
 	for _, w := range st.work {
 		w.seq.computed = w.from
+		w.seq.underway++
 		if w.seq.cached < 0 {
 			w.seq.cached = w.from
 		}
@@ -236,13 +255,76 @@ func (s *scheduler) start(st *step, b rower) {
 	}
 }
 
-// finish records what the step found and returns the sequences that ended with it, whose blocks are free again. The
-// slice is valid until the next finish.
+// follow decides on the step after st, which is under way and will find the next token of every sequence that runs. It
+// returns nil, and changes nothing, where that step cannot be foreseen: one that waits may come in, a prompt goes on, the
+// host chooses, the cache is full; or where there is nothing to do. st stays valid.
+func (s *scheduler) follow(st *step) *step {
+	next := &s.step
+	if st == next {
+		next = &s.next
+	}
+	*next = step{work: next.work[:0], preempt: next.preempt[:0], claim: s.cache.Begin()}
+	if s.admissible(next.claim) {
+		return nil
+	}
+	live, sample := 0, 0
+	for _, w := range st.work {
+		q := w.seq
+		switch {
+		case q.over:
+		case !w.picked:
+			return nil
+		case len(q.tokens)+1 < q.limit:
+			if next.claim.Add(q.kv, 0, 1) != nil {
+				return nil
+			}
+			next.work = append(next.work, work{seq: q, from: w.from + w.n, n: 1, sample: one, picked: true, after: sample})
+			live++
+		default:
+			live++ // the step is its last
+		}
+		sample += len(w.sample)
+	}
+	if live < len(s.running) || len(next.work) == 0 {
+		return nil
+	}
+	return next
+}
+
+// admissible reports whether a plan may let the first of those that wait come in, given an empty claim. It says so whenever
+// a plan would, and more often: nobody waits for a plan that never comes.
+func (s *scheduler) admissible(claim *kvcache.Claim) bool {
+	if len(s.waiting) == 0 || len(s.running) == s.slots {
+		return false
+	}
+	q := s.waiting[0]
+	cached := s.cache.Match(q.kv, q.tokens)
+	return claim.Need(q.kv, cached, len(q.tokens)-cached)+s.growth(q) <= claim.Room()
+}
+
+// startAhead makes a step of follow so and fills the batch: an id of -1-i stands for the i-th that the step before finds.
+func (s *scheduler) startAhead(st *step, b rower) {
+	st.claim.Commit()
+	b.Reset()
+	for _, w := range st.work {
+		w.seq.underway++
+		s.id[0] = -1 - int32(w.after)
+		b.Add(s.id[:], w.from, w.seq.kv.Blocks(), w.sample)
+	}
+}
+
+// finish records what the step found and returns the sequences that ended with it. Their blocks are free again, unless
+// a step is under way with them. The slice is valid until the next finish.
 func (s *scheduler) finish(st *step, out outcome) []*sequence {
 	s.finished = s.finished[:0]
 	at := 0
 	for _, w := range st.work {
 		q := w.seq
+		q.underway--
+		if q.over {
+			at += len(w.sample)
+			continue
+		}
 		q.computed += w.n
 		s.cache.Seal(q.kv, q.tokens[:q.computed])
 		for range w.sample {
@@ -259,19 +341,32 @@ func (s *scheduler) finish(st *step, out outcome) []*sequence {
 	if at != len(out.ids) {
 		panic(fmt.Sprintf("BUG: %d tokens for %d samples", len(out.ids), at))
 	}
-	if len(s.finished) > 0 {
-		claim := s.cache.Begin()
+	if len(s.finished)+len(s.over) > 0 {
 		for _, q := range s.finished {
-			claim.Drop(q.kv)
 			s.running = remove(s.running, q)
+			q.over = true
 		}
-		claim.Commit()
+		s.over = append(s.over, s.finished...)
+		s.release()
 	}
 	return s.finished
 }
 
-// cancel takes q away, wherever it is, and frees its blocks. It reports whether q was still here. A step that is
-// under way with it must not be finished.
+// release frees the blocks of sequences that are over, as far as no step is under way with them.
+func (s *scheduler) release() {
+	claim := s.cache.Begin()
+	s.over = slices.DeleteFunc(s.over, func(q *sequence) bool {
+		if q.underway > 0 {
+			return false
+		}
+		claim.Drop(q.kv)
+		return true
+	})
+	claim.Commit()
+}
+
+// cancel takes q away, wherever it is, and frees its blocks, unless a step is under way with it: then when that is
+// finished. It reports whether q was still here.
 func (s *scheduler) cancel(q *sequence) bool {
 	if i := slices.Index(s.waiting, q); i >= 0 {
 		s.waiting = slices.Delete(s.waiting, i, i+1)
@@ -281,10 +376,23 @@ func (s *scheduler) cancel(q *sequence) bool {
 		return false
 	}
 	s.running = remove(s.running, q)
-	claim := s.cache.Begin()
-	claim.Drop(q.kv)
-	claim.Commit()
+	q.over = true
+	s.over = append(s.over, q)
+	s.release()
 	return true
+}
+
+// abandon gives up all sequences, and the steps that are under way, which will not be finished. It returns those that had
+// not ended. The cache is left without references.
+func (s *scheduler) abandon() []*sequence {
+	left := append(slices.Clone(s.running), s.waiting...)
+	s.over = append(s.over, s.running...)
+	for _, q := range s.over {
+		q.underway, q.over = 0, true
+	}
+	s.running, s.waiting = s.running[:0], s.waiting[:0]
+	s.release()
+	return left
 }
 
 func remove(all []*sequence, q *sequence) []*sequence {

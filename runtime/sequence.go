@@ -16,6 +16,9 @@ type sequence struct {
 	computed int     // leading tokens whose keys and values are in the cache
 	kv       *kvcache.Seq
 
+	underway int  // steps that were started with tokens of it and not finished
+	over     bool // it has ended, and holds its blocks for such a step
+
 	cached    int // tokens that the cache held when it first started, -1 before
 	preempted int // times it gave its blocks back
 
@@ -44,6 +47,20 @@ func (q *sequence) left() int { return len(q.tokens) - q.computed }
 
 // generated returns how many tokens were sampled.
 func (q *sequence) generated() int { return len(q.tokens) - q.prompt }
+
+// banned returns the tokens that may not come after n generated ones.
+func (q *sequence) banned(n int) []int32 {
+	if n < q.minTokens {
+		return q.ends
+	}
+	return nil
+}
+
+// plain reports whether the token after n generated ones takes the logits as they are and nothing more of them, so that a
+// device can choose it.
+func (q *sequence) plain(n int) bool {
+	return q.logprobs < 0 && !q.sampler.penalizes() && !q.sampler.adjusts(q.banned(n))
+}
 
 // admit grows the token list once, for all that will come: from here on a step does not allocate for it. A sequence
 // that waits takes no more memory than its prompt.

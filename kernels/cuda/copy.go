@@ -109,6 +109,23 @@ func (d *downloads) deliver(arrived bool) {
 	d.used, d.count = 0, 0
 }
 
+// deliverFirst hands out the first n, which have arrived. Their memory is used again when none waits any more. Where some
+// always do, Download waits for all when it is full, which takes tens of thousands of steps' ids.
+func (d *downloads) deliverFirst(n int) {
+	for i := range d.waiting[:d.count] {
+		w := d.waiting[i]
+		if i < n {
+			copy(w.dst, d.mem[w.from:])
+		} else {
+			d.waiting[i-n] = w
+		}
+	}
+	clear(d.waiting[d.count-n : d.count])
+	if d.count -= n; d.count == 0 {
+		d.used = 0
+	}
+}
+
 // Download implements kernels.Stream.
 func (s *stream) Download(dst []byte, src kernels.Mat) {
 	if s.recording {
@@ -130,6 +147,7 @@ func (s *stream) Download(dst []byte, src kernels.Mat) {
 		if d.used == downloadBytes || d.count == len(d.waiting) {
 			s.wait()
 			d.deliver(s.err == nil)
+			s.at.downloads = 0
 			continue
 		}
 		n := min(len(dst), downloadBytes-d.used)

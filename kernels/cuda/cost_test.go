@@ -39,6 +39,7 @@ func TestNothingIsAllocated(t *testing.T) {
 		{"Upload", func() { s.Upload(m, src) }},
 		{"Download", func() { s.Download(dst, m) }},
 		{"Run", p.Run},
+		{"Mark and Await", func() { s.Download(dst, m); s.Mark(); p.Run(); _ = s.Await() }},
 	} {
 		if n := testing.AllocsPerRun(20, c.do); n != 0 {
 			t.Errorf("%s allocates %v times", c.name, n)

@@ -14,12 +14,13 @@ type functions struct {
 	matMul    matMulFunctions
 	grouped   groupedFunctions
 	attention attentionFunctions
+	choose    chooseFunctions
 	empty     function // of no verb: what a launch costs
 }
 
 // table lists the kernels that are looked up when a device is opened.
 func (f *functions) table() []kernelName {
-	return slices.Concat(f.rows.table(), f.matMul.table(), f.grouped.table(), f.attention.table(), []kernelName{{&f.empty, "empty"}})
+	return slices.Concat(f.rows.table(), f.matMul.table(), f.grouped.table(), f.attention.table(), f.choose.table(), []kernelName{{&f.empty, "empty"}})
 }
 
 // kernelName says where the kernel of a name belongs.

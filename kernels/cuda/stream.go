@@ -27,6 +27,7 @@ type stream struct {
 	begun     cuEvent    // around runs of programs, where Options.Programs is to be told
 	ended     cuEvent
 	ran       bool // begun and ended have been recorded since the last wait
+	at        mark
 	up        uploads
 	down      downloads
 
@@ -76,7 +77,7 @@ func (s *stream) make() (err error) {
 	if s.handle, err = d.newStream(); err != nil {
 		return err
 	}
-	for _, e := range []*cuEvent{&s.done, &s.full[0], &s.full[1], &s.up.halves[0].copied, &s.up.halves[1].copied} {
+	for _, e := range []*cuEvent{&s.done, &s.full[0], &s.full[1], &s.at.passed, &s.up.halves[0].copied, &s.up.halves[1].copied} {
 		if *e, err = d.newEvent(); err != nil {
 			return err
 		}
@@ -132,7 +133,7 @@ func (s *stream) free() error {
 		keep(d.failure(&d.streamSynchronize, d.streamSynchronize.call(uintptr(s.handle))))
 		keep(d.destroyStream(s.handle))
 	}
-	for _, e := range []cuEvent{s.done, s.full[0], s.full[1], s.begun, s.ended, s.up.halves[0].copied, s.up.halves[1].copied} {
+	for _, e := range []cuEvent{s.done, s.full[0], s.full[1], s.at.passed, s.begun, s.ended, s.up.halves[0].copied, s.up.halves[1].copied} {
 		if e != 0 {
 			keep(d.destroyEvent(e))
 		}
@@ -180,6 +181,9 @@ const throttle = 256
 func (s *stream) enqueue(name string) bool {
 	if s.operations == 0 {
 		s.first = name
+	}
+	if s.at.next == "" {
+		s.at.next = name
 	}
 	s.last = name
 	s.operations++
@@ -243,6 +247,7 @@ func (s *stream) wait() {
 	s.await(s.done)
 	if s.err == nil {
 		s.operations = 0
+		s.at.idle()
 		s.up.idle()
 		s.tell()
 	}
@@ -256,6 +261,7 @@ func (s *stream) Sync() error {
 	defer s.device.leave()
 	err := s.err
 	s.err = nil // what was enqueued before the fault is waited for as well
+	s.at.set = false
 	if lost := s.device.enter(); lost != nil {
 		s.fail(lost)
 	}

@@ -49,9 +49,10 @@ func Run(t *testing.T, dev kernels.Device, o Options) {
 		{"Company/MatMul", testMatMulInCompany},
 		{"Company/Attend", testAttendInCompany},
 		{"Company/Unseen", testAttendUnseen},
+		{"Choose", testChoose},
 	})
 	RunGrouped(t, dev, o)
-	run(t, dev, o, []verb{{"Record", testRecord}})
+	run(t, dev, o, []verb{{"Record", testRecord}, {"Mark", testMark}})
 }
 
 // RunGrouped holds dev to the verbs of grouped matrices, as Run does.

@@ -3,6 +3,7 @@ package launch
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 
@@ -121,5 +122,67 @@ func TestCUDAReplies(t *testing.T) {
 				t.Errorf("only %d tokens lead clearly", compared)
 			}
 		})
+	}
+}
+
+// TestCUDAChoices holds that tokens which the device chooses, a step ahead of the host, are those that the host chooses from
+// the same logits, for every way to choose, side by side, from a seed.
+func TestCUDAChoices(t *testing.T) {
+	useShim(t)
+	m, err := Open("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	samplings := []runtime.Sampling{
+		{},
+		{Temperature: 1},
+		{Temperature: 1.2, TopP: 0.9},
+		{Temperature: 1, TopK: 50, TopP: 0.95, MinP: 0.01},
+	}
+	o := Options{Sizing: Sizing{Slots: len(samplings), StepTokens: 40, Context: 64, CacheType: kernels.F16}, Threads: 2}
+	if o.Device, err = ParseDevice("cuda"); err != nil {
+		t.Fatal(err)
+	}
+	i, err := Start(t.Context(), m, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- i.Run(ctx) }()
+	prompt := i.Tokenizer.Encode("The gopher went down to the river and", tokenizer.EncodeOptions{})
+	ask := func(logprobs int) [][]int32 {
+		replies := make([][]int32, len(samplings))
+		var all sync.WaitGroup
+		for at, s := range samplings {
+			all.Go(func() {
+				seed := uint64(at)
+				s.Seed = &seed
+				r := runtime.Request{Prompt: prompt, Sampling: s, MaxTokens: 2 + at, IgnoreEOS: true, Logprobs: logprobs}
+				for token, err := range i.Engine.Generate(ctx, r) {
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					replies[at] = append(replies[at], token.ID)
+				}
+			})
+		}
+		all.Wait()
+		return replies
+	}
+	host, device := ask(0), ask(-1)
+	for at := range samplings {
+		if !slices.Equal(host[at], device[at]) || len(host[at]) != 2+at {
+			t.Errorf("sampling %+v: the host chose %v, the device %v", samplings[at], host[at], device[at])
+		}
+	}
+	stop()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if err := i.Close(); err != nil {
+		t.Error(err)
 	}
 }

@@ -29,10 +29,12 @@ serve: ## serve MODEL, or the built-in model
 test: ## run all tests
 	go test ./...
 
-# Kernels in plain Go take minutes there; their threads are those of every instruction set.
+# Kernels in plain Go take minutes there; their threads are those of every instruction set. The other tests left out compute
+# much and share little that others do not.
+RACE_SKIP := ^Test/^generic$$|^Test(GoldenErrors|Predicted|CommonFactor|SurveySampledIsUnbiased|FeedbackBits)$$
 .PHONY: race
 race: ## run the short tests under the race detector
-	CGO_ENABLED=1 go test -race -short -skip '^Test/^generic$$' $$(go list ./... | grep -v -e '/bench/' -e '/cuda/shim' -e '/cuda/ptx')
+	CGO_ENABLED=1 go test -race -short -skip '$(RACE_SKIP)' $$(go list ./... | grep -v -e '/bench/' -e '/cuda/shim' -e '/cuda/ptx')
 
 .PHONY: gpu
 gpu: ## run the kernel suite on this machine's GPU

@@ -153,10 +153,10 @@ func TestFeedback(t *testing.T) {
 		descending bool
 	}{
 		{layers.Rounding{Bits: 4, Group: 32}, 21, 96, false},
-		{layers.Rounding{Bits: 4, Group: 32, Zeros: true}, 8, 300, false},
+		{layers.Rounding{Bits: 4, Group: 32, Zeros: true}, 4, 300, false},
 		{layers.Rounding{Bits: 3, Group: 64}, 9, 150, true},
 		{layers.Rounding{Bits: 2, Group: 0, Zeros: true}, 3, 200, true},
-		{layers.Rounding{Bits: 8, Group: 160}, 5, 330, false},
+		{layers.Rounding{Bits: 8, Group: 160}, 3, 330, false},
 		{layers.Rounding{Bits: 4, Group: 96}, 1, 33, true},
 	} {
 		t.Run(fmt.Sprintf("%+v", row), func(t *testing.T) {
@@ -216,7 +216,7 @@ func TestFeedback(t *testing.T) {
 // TestFeedbackBits holds codes and scales bit for bit against the plainest form in F32, one row and one column at a time,
 // for shapes that fill panels, strips and blocks and ones that do not. A prepared Gram matrix serves all formats.
 func TestFeedbackBits(t *testing.T) {
-	for _, shape := range [][2]int{{1, 1}, {16, 16}, {17, 33}, {3, 127}, {40, 320}, {70, 289}, {2, 800}} {
+	for _, shape := range [][2]int{{1, 1}, {16, 16}, {17, 33}, {3, 127}, {33, 320}, {2, 545}} {
 		const block = 256
 		rows, n := shape[0], shape[1]
 		rng := rand.New(rand.NewPCG(uint64(n), 2))

@@ -199,7 +199,7 @@ func (r *run) site(ctx context.Context, s model.Site, b *model.WalkedBlock) erro
 
 // siteInputs is what is known of the inputs of a site.
 type siteInputs struct {
-	gram  *lowrank.Gram // of the inputs that the compressed model gives, or of the model's own where drift is not corrected
+	gram  *lowrank.Gram // of the inputs that the compressed model gives, or of the model's own
 	drift *drift        // nil where it is not corrected
 	held  [][]float32   // inputs of the model itself on some windows of Verify
 }
@@ -250,9 +250,24 @@ func (r *run) inputs(s model.Site, b *model.WalkedBlock) (*siteInputs, error) {
 	})
 	if err == nil {
 		in.drift = d
-		in.gram, err = d.finish()
+		in.gram, err = r.weighing(s, d)
 	}
 	return in, errors.Join(err, d.close())
+}
+
+// weighing returns the Gram matrix by which errors count where drift is corrected: that of the compressed model's inputs, or of
+// the model's own if many more are known. For the correction few windows will do; errors weighed by few come out larger than
+// what it gains.
+func (r *run) weighing(s model.Site, d *drift) (*lowrank.Gram, error) {
+	g, err := d.finish()
+	if err != nil || r.known == nil {
+		return g, err
+	}
+	known, err := gramOf(r.known, s.Name)
+	if err != nil || known.Tokens() <= g.Tokens() {
+		return g, err
+	}
+	return known, nil
 }
 
 // corrects reports whether drift is corrected at a site. For wide inputs it is not, where there are statistics: that takes

@@ -124,8 +124,8 @@ const (
 	// model of a billion parameters is left 128 tokens, some minutes on two cores.
 	probeProducts = 7e12
 	// driftProducts bounds the tokens on which drift is corrected, which pass the blocks of both models. A model of a billion
-	// parameters is left 10,000, five times the width of most of its matrices.
-	driftProducts = 10e12
+	// parameters is left 5,000.
+	driftProducts = 5e12
 )
 
 // probes returns the windows on which sensitivities are measured: the beginnings of the first ones where the model is large.

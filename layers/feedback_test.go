@@ -156,7 +156,7 @@ func TestFeedback(t *testing.T) {
 		{layers.Rounding{Bits: 4, Group: 32, Zeros: true}, 4, 300, false},
 		{layers.Rounding{Bits: 3, Group: 64}, 9, 150, true},
 		{layers.Rounding{Bits: 2, Group: 0, Zeros: true}, 3, 200, true},
-		{layers.Rounding{Bits: 8, Group: 160}, 3, 330, false},
+		{layers.Rounding{Bits: 8, Group: 160}, 5, 330, false},
 		{layers.Rounding{Bits: 4, Group: 96}, 1, 33, true},
 	} {
 		t.Run(fmt.Sprintf("%+v", row), func(t *testing.T) {

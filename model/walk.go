@@ -74,7 +74,7 @@ func NewWalker(src Source, d kernels.Device, window int) (*Walker, error) {
 	if w.stream, err = d.NewStream(); err != nil {
 		return nil, err
 	}
-	blocks := (window + walkBlockTokens - 1) / walkBlockTokens
+	blocks := blocksOf(window)
 	limits := Limits{Rows: window, Seqs: blocks, Blocks: blocks, BlockTokens: walkBlockTokens}
 	w.inputs, err = reserve(d, func(a kernels.Arena) (err error) {
 		if w.batch, err = newInputs(a, limits); err != nil {

@@ -24,10 +24,15 @@ func Cholesky(a Matrix) (l Matrix, err error) {
 	if err := factorize(l.view(), 0); err != nil {
 		return Matrix{}, err
 	}
-	for i := range n {
-		clear(l.Row(i)[i+1:]) // which products have written to
-	}
+	clearAbove(l)
 	return l, nil
+}
+
+// clearAbove sets what lies above the diagonal, which products have written to, to 0.
+func clearAbove(l Matrix) {
+	for i := range l.Rows {
+		clear(l.Row(i)[i+1:])
+	}
 }
 
 // factorize replaces the lower triangle of a, which begins at row first of the whole matrix, by its Cholesky factor: blocks
@@ -88,26 +93,43 @@ func transpose(dst, src view) {
 		i := block * squareSide
 		for j := 0; j < src.cols; j += squareSide {
 			part := src.part(i, j, min(squareSide, src.rows-i), min(squareSide, src.cols-j))
-			s.read(part)
+			s.turn(part)
 			for c := range part.cols {
-				row := dst.row(j + c)[i:][:part.rows]
-				for r := range row {
-					row[r] = s[r][c]
-				}
+				copy(dst.row(j + c)[i:], s[c][:part.rows])
 			}
 		}
 	})
 }
 
-// A square is a part of a matrix on its way to where columns are rows. Rows of a large matrix fall on the same lines of the
-// first cache: read and written element by element, they would drive each other out.
+// eachColumnBelow hands use the lower triangle of a (n, n), of which it reads no more, in pieces of columns: elements of a
+// column from a row on. Several threads call use, each for pieces of its own.
+func eachColumnBelow(a view, use func(row, column int, elements []float64)) {
+	n := a.rows
+	parallel(ceil(n, squareSide), func(block int) {
+		var s square
+		i := block * squareSide
+		for j := 0; j <= i; j += squareSide {
+			part := a.part(i, j, min(squareSide, n-i), min(squareSide, n-j))
+			s.turn(part)
+			for c := range part.cols {
+				above := max(0, j+c-i)
+				use(i+above, j+c, s[c][above:part.rows])
+			}
+		}
+	})
+}
+
+// A square is a part of a matrix with columns as rows, on its way to where it is written so. Rows of a large matrix fall on the
+// same lines of the first cache: read and written element by element, they would drive each other out.
 type square [squareSide][squareSide]float64
 
 const squareSide = 32
 
-func (s *square) read(part view) {
+func (s *square) turn(part view) {
 	for i := range part.rows {
-		copy(s[i][:], part.row(i))
+		for j, v := range part.row(i) {
+			s[j][i] = v
+		}
 	}
 }
 
@@ -203,19 +225,11 @@ func solveLowerT(l, b view) {
 // With the order of rows and columns reversed, a lower factor of c is an upper one. It takes 1 KiB for each row beside its
 // result, or a block of it if that is more.
 func BlockFactor(a []float64, n int, ridge float64, block int) ([]float64, error) {
-	l, whole := New(n, n), view{a, n, n, n}
-	parallel(ceil(n, squareSide), func(squares int) {
-		var s square
-		i := squares * squareSide
-		for j := 0; j <= i; j += squareSide {
-			part := whole.part(i, j, min(squareSide, n-i), min(squareSide, n-j))
-			s.read(part)
-			for c := range part.cols {
-				row := l.Row(n - 1 - j - c)
-				for r := max(0, j+c-i); r < part.rows; r++ {
-					row[n-1-i-r] = s[r][c]
-				}
-			}
+	l := New(n, n)
+	eachColumnBelow(view{a, n, n, n}, func(row, column int, elements []float64) {
+		to := l.Row(n - 1 - column)
+		for r, v := range elements {
+			to[n-1-row-r] = v
 		}
 	})
 	for i := range n {
@@ -224,9 +238,7 @@ func BlockFactor(a []float64, n int, ridge float64, block int) ([]float64, error
 	if err := factorize(l.view(), 0); err != nil {
 		return nil, err
 	}
-	for i := range n {
-		clear(l.Row(i)[i+1:]) // which products have written to
-	}
+	clearAbove(l)
 	product := make([]float64, n*min(n, block))
 	for start := 0; start < n; start += block {
 		cols := min(block, n-start)

@@ -46,7 +46,7 @@ func TMul(a, b Matrix) Matrix {
 }
 
 // quadraticCols are the columns of a symmetric matrix that Quadratic multiplies at once: few, so that little is computed
-// twice, and enough to share what is packed (BenchmarkQuadratic).
+// twice, and enough to share what is packed.
 const quadraticCols = 512
 
 // Quadratic returns e·c·eᵀ for each row of e (rows, n) and a symmetric c (n, n). It takes little more than half of the
@@ -78,21 +78,7 @@ func sameMatrix(a, b Matrix) bool {
 // Mirror copies the lower triangle of a (n, n) to the upper one.
 func Mirror(a Matrix) {
 	mustBeSquare("mirror", a)
-	n, whole := a.Rows, a.view()
-	parallel(ceil(n, squareSide), func(block int) {
-		var s square
-		i := block * squareSide
-		for j := 0; j <= i; j += squareSide {
-			part := whole.part(i, j, min(squareSide, n-i), min(squareSide, n-j))
-			s.read(part)
-			for c := range part.cols {
-				row := a.Row(j + c)
-				for r := max(0, j+c-i); r < part.rows; r++ {
-					row[i+r] = s[r][c]
-				}
-			}
-		}
-	})
+	eachColumnBelow(a.view(), func(row, column int, elements []float64) { copy(a.Row(column)[row:], elements) })
 }
 
 // A view is a part of a matrix: rows that lie stride apart in data.

@@ -256,7 +256,7 @@ func (r *run) inputs(s model.Site, b *model.WalkedBlock) (*siteInputs, error) {
 }
 
 // weighing returns the Gram matrix by which errors count where drift is corrected: that of the compressed model's inputs, or of
-// the model's own if many more are known. For the correction few windows will do; errors weighed by few come out larger than
+// the model's own if more of those are known. For the correction few windows will do; errors weighed by few come out larger than
 // what it gains.
 func (r *run) weighing(s model.Site, d *drift) (*lowrank.Gram, error) {
 	g, err := d.finish()

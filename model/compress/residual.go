@@ -56,19 +56,11 @@ func (residualForm) Footprint(out, in int, c Choice) (Footprint, error) {
 // Predict implements Form. A residual whose inputs are known first is found row by row; the others need the whole matrix.
 func (f residualForm) Predict(t *Target, c Choice) (float64, error) {
 	if c.Method == methodIntrinsic && t.Gram != nil {
-		r, err := c.rounding(t.W.Rows, t.W.Cols)
-		if err != nil {
-			return 0, fmt.Errorf("compress %s: %w", t.Name, err)
-		}
 		v, left, err := t.Gram.DeflateLeading(c.Rank)
 		if err != nil {
 			return 0, fmt.Errorf("compress %s: %w", t.Name, err)
 		}
-		g, err := left.Feedback(damping(t.Gram), false)
-		if err != nil {
-			return 0, fmt.Errorf("compress %s: %w", t.Name, err)
-		}
-		return t.predictFeedback(g, r, v)
+		return t.predictFeedback(c, left, v)
 	}
 	s := t.all()
 	base, p, err := f.solve(t, s.rows, c)

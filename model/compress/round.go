@@ -51,18 +51,10 @@ func (c Choice) rounding(out, in int) (layers.Rounding, error) {
 
 // Predict implements Form. Rows are rounded independently of one another, so that some stand for all.
 func (f roundForm) Predict(t *Target, c Choice) (float64, error) {
-	s := t.sample()
 	if t.Gram != nil && c.Method == methodFeedback {
-		r, err := c.rounding(s.rows.Rows, s.rows.Cols)
-		if err != nil {
-			return 0, fmt.Errorf("compress %s: %w", t.Name, err)
-		}
-		g, err := t.Gram.Feedback(damping(t.Gram), false)
-		if err != nil {
-			return 0, fmt.Errorf("compress %s: %w", t.Name, err)
-		}
-		return t.predictFeedback(g, r, linalg.Matrix{})
+		return t.predictFeedback(c, t.Gram, linalg.Matrix{})
 	}
+	s := t.sample()
 	w, err := roundMatrix(t, s.rows, c)
 	if err != nil {
 		return 0, err
@@ -107,11 +99,19 @@ func quantizer(method string, r layers.Rounding, g *lowrank.Gram) residual.Quant
 // shrunk.
 func damping(g *lowrank.Gram) float64 { return g.Shrinkage() / (1 - g.Shrinkage()) }
 
-// predictFeedback returns the relative squared error of the target rounded with feedback, from the sample's errors under what
-// g was prepared of: the sum C of the Gram matrix, or, with the directions that are the columns of v (in, r), what is left of
-// it when errors along them are made up for.
-func (t *Target) predictFeedback(g *layers.FeedbackGram, r layers.Rounding, v linalg.Matrix) (float64, error) {
+// predictFeedback returns the relative squared error of the target rounded with feedback as c says, from the sample's errors
+// under m: the sum C of the target's Gram matrix, or, with the directions that are the columns of v (in, r), what is left of it
+// when errors along them are made up for.
+func (t *Target) predictFeedback(c Choice, m residual.Moments, v linalg.Matrix) (float64, error) {
 	s := t.sample()
+	r, err := c.rounding(s.rows.Rows, s.rows.Cols)
+	if err != nil {
+		return 0, fmt.Errorf("compress %s: %w", t.Name, err)
+	}
+	g, err := m.Feedback(damping(t.Gram), false)
+	if err != nil {
+		return 0, fmt.Errorf("compress %s: %w", t.Name, err)
+	}
 	lost, norms, err := g.Errors(s.rows.Float32s(), s.rows.Rows, r)
 	if err != nil {
 		return 0, fmt.Errorf("compress %s: %w", t.Name, layers.Named(err, t.Name))

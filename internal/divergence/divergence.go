@@ -51,17 +51,40 @@ func (m *Meter) Add(reference, logits []float32, next int32) error {
 // AddRows is Add for positions that follow one another, of which both logits are (len(next), vocab), on as many
 // goroutines as threads. The result does not depend on how many. On an error no position is added.
 func (m *Meter) AddRows(reference, logits []float32, next []int32, threads int) error {
-	if len(next) == 0 {
-		return nil
-	}
-	if len(reference) != len(logits) || len(logits)%len(next) != 0 {
-		panic(fmt.Sprintf("BUG: %d and %d logits of %d positions", len(reference), len(logits), len(next)))
-	}
-	vocab := len(logits) / len(next)
-	all := make([]position, len(next))
-	forRows(len(next), threads, func(r int) {
-		all[r] = compare(reference[r*vocab:(r+1)*vocab], logits[r*vocab:(r+1)*vocab], next[r])
+	vocab := rowLength(reference, logits, len(next))
+	all, exps := make([]position, len(next)), make([][]float64, max(1, threads))
+	forRows(len(next), threads, func(thread, r int) {
+		if exps[thread] == nil {
+			exps[thread] = make([]float64, vocab)
+		}
+		of := reference[r*vocab:][:vocab]
+		all[r] = compare(summarize(exps[thread], of), of, exps[thread], logits[r*vocab:][:vocab], next[r])
 	})
+	return m.record(all, next)
+}
+
+// AddPrepared is AddRows for a reference, of len(next) rows, that is compared with several models.
+func (m *Meter) AddPrepared(reference *Reference, logits []float32, next []int32, threads int) error {
+	vocab := rowLength(reference.logits, logits, len(reference.rows))
+	all := make([]position, len(next))
+	forRows(len(next), threads, func(_, r int) {
+		of, exps := reference.logits[r*vocab:][:vocab], reference.exps[r*vocab:][:vocab]
+		all[r] = compare(reference.rows[r], of, exps, logits[r*vocab:][:vocab], next[r])
+	})
+	return m.record(all, next)
+}
+
+// rowLength returns the number of logits of a position.
+func rowLength(reference, logits []float32, rows int) int {
+	vocab := len(logits) / max(1, rows)
+	if len(reference) != len(logits) || vocab*rows != len(logits) {
+		panic(fmt.Sprintf("BUG: %d and %d logits of %d positions", len(reference), len(logits), rows))
+	}
+	return vocab
+}
+
+// record adds positions and the tokens that follow them, or none of them.
+func (m *Meter) record(all []position, next []int32) error {
 	for r, p := range all {
 		if !finite(p.reference) || !finite(p.model) || !finite(p.kl) {
 			return &NotFiniteError{Row: r, Reference: !finite(p.reference)}
@@ -109,59 +132,15 @@ func percentile(sorted []float64, share float64) float64 {
 	return sorted[low] + (at-float64(low))*(sorted[low+1]-sorted[low])
 }
 
-// A position is what two models predict at one place.
-type position struct {
-	kl               float64
-	reference, model float64 // losses of the next token; without one, those of the most likely token
-	agree            bool
-}
-
-// compare computes KL(p || q) = Σ p·(ln p - ln q) for p and q the softmax of reference and logits. With x and y the
-// logits less the largest of each, ln p = x - ln Σ exp x, so that the sum is Σ p·(x - y) - ln Σ exp x + ln Σ exp y: one
-// pass, and exactly 0 for logits that are the same.
-func compare(reference, logits []float32, next int32) position {
-	a, b := peak(reference), peak(logits)
-	topX, topY := float64(reference[a]), float64(logits[b])
-	var sumX, sumY, cross float64
-	for i, v := range reference {
-		x, y := float64(v)-topX, float64(logits[i])-topY
-		p := math.Exp(x)
-		sumX += p
-		sumY += math.Exp(y)
-		if p > 0 { // a token that is impossible may be impossible for both
-			cross += p * (x - y)
-		}
-	}
-	logX, logY := math.Log(sumX), math.Log(sumY)
-	// Rounding may take what is nearly 0 below it.
-	d := position{kl: max(0, cross/sumX-logX+logY), reference: logX, model: logY, agree: a == b}
-	if next >= 0 {
-		d.reference += topX - float64(reference[next])
-		d.model += topY - float64(logits[next])
-	}
-	return d
-}
-
-// peak returns the index of the largest logit, the first of several.
-func peak(logits []float32) int {
-	top := 0
-	for i, v := range logits {
-		if v > logits[top] {
-			top = i
-		}
-	}
-	return top
-}
-
 func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
 
-// forRows calls f for every row, on as many goroutines as threads.
-func forRows(rows, threads int, f func(r int)) {
+// forRows calls f for every row, on as many goroutines as threads, which it numbers.
+func forRows(rows, threads int, f func(thread, r int)) {
 	var all sync.WaitGroup
 	for t := range min(threads, rows) {
 		all.Go(func() {
 			for r := t; r < rows; r += threads {
-				f(r)
+				f(t, r)
 			}
 		})
 	}

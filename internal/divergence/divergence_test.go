@@ -2,6 +2,7 @@ package divergence_test
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -67,7 +68,8 @@ func TestMeter(t *testing.T) {
 		}
 		slices.Sort(kl)
 
-		var one, many divergence.Meter
+		var one, many, prepared divergence.Meter
+		var of divergence.Reference
 		for r := range rows {
 			if err := one.Add(reference[r*vocab:][:vocab], logits[r*vocab:][:vocab], next[r]); err != nil {
 				t.Fatal(err)
@@ -78,10 +80,16 @@ func TestMeter(t *testing.T) {
 			if err := many.AddRows(reference[r*vocab:to*vocab], logits[r*vocab:to*vocab], next[r:to], 3); err != nil {
 				t.Fatal(err)
 			}
+			of.Set(reference[r*vocab:to*vocab], to-r, 2)
+			if err := prepared.AddPrepared(&of, logits[r*vocab:to*vocab], next[r:to], 3); err != nil {
+				t.Fatal(err)
+			}
 		}
 		got := one.Result()
-		if again := many.Result(); again != got {
-			t.Errorf("many rows at once: %+v, want %+v", again, got)
+		for name, m := range map[string]*divergence.Meter{"many rows at once": &many, "a prepared reference": &prepared} {
+			if again := m.Result(); again != got {
+				t.Errorf("%s: %+v, want %+v", name, again, got)
+			}
 		}
 		near := func(name string, got, want float64) {
 			if math.Abs(got-want) > 1e-9*math.Abs(want)+1e-14 {
@@ -102,6 +110,55 @@ func TestMeter(t *testing.T) {
 			t.Errorf("%d positions, %d tokens, want %d and %d", got.Tokens, got.Model.Tokens, rows, tokens)
 		}
 	}
+}
+
+// TestDifferences: a token whose logit changes little, a good deal or beyond all measure changes both predictions as the
+// definition says, to the last digits, and so do all tokens of a row together.
+func TestDifferences(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	differences := []float64{0, 1e-12, -1e-7, 1e-3, 40, -40, 90, -90, 700, -700, 1e4, -1e5, math.Inf(-1)}
+	for d := -2.02; d < 2.02; d += 1.0 / 512 { // the middle between the table's steps, and its ends
+		differences = append(differences, d, d+1e-7)
+	}
+	// check compares a row, whose largest logit is 0 and that of token 0 in both, with sums that are computed plainly.
+	check := func(name string, reference, logits []float32) {
+		t.Helper()
+		var sumX, sumY, cross float64
+		for i, v := range reference {
+			x, y := float64(v), float64(logits[i])
+			sumX, sumY = sumX+math.Exp(x), sumY+math.Exp(y)
+			if x > -740 {
+				cross += math.Exp(x) * (x - y)
+			}
+		}
+		var m divergence.Meter
+		err := m.Add(reference, logits, 0)
+		got, want := m.Result(), cross/sumX-math.Log(sumX)+math.Log(sumY)
+		var bad *divergence.NotFiniteError
+		if math.IsInf(want, 1) {
+			if !errors.As(err, &bad) {
+				t.Errorf("%s: a token that is impossible for the model alone: %+v, error %v", name, got, err)
+			}
+			return
+		}
+		bound := 1e-15 * (4 + math.Abs(cross/sumX) + math.Log(sumX) + math.Log(sumY)) * math.Sqrt(float64(len(logits)))
+		if err != nil || math.Abs(got.KLMean-want) > bound || math.Abs(math.Log(got.Model.Perplexity())-math.Log(sumY)) > bound {
+			t.Errorf("%s: divergence %.17g and loss %.17g, want %.17g and %.17g to %.2g, error %v",
+				name, got.KLMean, math.Log(got.Model.Perplexity()), want, math.Log(sumY), bound, err)
+		}
+	}
+	reference, logits := []float32{0}, []float32{0}
+	for _, d := range differences {
+		for _, x := range []float64{-2.5, -50, -800} {
+			if x+d <= 0 {
+				check(fmt.Sprintf("difference %g at %g", d, x), []float32{0, float32(x)}, []float32{0, float32(x + d)})
+			}
+		}
+		if x := -3 - 5*random.Float64(); x+d < 0 && d > -1e3 {
+			reference, logits = append(reference, float32(x)), append(logits, float32(x+d))
+		}
+	}
+	check("all of them", reference, logits)
 }
 
 // TestSame: a model does not differ from itself, nor from one whose logits are shifted, far from zero or not.

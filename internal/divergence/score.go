@@ -9,7 +9,7 @@ func Losses(losses []float64, logits []float32, next []int32, threads int) {
 		return
 	}
 	vocab := len(logits) / len(losses)
-	forRows(len(losses), threads, func(r int) { losses[r] = loss(logits[r*vocab:(r+1)*vocab], next[r]) })
+	forRows(len(losses), threads, func(_, r int) { losses[r] = loss(logits[r*vocab:(r+1)*vocab], next[r]) })
 }
 
 // loss returns the negative logarithm of id's probability under softmax(logits).

@@ -184,20 +184,22 @@ func divergeAll(a, b *model.Walker, windows [][]int32, of states, from []states)
 		meters[i] = new(divergence.Meter)
 	}
 	const rows = 64 // as many logits as a walker has at once
-	dim, vocab := a.Config().Dim, a.Config().Vocab
-	reference, logits := make([]float32, rows*vocab), make([]float32, rows*vocab)
+	dim, vocab, threads := a.Config().Dim, a.Config().Vocab, runtime.GOMAXPROCS(0)
+	original, logits := make([]float32, rows*vocab), make([]float32, rows*vocab)
+	var reference divergence.Reference
 	for i, ids := range windows {
 		for first := 0; first < len(ids); first += rows {
 			n := min(rows, len(ids)-first)
-			if err := read(a, reference[:n*vocab], of[i][first*dim:][:n*dim]); err != nil {
+			if err := read(a, original[:n*vocab], of[i][first*dim:][:n*dim]); err != nil {
 				return nil, err
 			}
 			next := append(slices.Clone(ids[first+1:min(len(ids), first+n+1)]), -1)[:n] // nothing follows the last token
+			reference.Set(original[:n*vocab], n, threads)
 			for j, m := range meters {
 				if err := read(b, logits[:n*vocab], from[j][i][first*dim:][:n*dim]); err != nil {
 					return nil, err
 				}
-				if err := m.AddRows(reference[:n*vocab], logits[:n*vocab], next, runtime.GOMAXPROCS(0)); err != nil {
+				if err := m.AddPrepared(&reference, logits[:n*vocab], next, threads); err != nil {
 					return nil, err
 				}
 			}

@@ -19,10 +19,10 @@ import (
 // calibrationWindow is the most tokens of a window that is learned from or compared on.
 const calibrationWindow = 512
 
-// Defaults of the calibration. verifyTokens are scored at least (the first of each window is not).
+// Defaults of the calibration. verifyTokens are scored at least, in the fewest windows (the first token of each is not scored).
 const (
 	defaultWindows = 32
-	verifyTokens   = 4096
+	verifyTokens   = 4000
 )
 
 // A compression is what the flags ask for, under way between the opening of a model and its loading. compression_text.go

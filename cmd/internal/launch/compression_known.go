@@ -108,12 +108,20 @@ func (c *compression) planner(ctx context.Context) (*compress.Planner, error) {
 			return nil, err
 		}
 	}
-	before := space.Known.Count()
-	p, err := compress.NewPlanner(ctx, c.walker, c.inputs(), sensitivities, space, func(done, total int) { c.progress("planning", done, total) })
-	if err == nil && space.Known.Count() > before {
-		c.keep(compress.KindPredictions, key, space.Known)
+	kept := space.Known.Count()
+	keep := func() {
+		if n := space.Known.Count(); n > kept {
+			c.keep(compress.KindPredictions, key, space.Known)
+			kept = n
+		}
 	}
-	return p, err
+	// An interrupt costs a matrix, and the end of the process a block: planning takes minutes, and to keep what was predicted
+	// takes milliseconds.
+	defer keep()
+	return compress.NewPlanner(ctx, c.walker, c.inputs(), sensitivities, space, func(done, total int) {
+		keep()
+		c.progress("planning", done, total)
+	})
 }
 
 const (

@@ -1,9 +1,12 @@
 package launch
 
 import (
+	"context"
+	"errors"
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"eckart/kernels"
@@ -65,7 +68,7 @@ func TestWriteOnce(t *testing.T) {
 // windows are the same.
 func TestTooLargeToWrite(t *testing.T) {
 	c, stages := testCompression(t, "", new(CompressFlags))
-	const window = 512
+	const window = 512 // 8 of which score 4088 tokens, and 7 fewer than verifyTokens
 	size := writingSize(c.options.CacheType, window, 40)
 	p, err := c.model.Plan(size, 0)
 	if err != nil {
@@ -75,7 +78,7 @@ func TestTooLargeToWrite(t *testing.T) {
 	if err := c.texts(t.Context(), window); err != nil {
 		t.Fatal(err)
 	}
-	if c.source != compress.FromProject || len(*stages) != 0 || len(c.learn) != defaultWindows || len(c.verify)*(window-1) < verifyTokens {
+	if c.source != compress.FromProject || len(*stages) != 0 || len(c.learn) != defaultWindows || len(c.verify) != 8 {
 		t.Errorf("source %s, stages %q, %d windows to learn from, %d to compare on", c.source, *stages, len(c.learn), len(c.verify))
 	}
 	all := append(slices.Clone(c.learn), c.verify...)
@@ -91,11 +94,10 @@ func TestTooLargeToWrite(t *testing.T) {
 	}
 }
 
-// TestKnownOnce: statistics, sensitivities, predictions and costs are found out once, and a plan that is made of what was kept
-// is the same.
-func TestKnownOnce(t *testing.T) {
+// giveText gives c a walker and a window to learn from.
+func giveText(t *testing.T, c *compression) {
+	t.Helper()
 	const window = 40
-	c, stages := testCompression(t, "../../../model/testdata/qwen2", &CompressFlags{Ratio: 0.6})
 	var err error
 	if c.walker, err = model.NewWalker(c.model.stored, c.device, window); err != nil {
 		t.Fatal(err)
@@ -105,6 +107,13 @@ func TestKnownOnce(t *testing.T) {
 		ids[i] = int32(7 * i * i % c.model.Config.Vocab)
 	}
 	c.learn, c.source = [][]int32{ids}, compress.FromSelf
+}
+
+// TestKnownOnce: statistics, sensitivities, predictions and costs are found out once, and a plan that is made of what was kept
+// is the same.
+func TestKnownOnce(t *testing.T) {
+	c, stages := testCompression(t, "../../../model/testdata/qwen2", &CompressFlags{Ratio: 0.6})
+	giveText(t, c)
 	var first *compress.Plan
 	// Costs take seconds to measure: what stands in for them here was kept by an earlier run.
 	costs := compress.Costs{Device: c.device.Name(), Rates: map[int]float64{8: 123, 16: 456}, Overhead: 7}
@@ -138,5 +147,70 @@ func TestKnownOnce(t *testing.T) {
 	c.known = nil
 	if err := c.close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestPlanningInterrupted: what was predicted before an interrupt is not predicted again.
+func TestPlanningInterrupted(t *testing.T) {
+	c, _ := testCompression(t, "../../../model/testdata/qwen2", &CompressFlags{Ratio: 0.6})
+	giveText(t, c)
+	if err := c.survey(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := c.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	ctx, interrupt := context.WithCancel(t.Context())
+	c.options.Stage = func(s string) {
+		if s == "planning" { // heard first when a block is done
+			interrupt()
+		}
+	}
+	if _, err := c.plan(ctx); !errors.Is(err, context.Canceled) {
+		t.Fatalf("interrupted: %v", err)
+	}
+	list, err := c.store.List()
+	at := slices.IndexFunc(list, func(e compress.Entry) bool { return e.Kind == compress.KindPredictions })
+	if err != nil || at < 0 {
+		t.Fatalf("kept are %+v, %v", list, err)
+	}
+	known := compress.Predictions{}
+	if ok, err := c.store.Recall(compress.KindPredictions, list[at].Digest, &known); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	// Errors that nothing predicts show in the plan which of them were not predicted again.
+	const sign = 0x1p-30
+	for module, of := range known {
+		if !strings.HasPrefix(module, "model.layers.0.") {
+			t.Errorf("interrupted after the first block, %s is known", module)
+		}
+		for choice := range of {
+			of[choice] = sign
+		}
+	}
+	if err := c.store.Keep(compress.KindPredictions, list[at].Digest, known); err != nil {
+		t.Fatal(err)
+	}
+	p, err := c.plan(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := 0
+	for _, m := range p.Modules {
+		if m.Choice.Form == compress.FormKeep {
+			continue
+		}
+		first := strings.HasPrefix(m.Name, "model.layers.0.")
+		if first != (m.Error == sign) {
+			t.Errorf("%s as %s is planned with an error of %g, kept was %g for the first block", m.Name, m.Choice, m.Error, sign)
+		}
+		if first {
+			made++
+		}
+	}
+	if made == 0 {
+		t.Error("nothing of the first block is compressed")
 	}
 }

@@ -107,8 +107,8 @@ var nearExps = func() (t [2 * nearExps0]float64) {
 // peak returns the index of the largest logit, the first of several. Of logits that are not all numbers it returns any.
 func peak(logits []float32) int {
 	at, top := 0, logits[0]
-	for i := 1; i < len(logits); i++ {
-		if v := logits[i]; !(v <= top) { // v > top would become a conditional move, which takes twice as long
+	for i, v := range logits {
+		if !(v <= top) { // v > top takes twice as long: it is compiled to moves where there is nothing to do
 			at, top = i, v
 		}
 	}

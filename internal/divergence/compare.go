@@ -88,7 +88,7 @@ func compare(known summary, reference []float32, exps []float64, logits []float3
 }
 
 // The exponentials of differences below nearLimit are those of multiples of 1/nearSteps, times those of what is left. With a
-// limit of 2, models that differ by that much took half as long again (BenchmarkMeter); the table has 16 kB.
+// limit of 2, models that differ by that much took half as long again (BenchmarkMeter with noise of 2); the table has 16 kB.
 const (
 	nearSteps  = 256
 	nearExps0  = 4 * nearSteps          // where exp 0 is

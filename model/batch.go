@@ -87,7 +87,7 @@ func (b *Batch) SetProbe(probe func(name string, m kernels.Mat)) { b.pass.Probe 
 
 // Reset empties the batch.
 func (b *Batch) Reset() {
-	b.reset()
+	b.empty()
 	b.choose.picks, b.choose.follows = 0, false
 }
 

@@ -21,7 +21,7 @@ type inputs struct {
 	tables          input // of each sequence: its blocks
 
 	words  []int32     // all of them, on the host
-	mat    kernels.Mat // and on the device: (words, 1)
+	whole  kernels.Mat // and on the device: (words, 1)
 	first  int         // word of those of the step
 	middle int         // word that the tables begin at
 }
@@ -48,8 +48,8 @@ func newInputs(a kernels.Arena, l Limits) (in inputs, err error) {
 	in.from, in.starts = column(l.Seqs, 1), column(l.Seqs+1, 1)
 	in.words = make([]int32, in.middle+l.Seqs*l.Blocks)
 	in.tables.cols, in.tables.host = l.Blocks, in.words[in.middle:in.middle]
-	in.mat, err = a.Alloc(len(in.words), 1, kernels.I32)
-	in.reset()
+	in.whole, err = a.Alloc(len(in.words), 1, kernels.I32)
+	in.empty()
 	return in, err
 }
 
@@ -58,8 +58,8 @@ func (in *inputs) columns() [7]*input {
 	return [...]*input{&in.ids, &in.pos, &in.slots, &in.samples, &in.how, &in.from, &in.starts}
 }
 
-// reset leaves no rows.
-func (in *inputs) reset() {
+// empty leaves no rows.
+func (in *inputs) empty() {
 	for _, c := range in.columns() {
 		c.host = c.host[:0]
 	}
@@ -77,15 +77,15 @@ func (in *inputs) layOut() {
 	at := in.first
 	for _, c := range columns {
 		copy(in.words[at:], c.host)
-		c.mat = in.at(at, len(c.host)/c.cols, c.cols)
+		c.mat = in.matrix(at, len(c.host)/c.cols, c.cols)
 		at += inputWords(len(c.host))
 	}
-	in.tables.mat = in.at(in.middle, len(in.from.host), in.tables.cols)
+	in.tables.mat = in.matrix(in.middle, len(in.from.host), in.tables.cols)
 }
 
-// at returns the matrix (rows, cols) that begins at a word.
-func (in *inputs) at(word, rows, cols int) kernels.Mat {
-	m := in.mat.Slice(word, rows*cols)
+// matrix returns the matrix (rows, cols) that begins at a word.
+func (in *inputs) matrix(word, rows, cols int) kernels.Mat {
+	m := in.whole.Slice(word, rows*cols)
 	m.Rows, m.Cols, m.Stride = rows, cols, cols
 	return m
 }
@@ -93,5 +93,5 @@ func (in *inputs) at(word, rows, cols int) kernels.Mat {
 // used returns what there is of the step to upload, after layOut.
 func (in *inputs) used() (to kernels.Mat, from []byte) {
 	end := in.middle + len(in.tables.host)
-	return in.mat.Slice(in.first, end-in.first), kernels.Int32Bytes(in.words[in.first:end])
+	return in.whole.Slice(in.first, end-in.first), kernels.Int32Bytes(in.words[in.first:end])
 }

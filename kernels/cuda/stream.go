@@ -24,9 +24,7 @@ type stream struct {
 	recording bool // between beginning and end of a capture
 	done      cuEvent
 	full      [2]cuEvent // take turns, one every throttle operations
-	begun     cuEvent    // around runs of programs, where Options.Programs is to be told
-	ended     cuEvent
-	ran       bool // begun and ended have been recorded since the last wait
+	runs      runs
 	at        mark
 	up        uploads
 	down      downloads
@@ -83,8 +81,8 @@ func (s *stream) make() (err error) {
 		}
 	}
 	if s.timed() {
-		for _, e := range []*cuEvent{&s.begun, &s.ended} {
-			if *e, err = d.newClock(); err != nil {
+		for i := range s.runs.clocks {
+			if s.runs.clocks[i], err = d.newClock(); err != nil {
 				return err
 			}
 		}
@@ -133,7 +131,8 @@ func (s *stream) free() error {
 		keep(d.failure(&d.streamSynchronize, d.streamSynchronize.call(uintptr(s.handle))))
 		keep(d.destroyStream(s.handle))
 	}
-	for _, e := range []cuEvent{s.done, s.full[0], s.full[1], s.at.passed, s.begun, s.ended, s.up.halves[0].copied, s.up.halves[1].copied} {
+	events := []cuEvent{s.done, s.full[0], s.full[1], s.at.passed, s.up.halves[0].copied, s.up.halves[1].copied}
+	for _, e := range append(events, s.runs.clocks[:]...) {
 		if e != 0 {
 			keep(d.destroyEvent(e))
 		}
@@ -249,7 +248,7 @@ func (s *stream) wait() {
 		s.operations = 0
 		s.at.idle()
 		s.up.idle()
-		s.tell()
+		s.tell(s.runs.count)
 	}
 }
 

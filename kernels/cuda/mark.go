@@ -23,14 +23,10 @@ func (s *stream) Mark() {
 		panic("BUG: Mark of a stream that has one, or while recording")
 	}
 	s.at.set, s.at.operations, s.at.downloads, s.at.runs, s.at.next = true, s.operations, s.down.count, s.runs.count, ""
-	if s.err != nil {
+	if !s.enter() {
 		return
 	}
 	defer s.device.leave()
-	if err := s.device.enter(); err != nil {
-		s.fail(err)
-		return
-	}
 	s.record(s.at.passed)
 }
 
@@ -40,14 +36,10 @@ func (s *stream) Await() error {
 		panic("BUG: Await without a mark")
 	}
 	s.at.set = false
-	if s.err != nil {
+	if !s.enter() {
 		return s.err
 	}
 	defer s.device.leave()
-	if err := s.device.enter(); err != nil {
-		s.fail(err)
-		return s.err
-	}
 	s.await(s.at.passed)
 	if s.err != nil {
 		return s.err

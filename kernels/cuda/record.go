@@ -81,14 +81,10 @@ func (p *program) Run() {
 	if p.exec == 0 || s.recording {
 		panic("BUG: Run of a closed program, or while recording")
 	}
-	if s.err != nil {
+	if !s.enter() {
 		return
 	}
 	defer s.device.leave()
-	if err := s.device.enter(); err != nil {
-		s.fail(err)
-		return
-	}
 	if !s.enqueue(p.name) {
 		return
 	}

@@ -150,6 +150,20 @@ func (s *stream) free() error {
 	return first
 }
 
+// enter makes the device's context current, until Device.leave, for what calls the driver. It reports whether it may: a stream
+// that is at fault does nothing more.
+func (s *stream) enter() bool {
+	if s.err != nil {
+		return false
+	}
+	if err := s.device.enter(); err != nil {
+		s.device.leave()
+		s.fail(err)
+		return false
+	}
+	return true
+}
+
 // fail keeps the first fault. One that ends the context ends the device.
 func (s *stream) fail(err error) {
 	if s.err != nil {
@@ -257,14 +271,13 @@ func (s *stream) Sync() error {
 	if s.recording {
 		panic("BUG: Sync while recording")
 	}
-	defer s.device.leave()
 	err := s.err
 	s.err = nil // what was enqueued before the fault is waited for as well
 	s.at.set = false
-	if lost := s.device.enter(); lost != nil {
-		s.fail(lost)
+	if s.enter() {
+		defer s.device.leave()
+		s.wait()
 	}
-	s.wait()
 	if err == nil {
 		err = s.err
 	}

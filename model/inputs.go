@@ -3,16 +3,15 @@ package model
 import "eckart/kernels"
 
 // inputs are what a step is told. They lie in one stretch of memory, on the host and on the device alike, and one upload
-// brings them all: each would cost the host a call of the driver, and the device a copy, which takes microseconds
-// however short it is.
+// brings them all: each costs the host a call of the driver and the device a copy, microseconds however short it is.
 //
 // The tables of blocks are longer than all the rest, so they have a place of their own, where they are written and uploaded
 // from. How long the others are is known when the batch is full: then they are laid out so that they end where the tables
 // begin. Where each lies follows from the numbers of rows, samples and sequences alone, so a program finds its inputs
 // where every step of its shape has them.
 //
-// A stream that is given another step before this one is finished has read them when Upload returns (kernels.Marker), and
-// copies them behind what still reads those of the step before: they are there once.
+// They are there once, though a step may be started before the one before it is finished: a stream that allows that has read
+// the host's when Upload returns (kernels.Marker), and writes the device's when the step before has been done.
 type inputs struct {
 	ids, pos, slots input // of each row
 	samples, how    input // of each sample: its row; how its token is picked, where the stream picks

@@ -14,14 +14,14 @@ import (
 	"eckart/model/modeltest"
 )
 
-// generating is a small model whose sequences generate, a token each in a step, as a server has them do it: the device
-// picks, and a step is started before the one before it is finished.
+// generating is a small model whose sequences generate, a token each in a step, as a server has them do it.
 type generating struct {
 	stream  *stream
 	decoder *model.Decoder
 	batch   *model.Batch
 	tables  [][]int32
 	at      int // position of the next token
+	id      [1]int32
 }
 
 // generate loads the model onto the stream, for n sequences of up to 8192 tokens, of which the cache has room for 64.
@@ -73,22 +73,25 @@ func (g *generating) prompt(tokens int) {
 	g.at = tokens
 }
 
-var (
-	follower = []int32{0}
-	sampled  = []int{0}
-)
+// only is the sample of a single token.
+var only = []int{0}
 
-// step starts a step and finishes the one before it.
-func (g *generating) step() (picked []int32, err error) {
+// start starts a step, whose tokens are those that the step before it picks.
+func (g *generating) start() {
 	g.batch.Reset()
 	for i, table := range g.tables {
-		follower[0] = int32(-1 - i)
-		g.batch.Add(follower, g.at, table, sampled)
+		g.id[0] = int32(-1 - i)
+		g.batch.Add(g.id[:], g.at, table, only)
 		g.batch.Pick(i, kernels.Choice{})
 	}
 	g.decoder.Start(g.batch)
-	_, picked, err = g.decoder.Finish(g.batch)
-	return picked, err
+}
+
+// finish waits for the oldest step that is under way.
+func (g *generating) finish(t testing.TB) {
+	if _, _, err := g.decoder.Finish(g.batch); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestStepCalls holds what a step asks of the driver: one copy there, one program, one copy back, and one event.
@@ -117,18 +120,15 @@ func TestStepCalls(t *testing.T) {
 	}
 	for step := range 4 {
 		clear(calls)
-		if _, err := g.step(); err != nil {
-			t.Fatal(err)
-		}
+		g.start()
+		g.finish(t)
 		want := map[string]int{"cuMemcpyHtoDAsync_v2": 1, "cuGraphLaunch": 1, "cuMemcpyDtoHAsync_v2": 1, "cuEventRecord": 1}
 		if !maps.Equal(calls, want) {
 			t.Errorf("step %d asks for %v, want %v", step, calls, want)
 		}
 		g.at++
 	}
-	if _, _, err := g.decoder.Finish(g.batch); err != nil {
-		t.Fatal(err)
-	}
+	g.finish(t)
 }
 
 // BenchmarkStep measures what Go adds to a step that generates: from the tokens to the calls of the driver, which do
@@ -145,20 +145,13 @@ func BenchmarkStep(b *testing.B) {
 			runtime.LockOSThread() // as the engine does
 			defer runtime.UnlockOSThread()
 			g.at = 40
-			g.batch.Reset()
-			for _, table := range g.tables {
-				g.batch.Add(follower, g.at, table, sampled)
-			}
-			g.decoder.Start(g.batch)
+			g.start()
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := g.step(); err != nil {
-					b.Fatal(err)
-				}
+				g.start()
+				g.finish(b)
 			}
-			if _, _, err := g.decoder.Finish(g.batch); err != nil {
-				b.Fatal(err)
-			}
+			g.finish(b)
 		})
 	}
 }

@@ -16,7 +16,6 @@ import (
 
 // generating is a small model whose sequences generate, a token each in a step, as a server has them do it.
 type generating struct {
-	stream  *stream
 	decoder *model.Decoder
 	batch   *model.Batch
 	tables  [][]int32
@@ -44,7 +43,7 @@ func generate(t testing.TB, s *stream, n int) *generating {
 	l := model.Limits{Rows: 64, Seqs: n, Samples: n, Blocks: 8192 / blockTokens, BlockTokens: blockTokens}
 	f, err := model.Measure(src, l)
 	must(err)
-	g := &generating{stream: s}
+	g := &generating{}
 	g.decoder, err = model.Load(src, arena(f.Weights), s, nil)
 	must(err)
 	cache, err := kvcache.New(arena(kvcache.Bytes(f.Specs, kernels.F16, blockTokens, n*blocks)), f.Specs, kernels.F16, blockTokens, n*blocks)
@@ -89,6 +88,7 @@ func (g *generating) start() {
 
 // finish waits for the oldest step that is under way.
 func (g *generating) finish(t testing.TB) {
+	t.Helper()
 	if _, _, err := g.decoder.Finish(g.batch); err != nil {
 		t.Fatal(err)
 	}

@@ -85,8 +85,9 @@ type Pages struct {
 }
 
 // Seqs describes the sequences of a step. The rows of sequence i are Rows[i] up to Rows[i+1]; their positions count
-// up from From[i], the tokens already in the cache. A sequence may have no rows. Blocks[i] lists its blocks in order of position. The matrices have
-// their largest extent; Count says how many sequences this step has.
+// up from From[i], the tokens already in the cache. A sequence may have no rows. Blocks[i] lists its blocks in order of
+// position; what is behind them is never read. Count says how many sequences the step has; the matrices may have more rows
+// than that takes.
 type Seqs struct {
 	Count  int
 	Rows   Mat // (sequences + 1, 1)

@@ -18,39 +18,12 @@ type Limits struct {
 
 // A Batch is the input of a step, filled on the host and uploaded when the step runs.
 type Batch struct {
-	limits  Limits
-	pass    *layers.Pass
-	ids     column
-	pos     column
-	slots   column
-	samples column // rows whose logits are wanted
-	from    column // per sequence: tokens already in the cache
-	starts  column // per sequence: its first row; one more at the end
-	blocks  kernels.Mat
-	tables  []int32 // blocks on the host: (sequences, limits.Blocks)
-	choose  chooser
+	inputs
+	limits Limits
+	pass   *layers.Pass
+	choose chooser
 
 	programs []program // by rows, ascending; none where the stream does not record
-}
-
-// column is an I32 matrix of one column: its values on the host, and where they go.
-type column struct {
-	host []int32
-	mat  kernels.Mat
-}
-
-func newColumn(a kernels.Arena, n int) (column, error) {
-	m, err := a.Alloc(n, 1, kernels.I32)
-	return column{make([]int32, 0, n), m}, err
-}
-
-// rows returns the part of the matrix that is in use.
-func (c *column) rows() kernels.Mat { return c.mat.Slice(0, len(c.host)) }
-
-func (c *column) upload(s kernels.Stream) {
-	if len(c.host) > 0 {
-		s.Upload(c.rows(), kernels.Int32Bytes(c.host))
-	}
 }
 
 // NewBatch allocates step inputs and scratch for steps within l, and has a stream that can record the steps that only
@@ -60,12 +33,11 @@ func (d *Decoder) NewBatch(a kernels.Arena, s kernels.Stream, kv func(layer int)
 	if l.Rows < 1 || l.Seqs < 1 || l.Samples < 0 || l.Blocks < 1 || l.BlockTokens < 1 || l.Samples > l.Rows || l.Seqs > l.Rows {
 		panic(fmt.Sprintf("BUG: limits %+v", l))
 	}
-	b, err := newInputs(a, l)
+	b, err := newBatch(a, l)
 	if err != nil {
 		return nil, err
 	}
-	need := d.measureScratch(l)
-	scratch, err := layers.NewScratch(a, need)
+	scratch, err := layers.NewScratch(a, d.measureScratch(b))
 	if err != nil {
 		return nil, fmt.Errorf("allocate scratch: %w", err)
 	}
@@ -79,38 +51,31 @@ func (d *Decoder) NewBatch(a kernels.Arena, s kernels.Stream, kv func(layer int)
 	return b, d.record(b)
 }
 
-// newInputs allocates the step inputs of a batch, which has no pass yet.
-func newInputs(a kernels.Arena, l Limits) (*Batch, error) {
-	b := &Batch{limits: l, tables: make([]int32, 0, l.Seqs*l.Blocks)}
+// newBatch allocates the step inputs of a batch, which has no pass yet.
+func newBatch(a kernels.Arena, l Limits) (*Batch, error) {
+	b := &Batch{limits: l}
 	var err error
-	for _, c := range []struct {
-		col *column
-		n   int
-	}{{&b.ids, l.Rows}, {&b.pos, l.Rows}, {&b.slots, l.Rows}, {&b.samples, max(1, l.Samples)}, {&b.from, l.Seqs}, {&b.starts, l.Seqs + 1}} {
-		if *c.col, err = newColumn(a, c.n); err != nil {
-			return nil, fmt.Errorf("allocate step inputs: %w", err)
-		}
-	}
-	if b.blocks, err = a.Alloc(l.Seqs, l.Blocks, kernels.I32); err != nil {
+	if b.inputs, err = newInputs(a, l); err != nil {
 		return nil, fmt.Errorf("allocate step inputs: %w", err)
 	}
 	if b.choose, err = newChooser(a, max(1, l.Samples)); err != nil {
 		return nil, fmt.Errorf("allocate step inputs: %w", err)
 	}
-	b.Reset()
 	return b, nil
 }
 
-// measureScratch runs the largest step on a device that does nothing and returns the bytes of scratch it took.
-func (d *Decoder) measureScratch(l Limits) int64 {
-	full := func(n int) column {
-		return column{make([]int32, n), kernels.Mat{Rows: n, Cols: 1, Stride: 1, Type: kernels.I32}}
-	}
-	b := &Batch{ids: full(l.Rows), pos: full(l.Rows), slots: full(l.Rows), samples: full(l.Samples)}
+// measureScratch runs the largest step on a device that does nothing and returns the bytes of scratch it took. The batch,
+// which has no stream yet, is empty after it.
+func (d *Decoder) measureScratch(b *Batch) int64 {
+	l := b.limits
+	b.ids.host, b.pos.host, b.slots.host = b.ids.host[:l.Rows], b.pos.host[:l.Rows], b.slots.host[:l.Rows]
+	b.samples.host = b.samples.host[:l.Samples]
 	b.pass = layers.NewPass(kernels.Discard{}, layers.Scratch{})
 	b.pass.Tables = make([]kernels.Mat, len(d.ropes))
 	b.pass.KV = func(int) kernels.Pages { return kernels.Pages{} }
+	b.place()
 	d.forward(b)
+	b.Reset()
 	return b.pass.PeakScratch()
 }
 
@@ -122,11 +87,8 @@ func (b *Batch) SetProbe(probe func(name string, m kernels.Mat)) { b.pass.Probe 
 
 // Reset empties the batch.
 func (b *Batch) Reset() {
-	b.ids.host, b.pos.host, b.slots.host = b.ids.host[:0], b.pos.host[:0], b.slots.host[:0]
-	b.samples.host, b.from.host = b.samples.host[:0], b.from.host[:0]
-	b.starts.host = append(b.starts.host[:0], 0)
-	b.tables = b.tables[:0]
-	b.choose.reset()
+	b.empty()
+	b.choose.picks, b.choose.follows = 0, false
 }
 
 // Rows returns the tokens added so far.
@@ -145,9 +107,8 @@ func (b *Batch) Add(tokens []int32, from int, blocks []int32, sample []int) {
 	}
 	row := b.Rows()
 	for _, i := range sample {
-		b.samples.host = append(b.samples.host, int32(row+i))
+		b.sample(row + i)
 	}
-	b.choose.add(len(sample))
 	for i, id := range tokens {
 		at := from + i
 		b.ids.host = append(b.ids.host, id)
@@ -155,28 +116,29 @@ func (b *Batch) Add(tokens []int32, from int, blocks []int32, sample []int) {
 		b.pos.host = append(b.pos.host, int32(at))
 		b.slots.host = append(b.slots.host, blocks[at/l.BlockTokens]*int32(l.BlockTokens)+int32(at%l.BlockTokens))
 	}
+	b.tables.host = append(b.tables.host[:len(b.from.host)*l.Blocks], blocks...) // the rest of a row is never read
 	b.from.host = append(b.from.host, int32(from))
 	b.starts.host = append(b.starts.host, int32(b.Rows()))
-	b.tables = append(b.tables, blocks...)
-	b.tables = b.tables[:len(b.from.host)*l.Blocks] // the rest of the row is never read
+}
+
+// sample wants the logits of a row, whose token is picked elsewhere unless Pick says otherwise.
+func (b *Batch) sample(row int) {
+	b.samples.host = append(b.samples.host, int32(row))
+	if n := len(b.how.host); b.Picks() {
+		b.how.host = b.how.host[:n+kernels.ChoiceWords]
+		kernels.NoChoice.Put(b.how.host[n:])
+	}
+}
+
+// place lays the inputs out and tells the pass where they are.
+func (b *Batch) place() {
+	b.layOut()
+	b.pass.Slots = b.slots.mat
+	b.pass.Seqs = kernels.Seqs{Count: len(b.from.host), Rows: b.starts.mat, From: b.from.mat, Blocks: b.tables.mat}
 }
 
 // upload brings the inputs to the device.
 func (b *Batch) upload() {
-	s := b.pass.Stream
-	for _, c := range []*column{&b.ids, &b.pos, &b.slots, &b.samples, &b.from, &b.starts} {
-		c.upload(s)
-	}
-	if c := &b.choose; c.Chooser != nil && (len(b.programs) > 0 || c.picks > 0) && len(c.words) > 0 {
-		s.Upload(c.how.Slice(0, len(c.words)/kernels.ChoiceWords), kernels.Int32Bytes(c.words))
-	}
-	if n := len(b.tables) / b.limits.Blocks; n > 0 {
-		s.Upload(b.blocks.Slice(0, n), kernels.Int32Bytes(b.tables))
-	}
-}
-
-// describe tells the pass where the inputs of the step are, and how many.
-func (b *Batch) describe() {
-	b.pass.Slots = b.slots.rows()
-	b.pass.Seqs = kernels.Seqs{Count: len(b.from.host), Rows: b.starts.mat, From: b.from.mat, Blocks: b.blocks}
+	b.place()
+	b.pass.Upload(b.used())
 }

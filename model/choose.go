@@ -5,12 +5,10 @@ import "eckart/kernels"
 // A stream that picks tokens itself (kernels.Chooser) spares a step the way of its logits to the host; and one that can be
 // waited for in part (kernels.Marker) takes the next step before the host has seen what this one chose.
 
-// chooser is what a batch has for that: how each sample's token is picked, and what was.
+// chooser is what a batch has for that, beside inputs.how: what was picked, and which steps are under way.
 type chooser struct {
 	kernels.Chooser                // nil where the stream picks nothing
 	marker          kernels.Marker // nil where it cannot be waited for in part
-	how             kernels.Mat    // (samples, ChoiceWords)
-	words           []int32        // how, on the host
 	picks           int            // samples that are picked on the device
 	follows         bool           // an id stands for what the step before has chosen
 	chosen          kernels.Mat    // (samples, 1)
@@ -28,11 +26,7 @@ type underway struct {
 
 // newChooser allocates what it takes to choose up to n tokens.
 func newChooser(a kernels.Arena, n int) (c chooser, err error) {
-	c.words = make([]int32, 0, n*kernels.ChoiceWords)
 	c.ids = [2][]int32{make([]int32, n), make([]int32, n)}
-	if c.how, err = a.Alloc(n, kernels.ChoiceWords, kernels.I32); err != nil {
-		return c, err
-	}
 	c.chosen, err = a.Alloc(n, 1, kernels.I32)
 	return c, err
 }
@@ -41,16 +35,6 @@ func newChooser(a kernels.Arena, n int) (c chooser, err error) {
 func (c *chooser) on(s kernels.Stream) {
 	c.Chooser, _ = s.(kernels.Chooser)
 	c.marker, _ = s.(kernels.Marker)
-}
-
-func (c *chooser) reset() { c.words, c.picks, c.follows = c.words[:0], 0, false }
-
-// add adds samples that are not picked.
-func (c *chooser) add(n int) {
-	for range n {
-		c.words = c.words[:len(c.words)+kernels.ChoiceWords]
-		kernels.NoChoice.Put(c.words[len(c.words)-kernels.ChoiceWords:])
-	}
 }
 
 // Picks reports whether the stream of the batch picks tokens.
@@ -62,7 +46,7 @@ func (b *Batch) Ahead() bool { return b.choose.Chooser != nil && b.choose.marker
 
 // Pick has the token of the i-th sample of the batch picked on the device. It takes a batch that picks.
 func (b *Batch) Pick(i int, c kernels.Choice) {
-	c.Put(b.choose.words[i*kernels.ChoiceWords:])
+	c.Put(b.how.host[i*kernels.ChoiceWords:])
 	b.choose.picks++
 }
 
@@ -86,7 +70,6 @@ func (d *Decoder) Start(b *Batch) {
 		u.logits = p.logits.Slice(0, samples)
 	} else {
 		b.upload()
-		b.describe()
 		u.logits = d.step(b, c.follows, c.picks > 0)
 	}
 	u.ids = nil
@@ -118,11 +101,11 @@ func (d *Decoder) Finish(b *Batch) (logits kernels.Mat, picked []int32, err erro
 func (d *Decoder) step(b *Batch, follow, choose bool) kernels.Mat {
 	c := &b.choose
 	if follow {
-		c.Follow(b.ids.rows(), c.chosen)
+		c.Follow(b.ids.mat, c.chosen)
 	}
 	logits := d.forward(b)
 	if choose {
-		c.Choose(c.chosen.Slice(0, logits.Rows), logits, c.how.Slice(0, logits.Rows))
+		c.Choose(c.chosen.Slice(0, logits.Rows), logits, b.how.mat)
 	}
 	return logits
 }

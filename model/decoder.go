@@ -185,7 +185,6 @@ func (d *Decoder) Forward(b *Batch) (kernels.Mat, error) {
 // until use returns. An error of use ends it.
 func (d *Decoder) ForwardAll(b *Batch, use func(first int, logits kernels.Mat) error) error {
 	b.upload()
-	b.describe()
 	p := b.pass
 	p.Release(0)
 	n := b.Rows()
@@ -216,7 +215,7 @@ func (d *Decoder) forward(b *Batch) kernels.Mat {
 		return logits
 	}
 	h := p.Mat(samples, d.config.Dim)
-	p.Gather(h, x, b.samples.rows())
+	p.Gather(h, x, b.samples.mat)
 	d.norm.Apply(p, h)
 	p.Tap(normName, h)
 	d.head.Apply(p, logits, h, kernels.Set)
@@ -227,11 +226,10 @@ func (d *Decoder) forward(b *Batch) kernels.Mat {
 func (d *Decoder) hidden(b *Batch) kernels.Mat {
 	p := b.pass
 	x := p.Mat(b.Rows(), d.config.Dim)
-	d.embed.Embed(p, x, b.ids.rows())
+	d.embed.Embed(p, x, b.ids.mat)
 	p.Tap(embedName, x)
-	pos := b.pos.rows()
 	for i, r := range d.ropes {
-		p.Tables[i] = r.Out(p, pos)
+		p.Tables[i] = r.Out(p, b.pos.mat)
 	}
 	for i, blk := range d.blocks {
 		blk.Forward(p, x)

@@ -53,7 +53,7 @@ func (d *Decoder) record(b *Batch) error {
 	for _, n := range buckets(b.limits) {
 		b.Reset()
 		b.pad(n)
-		b.describe()
+		b.place()
 		p := program{rows: n}
 		var err error
 		if p.run, err = recorder.Record(func() { p.logits = d.step(b, picks, picks) }); err != nil {
@@ -83,8 +83,7 @@ func (b *Batch) program() *program {
 func (b *Batch) pad(n int) {
 	end := b.starts.host[len(b.starts.host)-1]
 	for b.Rows() < n {
-		b.samples.host = append(b.samples.host, int32(b.Rows()))
-		b.choose.add(1)
+		b.sample(b.Rows())
 		b.ids.host = append(b.ids.host, 0)
 		b.pos.host = append(b.pos.host, 0)
 		b.slots.host = append(b.slots.host, -1)

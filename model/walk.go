@@ -77,7 +77,7 @@ func NewWalker(src Source, d kernels.Device, window int) (*Walker, error) {
 	blocks := blocksOf(window)
 	limits := Limits{Rows: window, Seqs: blocks, Blocks: blocks, BlockTokens: walkBlockTokens}
 	w.inputs, err = reserve(d, func(a kernels.Arena) (err error) {
-		if w.batch, err = newInputs(a, limits); err != nil {
+		if w.batch, err = newBatch(a, limits); err != nil {
 			return err
 		}
 		w.x, err = a.Alloc(window, c.Dim, kernels.F32)
@@ -179,7 +179,6 @@ func (w *Walker) begin(scratch int64, sequences ...[]int32) (kernels.Mat, error)
 		blocks = blocks[n:]
 	}
 	b.upload()
-	b.describe()
 	b.pass.Release(0)
 	return w.x.Slice(0, b.Rows()), nil
 }
@@ -249,7 +248,7 @@ func (w *Walker) Embed(hidden []float32, ids []int32) error {
 	if err != nil {
 		return err
 	}
-	t.table.(layers.Rows).Embed(w.batch.pass, x, w.batch.ids.rows())
+	t.table.(layers.Rows).Embed(w.batch.pass, x, w.batch.ids.mat)
 	w.stream.Download(kernels.Float32Bytes(hidden), x)
 	if err := w.stream.Sync(); err != nil {
 		return fmt.Errorf("embed tokens: %w", err)
@@ -526,7 +525,7 @@ func (b *WalkedBlock) run(probe func(site string, x kernels.Mat) error, hidden .
 			p.Stream = kernels.Discard{}
 		}
 	}
-	b.forward(p, x, w.batch.pos.rows())
+	b.forward(p, x, w.batch.pos.mat)
 	p.Stream, p.Probe = w.stream, nil
 	return x, b.named(errors.Join(err, p.Sync()))
 }

@@ -96,7 +96,7 @@ func TestOnShim(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"On the shim", "SIMT shim (sm_", "at least 72 % at first, 80 to lead", "Steps: ms", "launches a layer", "Products of int4", "Attention of a prompt"} {
+	for _, want := range []string{"On the shim", "SIMT shim (sm_", "at least 72 % at first, 80 to lead", "Steps: ms", "launches a layer", " % idle | % idle, not ahead |", "Products of int4", "Attention of a prompt"} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("the report lacks %q", want)
 		}

@@ -61,7 +61,7 @@ func goals() []goal {
 		_, row, _ := step(g.kind)
 		all = append(all,
 			goal{text: "launches a layer, " + row, first: g.most, atMost: true, group: around, row: row, column: "launches a layer", value: value},
-			goal{text: "idle between steps at batch 1, " + row, first: 3, unit: "%", atMost: true, group: around, row: row, column: "% idle", value: value})
+			goal{text: "idle between steps at batch 1, " + row, first: 3, unit: "%", atMost: true, group: around, row: row, column: idle, value: value})
 	}
 	return append(all, goal{
 		text: "start to first token, " + llama1b.name, first: 3, unit: "s", atMost: true, group: "Cold start", row: llama1b.name, column: "first token", value: value,

@@ -19,9 +19,16 @@ const (
 	around   = "Around steps"
 )
 
+// Names of the shares of the time in which the device runs no program: of steps that run ahead, and of such as wait for
+// the one before.
+const (
+	idle      = "% idle"
+	idleAlone = "% idle, not ahead"
+)
+
 // steps measures whole steps of models whose weights are noise, for each kind of weight, as a server runs them: inputs are
-// uploaded, the step is a recorded program where it only generates, and it is waited for. What is not measured is choosing
-// a token.
+// uploaded, the step is a recorded program where it only generates, which ends with the choice of the likeliest tokens, and it
+// is waited for when the one after it has been started.
 func steps(s *session) error {
 	if err := s.open(); err != nil {
 		return err
@@ -49,7 +56,7 @@ func steps(s *session) error {
 }
 
 // room is how many tokens a sequence has in the cache beyond those it begins with.
-func (s *session) room() int { return max((s.samples+2)*s.steps, s.timeline+2) }
+func (s *session) room() int { return max((s.samples+1)*s.steps, s.timeline) }
 
 // stepsOf measures the steps of one model.
 func (s *session) stepsOf(src *source, cache noise, copied float64) (err error) {
@@ -104,39 +111,22 @@ func (d *decoding) measure(n, depth int, column string) error {
 	most := depth + d.room()
 	return d.within(d.limits(n, n, most), func(batch *model.Batch) error {
 		d.launch = nil
-		tables := make([][]int32, n)
-		for i := range tables {
+		g := &generating{decoder: d.decoder, batch: batch, tables: make([][]int32, n), at: depth}
+		for i := range g.tables {
 			var err error
-			if tables[i], err = d.table(i, most); err != nil {
+			if g.tables[i], err = d.table(i, most); err != nil {
 				return err
 			}
 		}
-		at, id := depth, []int32{0}
-		run := func(steps int) (time.Duration, error) {
-			start := time.Now()
-			for range steps {
-				batch.Reset()
-				for i := range tables {
-					id[0] = int32((at*31 + i*17) % d.source.vocab)
-					batch.Add(id, at, tables[i], []int{0})
-				}
-				if _, err := d.decoder.Forward(batch); err != nil {
-					return 0, err
-				}
-				at++
-			}
-			return time.Since(start), d.ctx.Err()
-		}
-		if _, err := run(d.steps); err != nil {
-			return err
-		}
 		var samples []time.Duration
-		for range d.samples {
-			took, err := run(d.steps)
+		for turn := range d.samples + 1 {
+			took, err := g.run(d.ctx, d.steps, true)
 			if err != nil {
 				return err
 			}
-			samples = append(samples, took)
+			if turn > 0 {
+				samples = append(samples, took)
+			}
 		}
 		t := median(samples, d.steps)
 		bytes := float64(d.decoder.ReadBytes() + int64(n)*d.depthBytes(depth+(d.samples+1)*d.steps/2))
@@ -146,28 +136,43 @@ func (d *decoding) measure(n, depth int, column string) error {
 		}); err != nil || n > 1 || depth != d.near {
 			return err
 		}
-		at, d.programs = depth, d.programs[:0]
-		wall, err := run(d.timeline)
-		if err != nil {
-			return err
-		}
-		var busy time.Duration
-		for _, p := range d.programs {
-			busy += p
-		}
-		if len(d.programs) != d.timeline {
-			return fmt.Errorf("%d of %d steps ran as a program", len(d.programs), d.timeline)
+		for _, way := range []struct {
+			column string
+			ahead  bool
+		}{{idle, true}, {idleAlone, false}} {
+			g.at = depth
+			share, err := d.idle(g, way.ahead)
+			if err != nil {
+				return err
+			}
+			if err := d.add(Figure{Group: around, Row: d.row, Column: way.column, Value: 100 * share}); err != nil {
+				return err
+			}
 		}
 		launches, kernels := trace.layer(d.source.layers)
 		line := fmt.Sprintf("%s: a layer of a step at batch 1 is %s", d.row, kernels)
 		if d.result.Log = append(d.result.Log, line); d.source.name == d.models[0].name {
 			d.note("%s", line)
 		}
-		return errors.Join(
-			d.add(Figure{Group: around, Row: d.row, Column: "% idle", Value: 100 * (1 - busy.Seconds()/wall.Seconds())}),
-			d.add(Figure{Group: around, Row: d.row, Column: "launches a layer", Value: float64(launches)}),
-		)
+		return d.add(Figure{Group: around, Row: d.row, Column: "launches a layer", Value: float64(launches)})
 	})
+}
+
+// idle returns the share of the time of a row of steps in which the device runs no program.
+func (d *decoding) idle(g *generating, ahead bool) (float64, error) {
+	d.programs = d.programs[:0]
+	wall, err := g.run(d.ctx, d.timeline, ahead)
+	if err != nil {
+		return 0, err
+	}
+	if len(d.programs) != d.timeline {
+		return 0, fmt.Errorf("%d of %d steps ran as a program", len(d.programs), d.timeline)
+	}
+	var busy time.Duration
+	for _, p := range d.programs {
+		busy += p
+	}
+	return 1 - busy.Seconds()/wall.Seconds(), nil
 }
 
 // depthBytes returns the bytes of the cache that a sequence of so many tokens reads in a step.

@@ -63,14 +63,10 @@ func (s *stream) Upload(dst kernels.Mat, src []byte) {
 
 // upload copies bytes to the device.
 func (s *stream) upload(addr uint64, src []byte, name string) {
-	if s.err != nil || len(src) == 0 {
+	if len(src) == 0 || !s.enter() {
 		return
 	}
 	defer s.device.leave()
-	if err := s.device.enter(); err != nil {
-		s.fail(err)
-		return
-	}
 	for len(src) > 0 && s.err == nil {
 		mem := s.staged(len(src))
 		if !s.enqueue(name) {
@@ -134,14 +130,10 @@ func (s *stream) Download(dst []byte, src kernels.Mat) {
 	if int64(len(dst)) != src.Bytes() {
 		panic(fmt.Sprintf("BUG: download of %d x %d %s into %d bytes", src.Rows, src.Cols, src.Type, len(dst)))
 	}
-	if s.err != nil || len(dst) == 0 {
+	if len(dst) == 0 || !s.enter() {
 		return
 	}
 	defer s.device.leave()
-	if err := s.device.enter(); err != nil {
-		s.fail(err)
-		return
-	}
 	d := &s.down
 	for addr := src.Addr; len(dst) > 0 && s.err == nil; {
 		if d.used == downloadBytes || d.count == len(d.waiting) {

@@ -37,8 +37,8 @@ type Options struct {
 	Capability int
 	// Loaded is told of each module of kernels as it is compiled, with what the driver's compiler says of it; nil for none.
 	Loaded func(Loaded)
-	// Programs is told, at Sync, how long the device took for each run of a recorded program since the last one; nil for none.
-	// Of runs that follow each other without a Sync the last alone is told.
+	// Programs is told, at Sync and Await, how long the device took for each run of a recorded program that was waited for; nil
+	// for none. Of runs that follow each other without a wait the last two alone are told.
 	Programs func(time.Duration)
 	// Blocking waits after every launch, so that a fault names the kernel at fault. It is slow.
 	Blocking bool

@@ -48,11 +48,10 @@ func (s *stream) launch(f function, grid dim, threads, shared int, bytes uintptr
 	if s.device.options.Trace != nil {
 		s.trace(f, grid, threads, shared, bytes)
 	}
-	defer s.device.leave()
-	if err := s.device.enter(); err != nil {
-		s.fail(err)
+	if !s.enter() {
 		return
 	}
+	defer s.device.leave()
 	if !s.enqueue(f.name) {
 		return
 	}

@@ -10,26 +10,23 @@ type mark struct {
 	set        bool
 	operations int    // enqueued before it since the device was last known to be idle
 	downloads  int    // of those, that wait to be delivered
+	runs       int    // of programs, that are to be told
 	next       string // the first operation after it
 }
 
 // idle says that the device has done all that was enqueued: the mark is passed.
-func (m *mark) idle() { m.operations, m.next = 0, "" }
+func (m *mark) idle() { m.operations, m.runs, m.next = 0, 0, "" }
 
 // Mark implements kernels.Marker.
 func (s *stream) Mark() {
 	if s.at.set || s.recording {
 		panic("BUG: Mark of a stream that has one, or while recording")
 	}
-	s.at.set, s.at.operations, s.at.downloads, s.at.next = true, s.operations, s.down.count, ""
-	if s.err != nil {
+	s.at.set, s.at.operations, s.at.downloads, s.at.runs, s.at.next = true, s.operations, s.down.count, s.runs.count, ""
+	if !s.enter() {
 		return
 	}
 	defer s.device.leave()
-	if err := s.device.enter(); err != nil {
-		s.fail(err)
-		return
-	}
 	s.record(s.at.passed)
 }
 
@@ -39,14 +36,10 @@ func (s *stream) Await() error {
 		panic("BUG: Await without a mark")
 	}
 	s.at.set = false
-	if s.err != nil {
+	if !s.enter() {
 		return s.err
 	}
 	defer s.device.leave()
-	if err := s.device.enter(); err != nil {
-		s.fail(err)
-		return s.err
-	}
 	s.await(s.at.passed)
 	if s.err != nil {
 		return s.err
@@ -54,5 +47,6 @@ func (s *stream) Await() error {
 	s.operations -= s.at.operations
 	s.first = s.at.next
 	s.down.deliverFirst(s.at.downloads)
-	return nil
+	s.tell(s.at.runs)
+	return s.err
 }

@@ -1,6 +1,7 @@
 package cuda_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -55,7 +56,7 @@ func TestCopyRate(t *testing.T) {
 	}
 }
 
-// TestProgramsAreTimed has a program run twice, and verbs without one.
+// TestProgramsAreTimed has a program run, and verbs without one, with waits after each, in part, and after several.
 func TestProgramsAreTimed(t *testing.T) {
 	var told []time.Duration
 	d := open(t, cuda.Options{Programs: func(took time.Duration) { told = append(told, took) }})
@@ -78,13 +79,31 @@ func TestProgramsAreTimed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	for _, run := range []func(){p.Run, verbs, p.Run} {
-		run()
-		if err := s.Sync(); err != nil {
+	m := s.(kernels.Marker)
+	for i, c := range []struct {
+		do   func()
+		wait func() error
+		want int // runs that are told of
+	}{
+		{p.Run, s.Sync, 1},
+		{verbs, s.Sync, 0},
+		{p.Run, s.Sync, 1},
+		{func() { p.Run(); m.Mark(); p.Run() }, m.Await, 1},
+		{func() { m.Mark(); p.Run() }, m.Await, 1},
+		{func() { m.Mark(); verbs() }, m.Await, 1},
+		{m.Mark, m.Await, 0},
+		{func() { p.Run(); m.Mark(); p.Run(); p.Run() }, m.Await, 0}, // two are kept, and the first is not among them
+		{func() {}, s.Sync, 2},
+		{func() { p.Run(); p.Run(); m.Mark(); p.Run() }, m.Await, 1},
+		{func() {}, s.Sync, 1},
+	} {
+		told = nil
+		c.do()
+		if err := c.wait(); err != nil {
 			t.Fatal(err)
 		}
-	}
-	if len(told) != 2 || told[0] <= 0 || told[1] <= 0 {
-		t.Errorf("told of %v, want two times", told)
+		if len(told) != c.want || slices.ContainsFunc(told, func(took time.Duration) bool { return took <= 0 }) {
+			t.Errorf("wait %d: told of %v, want %d times", i, told, c.want)
+		}
 	}
 }

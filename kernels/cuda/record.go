@@ -81,19 +81,15 @@ func (p *program) Run() {
 	if p.exec == 0 || s.recording {
 		panic("BUG: Run of a closed program, or while recording")
 	}
-	if s.err != nil {
+	if !s.enter() {
 		return
 	}
 	defer s.device.leave()
-	if err := s.device.enter(); err != nil {
-		s.fail(err)
-		return
-	}
 	if !s.enqueue(p.name) {
 		return
 	}
 	if s.timed() {
-		s.record(s.begun)
+		s.begin()
 	}
 	s.call[0], s.call[1] = uintptr(p.exec), uintptr(s.handle)
 	if r := s.driver.graphLaunch.call(s.call[:2]...); r != success {
@@ -101,29 +97,11 @@ func (p *program) Run() {
 		return
 	}
 	if s.timed() {
-		s.record(s.ended)
-		s.ran = true
+		s.end()
 	}
 	if s.device.options.Blocking {
 		s.wait()
 	}
-}
-
-// timed reports whether Options.Programs is to be told how long programs run.
-func (s *stream) timed() bool { return s.device.options.Programs != nil }
-
-// tell tells Options.Programs of the last run, which is over.
-func (s *stream) tell() {
-	if !s.ran {
-		return
-	}
-	s.ran = false
-	took, err := s.driver.elapsed(s.begun, s.ended)
-	if err != nil {
-		s.fail(fmt.Errorf("read the time of a program: %w", err))
-		return
-	}
-	s.device.options.Programs(took)
 }
 
 // Close implements kernels.Program.

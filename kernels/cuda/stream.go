@@ -24,9 +24,7 @@ type stream struct {
 	recording bool // between beginning and end of a capture
 	done      cuEvent
 	full      [2]cuEvent // take turns, one every throttle operations
-	begun     cuEvent    // around runs of programs, where Options.Programs is to be told
-	ended     cuEvent
-	ran       bool // begun and ended have been recorded since the last wait
+	runs      runs
 	at        mark
 	up        uploads
 	down      downloads
@@ -83,8 +81,8 @@ func (s *stream) make() (err error) {
 		}
 	}
 	if s.timed() {
-		for _, e := range []*cuEvent{&s.begun, &s.ended} {
-			if *e, err = d.newClock(); err != nil {
+		for i := range s.runs.clocks {
+			if s.runs.clocks[i], err = d.newClock(); err != nil {
 				return err
 			}
 		}
@@ -133,7 +131,8 @@ func (s *stream) free() error {
 		keep(d.failure(&d.streamSynchronize, d.streamSynchronize.call(uintptr(s.handle))))
 		keep(d.destroyStream(s.handle))
 	}
-	for _, e := range []cuEvent{s.done, s.full[0], s.full[1], s.at.passed, s.begun, s.ended, s.up.halves[0].copied, s.up.halves[1].copied} {
+	events := []cuEvent{s.done, s.full[0], s.full[1], s.at.passed, s.up.halves[0].copied, s.up.halves[1].copied}
+	for _, e := range append(events, s.runs.clocks[:]...) {
 		if e != 0 {
 			keep(d.destroyEvent(e))
 		}
@@ -149,6 +148,20 @@ func (s *stream) free() error {
 		}
 	}
 	return first
+}
+
+// enter makes the device's context current, until Device.leave, for what calls the driver. It reports whether it may: a stream
+// that is at fault does nothing more.
+func (s *stream) enter() bool {
+	if s.err != nil {
+		return false
+	}
+	if err := s.device.enter(); err != nil {
+		s.device.leave()
+		s.fail(err)
+		return false
+	}
+	return true
 }
 
 // fail keeps the first fault. One that ends the context ends the device.
@@ -249,7 +262,7 @@ func (s *stream) wait() {
 		s.operations = 0
 		s.at.idle()
 		s.up.idle()
-		s.tell()
+		s.tell(s.runs.count)
 	}
 }
 
@@ -258,14 +271,13 @@ func (s *stream) Sync() error {
 	if s.recording {
 		panic("BUG: Sync while recording")
 	}
-	defer s.device.leave()
 	err := s.err
 	s.err = nil // what was enqueued before the fault is waited for as well
 	s.at.set = false
-	if lost := s.device.enter(); lost != nil {
-		s.fail(lost)
+	if s.enter() {
+		defer s.device.leave()
+		s.wait()
 	}
-	s.wait()
 	if err == nil {
 		err = s.err
 	}

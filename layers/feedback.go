@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"eckart/internal/grid"
+	"eckart/internal/linalg"
 	"eckart/kernels"
 )
 
@@ -28,7 +29,7 @@ type Feedback struct {
 // the lower triangle is read. The result does not depend on the number of goroutines that work on it. Where several
 // matrices have the same inputs, NewFeedbackGram once and FeedbackGram.Quantize for each give the same in less time.
 func (f Feedback) Quantize(w []float32, rows int, gram []float64) (*Grouped, error) {
-	g, err := NewFeedbackGram(gram, f.Damping, f.Descending)
+	g, err := NewFeedbackGram(gram, linalg.Matrix{}, f.Damping, f.Descending)
 	if err != nil {
 		return nil, err
 	}

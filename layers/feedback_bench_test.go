@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"testing"
 
+	"eckart/internal/linalg"
 	"eckart/kernels"
 	"eckart/layers"
 )
@@ -32,7 +33,7 @@ func BenchmarkFeedback(b *testing.B) {
 			}
 			gram[i*n+i]++
 		}
-		g, err := layers.NewFeedbackGram(gram, 0, false)
+		g, err := layers.NewFeedbackGram(gram, linalg.Matrix{}, 0, false)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -28,22 +28,28 @@ type FeedbackGram struct {
 	panels [][][grid.Side]float32
 }
 
-// NewFeedbackGram prepares a Gram matrix (n, n), of which the lower triangle is read and nothing is kept. damping and
-// descending are as in Feedback. A matrix with elements that are not finite, or that is not positive definite even with all
-// of its mean added to its diagonal, is an error.
-func NewFeedbackGram(gram []float64, damping float64, descending bool) (*FeedbackGram, error) {
+// NewFeedbackGram prepares gram - taken·takenᵀ for a Gram matrix (n, n), of which the lower triangle is read, and taken (n, r),
+// what is made up for otherwise; without elements, nothing is. Neither is kept. damping and descending are as in Feedback. A
+// matrix with elements that are not finite, or that is not positive definite even with all of its mean added to its diagonal,
+// is an error.
+func NewFeedbackGram(gram []float64, taken linalg.Matrix, damping float64, descending bool) (*FeedbackGram, error) {
 	n := int(math.Round(math.Sqrt(float64(len(gram)))))
 	if n == 0 || len(gram) != n*n {
 		return nil, fmt.Errorf("quantize with feedback: a Gram matrix of %d elements, want a square", len(gram))
 	}
+	if taken.Data != nil && taken.Rows != n {
+		return nil, fmt.Errorf("quantize with feedback: what is taken from a Gram matrix of %d rows has %d", n, taken.Rows)
+	}
+	in := inputs{linalg.Matrix{Rows: n, Cols: n, Data: gram}, taken}
 	g := &FeedbackGram{n: n, importance: make([]float32, n)}
 	if descending {
-		g.order, gram = arrange(gram, n)
+		g.order, in = in.arrange()
 	}
-	for i := range n {
-		g.importance[i] = float32(gram[i*n+i])
+	diagonal := in.diagonal()
+	for i, v := range diagonal {
+		g.importance[i] = float32(v)
 	}
-	factor, ridge, err := blockFactor(gram, n, damping)
+	factor, ridge, err := in.blockFactor(diagonal, damping)
 	if err != nil {
 		return nil, err
 	}
@@ -80,41 +86,84 @@ func panelOf(factor []float64, n, from int) [][grid.Side]float32 {
 // Ridge returns what was added to the diagonal of the Gram matrix to make it definite.
 func (g *FeedbackGram) Ridge() float64 { return g.ridge }
 
-// arrange returns the order of columns by falling diagonal of a Gram matrix, and its lower triangle in that order.
-func arrange(gram []float64, n int) (order []int32, ordered []float64) {
+// inputs is a Gram matrix (n, n) less taken·takenᵀ, which is not formed: of thousands of inputs it would take as much memory
+// again.
+type inputs struct{ gram, taken linalg.Matrix }
+
+// diagonal returns the diagonal, which rounding must not take below 0. What gram has there may be anything.
+func (in inputs) diagonal() []float64 {
+	d := make([]float64, in.gram.Rows)
+	for i := range d {
+		d[i] = in.gram.Row(i)[i]
+		if in.taken.Data == nil {
+			continue
+		}
+		for _, v := range in.taken.Row(i) {
+			d[i] -= v * v
+		}
+		d[i] = max(0, d[i])
+	}
+	return d
+}
+
+// arrange returns the order of columns by falling diagonal, and the inputs in that order.
+func (in inputs) arrange() (order []int32, ordered inputs) {
+	n, diagonal := in.gram.Rows, in.diagonal()
 	order = make([]int32, n)
 	for i := range order {
 		order[i] = int32(i)
 	}
-	slices.SortStableFunc(order, func(i, j int32) int {
-		return cmp.Compare(gram[int(j)*n+int(j)], gram[int(i)*n+int(i)])
-	})
-	ordered = make([]float64, n*n)
+	slices.SortStableFunc(order, func(i, j int32) int { return cmp.Compare(diagonal[j], diagonal[i]) })
+	ordered.gram = linalg.New(n, n)
 	for i, from := range order {
+		row := ordered.gram.Row(i)
 		for j, at := range order[:i+1] {
-			ordered[i*n+j] = gram[int(max(from, at))*n+int(min(from, at))]
+			row[j] = in.gram.Row(int(max(from, at)))[min(from, at)]
+		}
+	}
+	if in.taken.Data != nil {
+		ordered.taken = linalg.New(n, in.taken.Cols)
+		for i, from := range order {
+			copy(ordered.taken.Row(i), in.taken.Row(int(from)))
 		}
 	}
 	return order, ordered
 }
 
-// blockFactor returns what panels hold of the damped Gram matrix, and what it is damped by.
-func blockFactor(gram []float64, n int, damping float64) (factor []float64, ridge float64, err error) {
+// check returns an error that names an element of gram that no sum of products has.
+func (in inputs) check() error {
+	notFinite := func(v float64) bool { return v-v != 0 }
+	at := func(i, j int) error {
+		return fmt.Errorf("quantize with feedback: element (%d, %d) of the Gram matrix is %g", i, j, in.gram.Row(i)[j])
+	}
+	i := linalg.FirstRow(in.gram.Rows, in.gram.Cols, func(i int) bool {
+		row := in.gram.Row(i)[:i+1]
+		return row[i] < 0 || slices.ContainsFunc(row, notFinite)
+	})
+	if i < 0 {
+		return nil
+	}
+	if j := slices.IndexFunc(in.gram.Row(i)[:i+1], notFinite); j >= 0 {
+		return at(i, j)
+	}
+	return at(i, i)
+}
+
+// blockFactor returns what panels hold of the damped inputs, and what they are damped by.
+func (in inputs) blockFactor(diagonal []float64, damping float64) (factor []float64, ridge float64, err error) {
+	if err := in.check(); err != nil {
+		return nil, 0, err
+	}
 	var mean float64
-	for i := range n {
-		for j, v := range gram[i*n:][:i+1] {
-			if v-v != 0 || i == j && v < 0 {
-				return nil, 0, fmt.Errorf("quantize with feedback: element (%d, %d) of the Gram matrix is %g", i, j, v)
-			}
-		}
-		mean += gram[i*n+i] / float64(n)
+	for _, v := range diagonal {
+		mean += v / float64(len(diagonal))
 	}
 	if damping == 0 {
 		damping = 0.01
 	}
 	for {
 		ridge = damping * mean
-		factor, err = linalg.BlockFactor(gram, n, ridge, feedbackBlock)
+		factor, err = linalg.BlockFactor(in.gram, in.taken, ridge, feedbackBlock)
 		if !errors.Is(err, linalg.ErrNotDefinite) || damping >= 1 {
 			if err != nil {
 				err = fmt.Errorf("quantize with feedback: Gram matrix with %g of its mean diagonal added: %w", damping, err)

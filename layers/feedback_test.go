@@ -224,7 +224,7 @@ func TestFeedbackBits(t *testing.T) {
 		for i := range min(n, 20) {
 			w[i] *= 0x1p-120 // errors become denormal
 		}
-		prepared, err := layers.NewFeedbackGram(gram, 0.02, false)
+		prepared, err := layers.NewFeedbackGram(gram, linalg.Matrix{}, 0.02, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -234,7 +234,7 @@ func TestFeedbackBits(t *testing.T) {
 			importance[i] = float32(gram[i*n+i])
 			mean += gram[i*n+i] / float64(n)
 		}
-		factor, err := linalg.BlockFactor(gram, n, 0.02*mean, block)
+		factor, err := linalg.BlockFactor(linalg.Matrix{Rows: n, Cols: n, Data: gram}, linalg.Matrix{}, 0.02*mean, block)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -291,7 +291,7 @@ func TestFeedbackErrors(t *testing.T) {
 	w, gram := normal(rng, rows*n, 0.05), gramOf(rng, n)
 	r := layers.Rounding{Bits: 3, Group: 32, ScaleType: kernels.F16}
 	for _, descending := range []bool{false, true} {
-		g, err := layers.NewFeedbackGram(gram, 0.02, descending)
+		g, err := layers.NewFeedbackGram(gram, linalg.Matrix{}, 0.02, descending)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -327,7 +327,7 @@ func TestFeedbackErrors(t *testing.T) {
 			}
 		}
 	}
-	g, err := layers.NewFeedbackGram(gram, 0.02, false)
+	g, err := layers.NewFeedbackGram(gram, linalg.Matrix{}, 0.02, false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -68,7 +68,7 @@ func BenchmarkBlockFactor(b *testing.B) {
 		}
 		b.Run(fmt.Sprintf("own/%d", n), func(b *testing.B) {
 			for b.Loop() {
-				if _, err := linalg.BlockFactor(a.Data, n, 0, 256); err != nil {
+				if _, err := linalg.BlockFactor(a, linalg.Matrix{}, 0, 256); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -30,9 +30,7 @@ func Cholesky(a Matrix) (l Matrix, err error) {
 
 // clearAbove sets what lies above the diagonal, which products have written to, to 0.
 func clearAbove(l Matrix) {
-	for i := range l.Rows {
-		clear(l.Row(i)[i+1:])
-	}
+	EachRow(l.Rows, l.Cols, func(i int) { clear(l.Row(i)[i+1:]) })
 }
 
 // factorize replaces the lower triangle of a, which begins at row first of the whole matrix, by its Cholesky factor: blocks
@@ -218,22 +216,32 @@ func solveLowerT(l, b view) {
 }
 
 // BlockFactor returns the upper triangular f (n, n) that takes errors from some columns of a matrix to later ones, for the
-// symmetric c = a + ridge·I, of which it reads the lower triangle. With the upper triangular r of r·rᵀ = c and blocks b of so
-// many columns, f has r(b, b)⁻¹ on its diagonal and -r(j, b)·r(b, b)⁻¹ above it. Of a single block it is r⁻¹, and fᵀ·f is c⁻¹.
-// Below its diagonal f is 0. A c that is not positive definite is ErrNotDefinite.
+// symmetric c = a - taken·takenᵀ + ridge·I: it reads the lower triangle of a (n, n), taken (n, r) may have no columns, and what
+// is left of the diagonal before the ridge counts as 0 where rounding takes it below. With the upper triangular r of r·rᵀ = c and
+// blocks b of so many columns, f has r(b, b)⁻¹ on its diagonal and -r(j, b)·r(b, b)⁻¹ above it. Of a single block it is r⁻¹, and
+// fᵀ·f is c⁻¹. Below its diagonal f is 0. A c that is not positive definite is ErrNotDefinite.
 //
 // With the order of rows and columns reversed, a lower factor of c is an upper one. It takes 1 KiB for each row beside its
 // result, or a block of it if that is more.
-func BlockFactor(a []float64, n int, ridge float64, block int) ([]float64, error) {
+func BlockFactor(a, taken Matrix, ridge float64, block int) ([]float64, error) {
+	mustBeSquare("factor between blocks", a)
+	n := a.Rows
 	l := New(n, n)
-	eachColumnBelow(view{a, n, n, n}, func(row, column int, elements []float64) {
+	eachColumnBelow(a.view(), func(row, column int, elements []float64) {
 		to := l.Row(n - 1 - column)
 		for r, v := range elements {
 			to[n-1-row-r] = v
 		}
 	})
+	if taken.Cols > 0 {
+		reversed := New(n, taken.Cols)
+		for i := range n {
+			copy(reversed.Row(n-1-i), taken.Row(i))
+		}
+		addProduct(l.view(), -1, reversed.view(), false, reversed.view(), true, lowerC)
+	}
 	for i := range n {
-		l.Data[i*n+i] += ridge
+		l.Data[i*n+i] = max(0, l.Data[i*n+i]) + ridge
 	}
 	if err := factorize(l.view(), 0); err != nil {
 		return nil, err
@@ -253,7 +261,16 @@ func BlockFactor(a []float64, n int, ridge float64, block int) ([]float64, error
 		}
 	}
 	// Element (i, j) goes to (n-1-i, n-1-j), from the lower triangle to the upper.
-	slices.Reverse(l.Data)
+	EachRow(ceil(n, 2), n, func(i int) {
+		top, bottom := l.Row(i), l.Row(n-1-i)
+		if i == n-1-i {
+			slices.Reverse(top)
+			return
+		}
+		for j, v := range top {
+			top[j], bottom[n-1-j] = bottom[n-1-j], v
+		}
+	})
 	return l.Data, nil
 }
 

@@ -29,7 +29,14 @@ func TestBlockFactor(t *testing.T) {
 			}
 			a.Row(i)[i] -= ridge
 		}
-		f, err := linalg.BlockFactor(a.Data, n, ridge, block)
+		taken := linalg.Matrix{}
+		if n > 2 { // what is taken away was there before
+			taken = random(rng, n, 2)
+			for i, v := range product(taken, taken.Transpose()).Data {
+				a.Data[i] += v
+			}
+		}
+		f, err := linalg.BlockFactor(a, taken, ridge, block)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -70,7 +77,7 @@ func TestBlockFactor(t *testing.T) {
 func TestBlockFactorRefuses(t *testing.T) {
 	for _, a := range [][]float64{{0}, {-1}, {math.NaN()}, {1, 0, 2, 1}, {1, 0, 1, 1}} {
 		n := int(math.Sqrt(float64(len(a))))
-		if _, err := linalg.BlockFactor(a, n, 0, n); !errors.Is(err, linalg.ErrNotDefinite) {
+		if _, err := linalg.BlockFactor(linalg.Matrix{Rows: n, Cols: n, Data: a}, linalg.Matrix{}, 0, n); !errors.Is(err, linalg.ErrNotDefinite) {
 			t.Errorf("%v: got %v", a, err)
 		}
 	}

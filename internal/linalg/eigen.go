@@ -77,13 +77,7 @@ func prepare(a Matrix) (reduced Matrix, exponent int, err error) {
 	if err := checkFinite(a, true); err != nil {
 		return Matrix{}, 0, fmt.Errorf("find eigenvalues: %w", err)
 	}
-	var top float64
-	for i := range a.Rows {
-		for _, x := range a.Row(i)[:i+1] {
-			top = max(top, math.Abs(x))
-		}
-	}
-	_, exponent = math.Frexp(top)
+	_, exponent = math.Frexp(largest(a, true))
 	reduced = New(a.Rows, a.Rows)
 	for i := range a.Rows {
 		scale(reduced.Row(i)[:i+1], a.Row(i), -exponent)

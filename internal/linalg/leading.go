@@ -31,7 +31,7 @@ func Leading(a Matrix, r int, o Iteration) (values []float64, vectors Matrix, er
 	if r < 0 || r > n {
 		panic(fmt.Sprintf("BUG: %d leading eigenvalues of a matrix of %d x %d", r, n, n))
 	}
-	if err := checkFinite(a, false); err != nil {
+	if err := CheckFinite(a); err != nil {
 		return nil, Matrix{}, fmt.Errorf("find %d leading eigenvalues: %w", r, err)
 	}
 	if o.Oversample == 0 {
@@ -55,11 +55,7 @@ func Leading(a Matrix, r int, o Iteration) (values []float64, vectors Matrix, er
 	}
 
 	// Directions are rows. A scale keeps products from overflowing.
-	var top float64
-	for _, x := range a.Data {
-		top = max(top, math.Abs(x))
-	}
-	_, exponent := math.Frexp(top)
+	_, exponent := math.Frexp(largest(a, false))
 	scaled := a
 	if exponent > 400 || exponent < -400 {
 		scaled = New(n, n)
@@ -74,7 +70,7 @@ func Leading(a Matrix, r int, o Iteration) (values []float64, vectors Matrix, er
 	}
 	var held float64 // of the trace, by the directions of the round before
 	for round := range o.Rounds {
-		next := Mul(q, scaled)
+		next := multiplySquare(q, scaled)
 		var now float64
 		for i := range block {
 			now += dot(q.Row(i), next.Row(i))
@@ -86,7 +82,7 @@ func Leading(a Matrix, r int, o Iteration) (values []float64, vectors Matrix, er
 		}
 		held = now
 	}
-	ritz, turn, err := Eigen(MulT(Mul(q, scaled), q))
+	ritz, turn, err := Eigen(MulT(multiplySquare(q, scaled), q))
 	if err != nil {
 		return nil, Matrix{}, fmt.Errorf("find %d leading eigenvalues: %w", r, err)
 	}
@@ -102,3 +98,7 @@ func Leading(a Matrix, r int, o Iteration) (values []float64, vectors Matrix, er
 	columnsOf(vectors, TMul(first, q), order)
 	return values, vectors, nil
 }
+
+// multiplySquare returns q·a for few rows q (rows, n) and a symmetric a (n, n): the transpose of a·qᵀ, so that the packed a need
+// not stay beyond the second cache.
+func multiplySquare(q, a Matrix) Matrix { return MulT(a, q).Transpose() }

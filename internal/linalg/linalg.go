@@ -9,6 +9,7 @@ package linalg
 import (
 	"fmt"
 	"math"
+	"slices"
 )
 
 // Matrix is a matrix (Rows, Cols) in one piece: element (i, j) is Data[i*Cols+j].
@@ -31,18 +32,24 @@ func FromFloat32s(values []float32, rows, cols int) Matrix {
 	if len(values) != len(m.Data) {
 		panic(fmt.Sprintf("BUG: %d values for a matrix of %d x %d", len(values), rows, cols))
 	}
-	for i, v := range values {
-		m.Data[i] = float64(v)
-	}
+	EachRow(rows, cols, func(i int) {
+		row := m.Row(i)
+		for j, v := range values[i*cols:][:cols] {
+			row[j] = float64(v)
+		}
+	})
 	return m
 }
 
 // Float32s returns the elements of m, row-major, rounded to nearest.
 func (m Matrix) Float32s() []float32 {
 	s := make([]float32, len(m.Data))
-	for i, v := range m.Data {
-		s[i] = float32(v)
-	}
+	EachRow(m.Rows, m.Cols, func(i int) {
+		row := s[i*m.Cols:][:m.Cols]
+		for j, v := range m.Row(i) {
+			row[j] = float32(v)
+		}
+	})
 	return s
 }
 
@@ -65,18 +72,38 @@ func mustBeSquare(what string, a Matrix) {
 	}
 }
 
-// checkFinite returns an error that names the first element of a, or of its lower triangle alone, that is not finite.
+// CheckFinite returns an error that names the first element of a that is not finite.
+func CheckFinite(a Matrix) error { return checkFinite(a, false) }
+
+// checkFinite is CheckFinite, of the lower triangle alone where it says so.
 func checkFinite(a Matrix, lower bool) error {
-	for i := range a.Rows {
+	bad := FirstRow(a.Rows, a.Cols, func(i int) bool {
 		row := a.Row(i)
 		if lower {
 			row = row[:i+1]
 		}
-		for j, x := range row {
-			if math.IsNaN(x) || math.IsInf(x, 0) {
-				return fmt.Errorf("element (%d, %d) of the matrix is %g", i, j, x)
-			}
-		}
+		return slices.ContainsFunc(row, notFinite)
+	})
+	if bad < 0 {
+		return nil
 	}
-	return nil
+	j := slices.IndexFunc(a.Row(bad), notFinite)
+	return fmt.Errorf("element (%d, %d) of the matrix is %g", bad, j, a.Row(bad)[j])
+}
+
+func notFinite(x float64) bool { return x-x != 0 }
+
+// largest returns the largest magnitude of the elements of a, or of its lower triangle alone.
+func largest(a Matrix, lower bool) float64 {
+	tops := make([]float64, a.Rows)
+	EachRow(a.Rows, a.Cols, func(i int) {
+		row := a.Row(i)
+		if lower {
+			row = row[:i+1]
+		}
+		for _, x := range row {
+			tops[i] = max(tops[i], math.Abs(x))
+		}
+	})
+	return slices.Max(append(tops, 0))
 }

@@ -34,6 +34,36 @@ func parallel(n int, f func(i int)) {
 	all.Wait()
 }
 
+// EachRow calls f for each of rows, of so many elements, on as many threads as those are worth. What f writes must not depend
+// on the order.
+func EachRow(rows, elements int, f func(i int)) {
+	const piece = 1 << 16 // elements that a thread is started for
+	some := max(1, piece/max(1, elements))
+	parallel(ceil(rows, some), func(i int) {
+		for row := i * some; row < min(rows, (i+1)*some); row++ {
+			f(row)
+		}
+	})
+}
+
+// FirstRow returns the first of rows, of so many elements, for which f is true, or -1. Several threads call f, for some of the
+// rows after that one too.
+func FirstRow(rows, elements int, f func(i int) bool) int {
+	var first atomic.Int64
+	first.Store(int64(rows))
+	EachRow(rows, elements, func(i int) {
+		if int64(i) >= first.Load() || !f(i) {
+			return
+		}
+		for at := first.Load(); int64(i) < at && !first.CompareAndSwap(at, int64(i)); at = first.Load() {
+		}
+	})
+	if at := int(first.Load()); at < rows {
+		return at
+	}
+	return -1
+}
+
 // buffers hold numbers between uses, those of one size together.
 type buffers struct{ pool sync.Pool }
 

@@ -79,7 +79,7 @@ func TestThreads(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		u, err := linalg.BlockFactor(s.Data, n, 0, 64)
+		u, err := linalg.BlockFactor(s, linalg.Matrix{}, 0, 64)
 		if err != nil {
 			t.Fatal(err)
 		}

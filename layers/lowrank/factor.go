@@ -173,10 +173,8 @@ func checkMatrix(what string, m linalg.Matrix) error {
 	if m.Rows == 0 || m.Cols == 0 {
 		return fmt.Errorf("%s: a matrix of %d x %d has nothing to factorize", what, m.Rows, m.Cols)
 	}
-	for i, v := range m.Data {
-		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return fmt.Errorf("%s: element (%d, %d) of the matrix is %g", what, i/m.Cols, i%m.Cols, v)
-		}
+	if err := linalg.CheckFinite(m); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil
 }

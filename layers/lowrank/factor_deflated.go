@@ -14,7 +14,8 @@ import (
 // are made up for: C - C·Vᵀ·(V·C·Vᵀ)⁻¹·V·C for the directions that are the rows of V (r, n). For any e (rows, n) its norm is
 // the least that an addition U·V leaves of tr(e·C·eᵀ).
 type Deflated struct {
-	sum func() linalg.Matrix
+	sum   linalg.Matrix // C
+	taken linalg.Matrix // (n, r), whose product with its transpose is what C is less
 
 	// Of leading directions, where what is prepared is kept: by g, for how many of them as computed for the which time.
 	g              *Gram
@@ -30,8 +31,7 @@ func (g *Gram) Deflate(v linalg.Matrix) (*Deflated, error) {
 		return nil, err
 	}
 	linalg.SolveLower(l, vc)
-	left := less(g.sum, linalg.TMul(vc, vc))
-	return &Deflated{sum: func() linalg.Matrix { return left }}, nil
+	return &Deflated{sum: g.sum, taken: vc.Transpose()}, nil
 }
 
 // DeflateLeading returns the directions of Leading(r), the columns of v (n, r), and what they leave: C - v·diag(values)·vᵀ.
@@ -43,44 +43,39 @@ func (g *Gram) DeflateLeading(r int) (v linalg.Matrix, left *Deflated, err error
 	if err != nil {
 		return linalg.Matrix{}, nil, err
 	}
-	sum := func() linalg.Matrix {
-		roots, scaled := slices.Clone(values), firstColumns(v, r)
-		for i, s := range roots {
-			roots[i] = math.Sqrt(max(0, s))
-		}
-		scaleColumns(scaled, roots)
-		return less(g.sum, linalg.MulT(scaled, scaled))
+	roots, scaled := slices.Clone(values), firstColumns(v, r)
+	for i, s := range roots {
+		roots[i] = math.Sqrt(max(0, s))
 	}
-	return v, &Deflated{sum, g, r, g.spectrum.version}, nil
+	scaleColumns(scaled, roots)
+	return v, &Deflated{g.sum, scaled, g, r, g.spectrum.version}, nil
 }
 
-// Sum returns the matrix (n, n), symmetric, with a diagonal that is not negative. It must not be changed.
-func (d *Deflated) Sum() linalg.Matrix { return d.sum() }
+// Sum returns the matrix (n, n), symmetric, with a diagonal that is not negative.
+func (d *Deflated) Sum() linalg.Matrix {
+	left := linalg.MulT(d.taken, d.taken)
+	for i, v := range d.sum.Data {
+		left.Data[i] = v - left.Data[i]
+	}
+	for i := range left.Rows {
+		left.Row(i)[i] = max(0, left.Row(i)[i])
+	}
+	return left
+}
 
 // Feedback returns the matrix prepared for rounding with feedback; damping and descending are as in layers.Feedback. For
 // leading directions it is kept with the Gram matrix, 2·n² bytes, until more of them are computed.
 func (d *Deflated) Feedback(damping float64, descending bool) (*layers.FeedbackGram, error) {
 	if d.g == nil {
-		return layers.NewFeedbackGram(d.sum().Data, damping, descending)
+		return layers.NewFeedbackGram(d.sum.Data, d.taken, damping, descending)
 	}
-	return d.g.prepared.get(preparedKey{d.known, d.version, damping, descending}, d.sum)
+	return d.g.prepared.get(preparedKey{d.known, d.version, damping, descending}, d.sum, d.taken)
 }
 
 // Feedback returns the sum, without shrinkage, prepared for rounding with feedback; damping and descending are as in
 // layers.Feedback. It is kept, 2·n² bytes.
 func (g *Gram) Feedback(damping float64, descending bool) (*layers.FeedbackGram, error) {
-	return g.prepared.get(preparedKey{damping: damping, descending: descending}, g.Sum)
-}
-
-// less returns c - d with a diagonal that is not negative, which rounding may keep it from having. It changes d.
-func less(c, d linalg.Matrix) linalg.Matrix {
-	for i, v := range c.Data {
-		d.Data[i] = v - d.Data[i]
-	}
-	for i := range d.Rows {
-		d.Data[i*d.Cols+i] = max(0, d.Data[i*d.Cols+i])
-	}
-	return d
+	return g.prepared.get(preparedKey{damping: damping, descending: descending}, g.sum, linalg.Matrix{})
 }
 
 // prepared holds what was prepared for rounding with feedback.
@@ -96,14 +91,14 @@ type preparedKey struct {
 	descending     bool
 }
 
-// get returns what was prepared, or prepares it for the matrix that sum returns.
-func (p *prepared) get(key preparedKey, sum func() linalg.Matrix) (*layers.FeedbackGram, error) {
+// get returns what was prepared, or prepares it for sum - taken·takenᵀ.
+func (p *prepared) get(key preparedKey, sum, taken linalg.Matrix) (*layers.FeedbackGram, error) {
 	p.Lock()
 	defer p.Unlock()
 	if f := p.made[key]; f != nil {
 		return f, nil
 	}
-	f, err := layers.NewFeedbackGram(sum().Data, key.damping, key.descending)
+	f, err := layers.NewFeedbackGram(sum.Data, taken, key.damping, key.descending)
 	if err != nil {
 		return nil, err
 	}

@@ -69,21 +69,46 @@ func NewGram(sum linalg.Matrix, tokens int, mean []float64, shrinkage float64) (
 		d := sum.Data[i*n+i]
 		g.trace += d
 		roots[i] = math.Sqrt(max(0, d))
-		for j := range i + 1 {
-			a, b := sum.Data[i*n+j], sum.Data[j*n+i]
-			bound := roots[i] * roots[j] // Cauchy and Schwarz
-			switch {
-			case math.Abs(a-b) > 1e-6*bound:
-				return nil, fmt.Errorf("gram matrix: elements (%d, %d) and (%d, %d) are %g and %g: it is not symmetric", i, j, j, i, a, b)
-			case d < 0 || math.Abs(a) > 1.0001*bound:
-				return nil, fmt.Errorf("gram matrix: element (%d, %d) is %g: %w", i, j, a, linalg.ErrNotDefinite)
-			}
-		}
+	}
+	if err := checkProducts(sum, roots); err != nil {
+		return nil, err
 	}
 	if g.trace == 0 {
 		return nil, fmt.Errorf("gram matrix: all inputs are 0: %w", linalg.ErrNotDefinite)
 	}
 	return g, nil
+}
+
+// checkProducts returns an error that names an element of sum (n, n) that no sum of products has whose diagonal has these roots.
+func checkProducts(sum linalg.Matrix, roots []float64) error {
+	// Squares of the lower triangle are held against those above, which are read row by row too: elements below one another
+	// share what the nearest cache has room for.
+	const side = 32
+	n := len(roots)
+	strip := func(first int) (err error) {
+		var above [side][side]float64
+		for from := 0; from <= first; from += side {
+			for j := range min(side, n-from) {
+				copy(above[j][:], sum.Row(from + j)[first:min(first+side, n)])
+			}
+			for i := first; i < min(first+side, n); i++ {
+				for j, a := range sum.Row(i)[from:min(from+side, i+1)] {
+					b, bound := above[j][i-first], roots[i]*roots[from+j] // Cauchy and Schwarz
+					switch {
+					case math.Abs(a-b) > 1e-6*bound:
+						return fmt.Errorf("gram matrix: elements (%d, %d) and (%d, %d) are %g and %g: it is not symmetric", i, from+j, from+j, i, a, b)
+					case a < 0 && i == from+j || math.Abs(a) > 1.0001*bound:
+						return fmt.Errorf("gram matrix: element (%d, %d) is %g: %w", i, from+j, a, linalg.ErrNotDefinite)
+					}
+				}
+			}
+		}
+		return nil
+	}
+	if i := linalg.FirstRow((n+side-1)/side, side*n, func(i int) bool { return strip(i*side) != nil }); i >= 0 {
+		return strip(i * side)
+	}
+	return nil
 }
 
 // Dim returns the number of inputs, the rows and columns of the matrix.

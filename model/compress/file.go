@@ -280,10 +280,10 @@ func (r *Reader) Moments(site string) (*Moments, error) {
 		return nil, r.damaged("it has no site %s", site)
 	}
 	s := &r.index.Sites[at]
-	raw := bufio.NewReaderSize(io.NewSectionReader(r.file, s.Offset, s.bytes()), 1<<20)
+	raw := io.NewSectionReader(r.file, s.Offset, s.bytes())
 	sum := crc32.New(castagnoli)
 	m := &Moments{Tokens: s.Tokens, Chosen: s.Chosen, Gram: linalg.New(s.In, s.In), Mean: make([]float64, s.In)}
-	row := make([]byte, 8*s.In)
+	row := make([]byte, max(8*s.In, 1<<20))
 	next := func(n int) error {
 		if _, err := io.ReadFull(raw, row[:n]); err != nil {
 			return fmt.Errorf("read statistics %s: %w", r.path, err)
@@ -297,13 +297,22 @@ func (r *Reader) Moments(site string) (*Moments, error) {
 	for j := range m.Mean {
 		m.Mean[j] = math.Float64frombits(binary.LittleEndian.Uint64(row[8*j:]))
 	}
-	for i := range s.In {
-		if err := next(4 * (i + 1)); err != nil {
+	for i := 0; i < s.In; {
+		// Rows of the triangle, as many as next has room for, one behind the other.
+		rows, elements := 1, i+1
+		for ; i+rows < s.In && 4*(elements+i+rows+1) <= len(row); rows++ {
+			elements += i + rows + 1
+		}
+		if err := next(4 * elements); err != nil {
 			return nil, err
 		}
-		for j := range i + 1 {
-			m.Gram.Data[i*s.In+j] = float64(math.Float32frombits(binary.LittleEndian.Uint32(row[4*j:])))
-		}
+		linalg.EachRow(rows, i+rows, func(r int) {
+			from := row[4*(r*(i+1)+r*(r-1)/2):]
+			for j := range i + r + 1 {
+				m.Gram.Data[(i+r)*s.In+j] = float64(math.Float32frombits(binary.LittleEndian.Uint32(from[4*j:])))
+			}
+		})
+		i += rows
 	}
 	linalg.Mirror(m.Gram)
 	if sum.Sum32() != s.CRC {

@@ -72,5 +72,11 @@ func (c *Counter) Alloc(rows, cols int, t DType) (Mat, error) {
 // Used returns the bytes counted.
 func (c *Counter) Used() int64 { return c.used }
 
+// Reset makes the count 0.
+func (c *Counter) Reset() error {
+	c.used = 0
+	return nil
+}
+
 // Close does nothing.
 func (c *Counter) Close() error { return nil }

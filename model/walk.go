@@ -50,6 +50,7 @@ type Walker struct {
 	// What blocks and tables share, made anew where one asks for more or for another.
 	scratch kernels.Arena
 	room    int64 // bytes of it
+	spare   spareArena
 	cache   kernels.Arena
 	spec    kvcache.Spec
 	pages   kernels.Pages
@@ -115,7 +116,7 @@ func (w *Walker) Close() error {
 		}
 	}
 	w.inputs, w.scratch, w.cache = nil, nil, nil
-	return err
+	return errors.Join(err, w.spare.close())
 }
 
 // Config returns what config.json says.
@@ -304,7 +305,7 @@ func (w *Walker) bindTable(name string) (*walkedTable, error) {
 	if w.table != nil && w.table.name == name {
 		return w.table, nil
 	}
-	if err := w.closeTable(); err != nil {
+	if err := errors.Join(w.closeTable(), w.spare.close()); err != nil {
 		return nil, err
 	}
 	t := &walkedTable{name: name}
@@ -368,23 +369,61 @@ func (w *Walker) Block(i int, src Source) (*WalkedBlock, error) {
 		return nil, err
 	}
 	b := &WalkedBlock{w: w, layer: i}
-	var err error
-	b.weights, err = reserve(w.device, func(a kernels.Arena) error { return b.build(src, a) })
-	if err != nil {
+	if err := b.bind(src); err != nil {
 		return nil, fmt.Errorf("walk block %d: %w", i, err)
 	}
 	return b, nil
+}
+
+// A spareArena is kept from a block that was closed for the next one: blocks are bound again and again, and new memory takes
+// the system longer to find than weights take to be read into it.
+type spareArena struct {
+	kernels.Arena
+	size int64
+}
+
+func (s *spareArena) close() error {
+	a := s.Arena
+	*s = spareArena{}
+	if a == nil {
+		return nil
+	}
+	return a.Close()
 }
 
 // A WalkedBlock is a block of a Walker, bound to the device.
 type WalkedBlock struct {
 	w       *Walker
 	layer   int
-	weights kernels.Arena
+	weights spareArena
 	block   Block
 	ropes   []*layers.Rope
 	sites   []Site
 	scratch int64 // bytes that it needs for a sequence of Walker.Window tokens
+}
+
+// bind binds the block's weights in the walker's spare arena, or in one made anew where that is too small.
+func (b *WalkedBlock) bind(src Source) error {
+	var count kernels.Counter
+	if err := b.build(src, &count); err != nil {
+		return err
+	}
+	w := b.w
+	b.weights, w.spare = w.spare, spareArena{}
+	if need := count.Used(); b.weights.size < need {
+		if err := b.weights.close(); err != nil {
+			return err
+		}
+		a, err := w.device.NewArena(need)
+		if err != nil {
+			return err
+		}
+		b.weights = spareArena{a, need}
+	}
+	if err := b.build(src, b.weights); err != nil {
+		return errors.Join(err, b.Close())
+	}
+	return nil
 }
 
 // build binds the block's weights in a and finds out, on a stream that does nothing, what it reads and needs.
@@ -420,8 +459,20 @@ func (b *WalkedBlock) forward(p *layers.Pass, x, positions kernels.Mat) {
 	b.block.Forward(p, x)
 }
 
-// Close frees the block's weights.
-func (b *WalkedBlock) Close() error { return b.weights.Close() }
+// Close frees the block's weights. The larger of their memory and what is spare is kept for another block, while the walker is
+// open.
+func (b *WalkedBlock) Close() error {
+	w, keep, drop := b.w, b.weights, b.w.spare
+	b.weights, w.spare = spareArena{}, spareArena{}
+	if keep.size < drop.size {
+		keep, drop = drop, keep
+	}
+	if w.inputs == nil || keep.Arena == nil {
+		return errors.Join(drop.close(), keep.close())
+	}
+	w.spare = keep
+	return errors.Join(drop.close(), keep.Reset())
+}
 
 // Sites returns the block's sites in the order in which it reads them.
 func (b *WalkedBlock) Sites() []Site { return b.sites }

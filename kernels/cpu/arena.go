@@ -41,6 +41,15 @@ func (a *arena) Used() int64 {
 	return a.used
 }
 
+// Reset implements kernels.Arena.
+func (a *arena) Reset() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	clear(a.mem[:a.used])
+	a.used = 0
+	return nil
+}
+
 // Close unmaps the memory; matrices that lie in it must not be touched any more. Closing twice is no error.
 func (a *arena) Close() error {
 	a.mu.Lock()

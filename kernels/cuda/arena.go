@@ -78,6 +78,19 @@ func (a *arena) Used() int64 {
 	return a.used
 }
 
+// Reset implements kernels.Arena.
+func (a *arena) Reset() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.used == 0 {
+		return nil
+	}
+	d := a.device
+	err := d.do("clear an arena of "+d.label()+"'s memory", func() error { return d.driver.zero(d.service, a.addr, a.used) })
+	a.used, a.left = 0, a.size
+	return err
+}
+
 // Close gives the memory back when the device has finished what was asked of it; matrices that lie in it must not be used
 // any more. Closing twice is no error.
 func (a *arena) Close() error {

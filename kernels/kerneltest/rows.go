@@ -30,6 +30,31 @@ func testUpload(b *bench) {
 	}
 }
 
+// testReset holds an arena that was reset to one made anew: it has as much room, and all of it is zero.
+func testReset(b *bench) {
+	ones := make([]byte, b.mem.Bytes())
+	for i := range ones {
+		ones[i] = 0xff
+	}
+	b.Upload(b.mem, ones)
+	b.sync()
+	if err := b.arena.Reset(); err != nil {
+		b.Fatal(err)
+	}
+	if used := b.arena.Used(); used != 0 {
+		b.Fatalf("%d bytes are used after Reset", used)
+	}
+	var err error
+	if b.mem, err = b.arena.Alloc(b.mem.Rows, b.mem.Cols, b.mem.Type); err != nil {
+		b.Fatal(err)
+	}
+	b.stream.Download(ones, b.mem)
+	b.sync()
+	if i := slices.IndexFunc(ones, func(v byte) bool { return v != 0 }); i >= 0 {
+		b.Fatalf("byte %d is %#x after Reset", i, ones[i])
+	}
+}
+
 // shapes are rows by columns of the verbs that work on rows: small ones, and real ones unless -short.
 func (b *bench) shapes() [][2]int {
 	var s [][2]int

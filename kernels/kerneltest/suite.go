@@ -32,6 +32,7 @@ type Options struct {
 func Run(t *testing.T, dev kernels.Device, o Options) {
 	run(t, dev, o, []verb{
 		{"Upload", testUpload},
+		{"Reset", testReset},
 		{"Embed", testEmbed},
 		{"Gather", testGather},
 		{"Scatter", testScatter},

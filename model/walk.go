@@ -29,9 +29,9 @@ type SiteWeight struct {
 // same order then.
 const walkBlockTokens = 16
 
-// logitsRows are the rows whose logits a Walker has at once: those of a whole window would take 260 MB where the
-// vocabulary has 128,000 tokens.
-const logitsRows = 64
+// LogitsRows are the rows whose logits a Walker has at once: those of a whole window would take 260 MB where the
+// vocabulary has 128,000 tokens, and few rows a head that is widened for each of them.
+const LogitsRows = 128
 
 // A Walker runs a model one block at a time, so that memory holds one block and what belongs to one sequence; the hidden
 // states of all sequences are the caller's, on the host. It computes what a Decoder computes, bit for bit. All sequences
@@ -277,7 +277,7 @@ func (w *Walker) Logits(hidden []float32, use func(first int, logits kernels.Mat
 	p := w.batch.pass
 	p.Upload(x, kernels.Float32Bytes(hidden))
 	t.norm.Apply(p, x)
-	logits := p.Mat(min(n, logitsRows), w.config.Vocab)
+	logits := p.Mat(min(n, LogitsRows), w.config.Vocab)
 	for first := 0; first < n; first += logits.Rows {
 		part := logits.Slice(0, min(logits.Rows, n-first))
 		t.table.Apply(p, part, x.Slice(first, part.Rows), kernels.Set)
@@ -325,7 +325,7 @@ func (w *Walker) bindTable(name string) (*walkedTable, error) {
 		return nil, err
 	}
 	p := layers.NewPass(kernels.Discard{}, layers.Scratch{})
-	rows := min(w.Window(), logitsRows)
+	rows := min(w.Window(), LogitsRows)
 	t.table.Apply(p, p.Mat(rows, w.config.Vocab), kernels.Mat{Rows: rows, Cols: w.config.Dim, Stride: w.config.Dim}, kernels.Set)
 	t.scratch = p.PeakScratch()
 	w.table = t

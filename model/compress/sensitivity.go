@@ -183,29 +183,50 @@ func divergeAll(a, b *model.Walker, windows [][]int32, of states, from []states)
 	for i := range meters {
 		meters[i] = new(divergence.Meter)
 	}
-	const rows = 64 // as many logits as a walker has at once
+	const rows = model.LogitsRows
 	dim, vocab, threads := a.Config().Dim, a.Config().Vocab, runtime.GOMAXPROCS(0)
 	original, logits := make([]float32, rows*vocab), make([]float32, rows*vocab)
+	hidden := make([]float32, rows*dim)
+	next := followers(windows)
 	var reference divergence.Reference
-	for i, ids := range windows {
-		for first := 0; first < len(ids); first += rows {
-			n := min(rows, len(ids)-first)
-			if err := read(a, original[:n*vocab], of[i][first*dim:][:n*dim]); err != nil {
+	for first := 0; first < len(next); first += rows {
+		n := min(rows, len(next)-first)
+		of.part(hidden[:n*dim], first*dim)
+		if err := read(a, original[:n*vocab], hidden[:n*dim]); err != nil {
+			return nil, err
+		}
+		reference.Set(original[:n*vocab], n, threads)
+		for j, m := range meters {
+			from[j].part(hidden[:n*dim], first*dim)
+			if err := read(b, logits[:n*vocab], hidden[:n*dim]); err != nil {
 				return nil, err
 			}
-			next := append(slices.Clone(ids[first+1:min(len(ids), first+n+1)]), -1)[:n] // nothing follows the last token
-			reference.Set(original[:n*vocab], n, threads)
-			for j, m := range meters {
-				if err := read(b, logits[:n*vocab], from[j][i][first*dim:][:n*dim]); err != nil {
-					return nil, err
-				}
-				if err := m.AddPrepared(&reference, logits[:n*vocab], next, threads); err != nil {
-					return nil, err
-				}
+			if err := m.AddPrepared(&reference, logits[:n*vocab], next[first:first+n], threads); err != nil {
+				return nil, err
 			}
 		}
 	}
 	return meters, nil
+}
+
+// followers returns the token that follows each of windows, one window after the other: -1 where nothing does.
+func followers(windows [][]int32) (next []int32) {
+	for _, ids := range windows {
+		next = append(append(next, ids[1:]...), -1)
+	}
+	return next
+}
+
+// part copies elements from one on to dst, as if the states of all windows lay one behind the other.
+func (s states) part(dst []float32, first int) {
+	for _, h := range s {
+		if first >= len(h) {
+			first -= len(h)
+			continue
+		}
+		dst = dst[copy(dst, h[first:]):]
+		first = 0
+	}
 }
 
 // read sets dst to the logits that follow from hidden.

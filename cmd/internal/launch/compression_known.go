@@ -132,8 +132,8 @@ const (
 	// model of a billion parameters is left 128 tokens, some minutes on two cores.
 	probeProducts = 7e12
 	// driftProducts bounds the tokens on which drift is corrected, which pass the blocks of both models. A model of a billion
-	// parameters is left 5,000.
-	driftProducts = 5e12
+	// parameters is left 3,000.
+	driftProducts = 3e12
 )
 
 // probes returns the windows on which sensitivities are measured: the beginnings of the first ones where the model is large.

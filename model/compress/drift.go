@@ -19,7 +19,7 @@ var driftStrengths = []float64{1, 0.75, 0.5, 0.25, 0}
 // A drift collects how far the inputs of a site in the compressed model are from those in the model itself. Windows go to
 // two halves by turns: how strongly to correct is found on one for the correction by the other.
 type drift struct {
-	products *multiplier
+	products *multiplier // of the walk: for 2·in columns and batchOf tokens
 	halves   [2]pairs
 	windows  int
 	both     residual.Drift
@@ -38,16 +38,16 @@ type pairs struct {
 }
 
 // newDrift returns a drift that is to correct one matrix that reads the site, or several.
-func newDrift(w *model.Walker, site string, in int, several bool) (*drift, error) {
-	d := &drift{keep: several}
-	batch := max(1, batchTokens/w.Window()) * w.Window()
+func newDrift(products *multiplier, w *model.Walker, site string, in int, several bool) *drift {
+	d := &drift{products: products, keep: several}
 	for i := range d.halves {
-		d.halves[i] = pairs{newAccumulator(site, in, batch), newAccumulator(site, in, batch), linalg.New(in, in)}
+		d.halves[i] = pairs{newAccumulator(site, in, batchOf(w)), newAccumulator(site, in, batchOf(w)), linalg.New(in, in)}
 	}
-	var err error
-	d.products, err = newMultiplier(w.Device(), w.Stream(), 2*in, batch)
-	return d, err
+	return d
 }
+
+// batchOf returns the tokens of a batch of whole windows.
+func batchOf(w *model.Walker) int { return max(1, batchTokens/w.Window()) * w.Window() }
 
 // add takes in a window: the inputs x of the model and y of the compressed one for the same tokens, (tokens, in).
 func (d *drift) add(x, y []float32) error {
@@ -87,8 +87,6 @@ func (p *pairs) flush(m *multiplier) error {
 	p.x.held, p.y.held = 0, 0
 	return nil
 }
-
-func (d *drift) close() error { return d.products.arena.Close() }
 
 // finish sums the halves up and returns the Gram matrix of the compressed model's inputs.
 func (d *drift) finish() (*lowrank.Gram, error) {

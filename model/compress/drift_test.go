@@ -44,11 +44,12 @@ func TestDriftSums(t *testing.T) {
 
 	const in, batches = 37, 131 // more tokens than are held at once, in windows of different lengths
 	r := rand.New(rand.NewPCG(1, 2))
-	d, err := newDrift(w, "site", in, true)
+	products, err := newMultiplier(w.Device(), w.Stream(), 2*in, batchOf(w))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer d.close()
+	defer products.close()
+	d := newDrift(products, w, "site", in, true)
 	var halves [2]residual.Drift
 	for i := range halves {
 		halves[i] = residual.Drift{Cross: linalg.New(in, in), Gram: linalg.New(in, in)}

@@ -25,6 +25,7 @@ const (
 type multiplier struct {
 	stream  kernels.Stream
 	arena   kernels.Arena
+	widest  int         // columns of inputs
 	columns kernels.Mat // (1, widest·stride) F32: tokens side by side
 	product kernels.Mat // (1, gramRows·widest) F32
 	host    []float32   // of product, for a device that does not share the host's memory
@@ -37,7 +38,7 @@ func newMultiplier(d kernels.Device, s kernels.Stream, widest, batch int) (*mult
 	if err != nil {
 		return nil, err
 	}
-	m := &multiplier{stream: s, arena: a}
+	m := &multiplier{stream: s, arena: a, widest: widest}
 	if m.columns, err = a.Alloc(1, widest*stride(batch), kernels.F32); err == nil {
 		m.product, err = a.Alloc(1, rows*widest, kernels.F32)
 	}
@@ -45,6 +46,14 @@ func newMultiplier(d kernels.Device, s kernels.Stream, widest, batch int) (*mult
 		m.host = make([]float32, rows*widest)
 	}
 	return m, err
+}
+
+// close frees what the multiplier holds. Nil holds nothing.
+func (m *multiplier) close() error {
+	if m == nil {
+		return nil
+	}
+	return m.arena.Close()
 }
 
 // shaped returns the start of m, a row, as a packed matrix.

@@ -59,9 +59,7 @@ func Run(ctx context.Context, w *model.Walker, p *Plan, known Inputs, o Options)
 	}
 	err = r.walk(ctx)
 	r.sum()
-	if e := r.compressed.Close(); err == nil {
-		err = e
-	}
+	err = errors.Join(err, r.products.close(), r.compressed.Close())
 	if err != nil {
 		return nil, err
 	}
@@ -79,6 +77,7 @@ type run struct {
 	windows       [][]int32
 	true, made    states // hidden states of the windows in both models
 
+	products *multiplier            // for the drift of sites of products.widest/2 columns; nil until there are any
 	captured map[string][][]float32 // inputs of the sites of the block at hand, for every window; nil where they take too much
 }
 
@@ -228,7 +227,7 @@ func (r *run) inputs(s model.Site, b *model.WalkedBlock) (*siteInputs, error) {
 	if !corrected {
 		return in, nil
 	}
-	d, err := newDrift(r.w, s.Name, s.In, len(s.Weights) > 1)
+	d, err := r.drift(s)
 	if err != nil {
 		return nil, err
 	}
@@ -252,7 +251,21 @@ func (r *run) inputs(s model.Site, b *model.WalkedBlock) (*siteInputs, error) {
 		in.drift = d
 		in.gram, err = r.weighing(s, d)
 	}
-	return in, errors.Join(err, d.close())
+	return in, err
+}
+
+// drift returns an empty drift for a site.
+func (r *run) drift(s model.Site) (*drift, error) {
+	if r.products == nil || r.products.widest < 2*s.In {
+		err := r.products.close()
+		if err == nil {
+			r.products, err = newMultiplier(r.w.Device(), r.w.Stream(), 2*s.In, batchOf(r.w))
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return newDrift(r.products, r.w, s.Name, s.In, len(s.Weights) > 1), nil
 }
 
 // weighing returns the Gram matrix by which errors count where drift is corrected: that of the compressed model's inputs, or of

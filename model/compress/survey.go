@@ -81,7 +81,6 @@ type survey struct {
 	before   []float32   // a state before the block that it passes
 	rows     []float32   // of a site, for one window
 	products *multiplier // made anew where a block has wider sites
-	widest   int         // columns that products takes
 
 	progress    func(done, total int)
 	done, total int // passes of a window through a block
@@ -105,10 +104,7 @@ func (s *survey) begin(ctx context.Context, windows [][]int32) error {
 }
 
 func (s *survey) close() error {
-	if s.products == nil {
-		return nil
-	}
-	err := s.products.arena.Close()
+	err := s.products.close()
 	s.products = nil
 	return err
 }
@@ -181,7 +177,7 @@ func (s *survey) collectors(sites []model.Site) (map[string]collector, error) {
 		}
 		widest = max(widest, site.In)
 	}
-	if widest <= s.widest {
+	if s.products != nil && widest <= s.products.widest {
 		return all, nil
 	}
 	if err := s.close(); err != nil {
@@ -189,6 +185,6 @@ func (s *survey) collectors(sites []model.Site) (map[string]collector, error) {
 	}
 	var err error
 	s.products, err = newMultiplier(s.Device(), s.Stream(), widest, s.batch())
-	s.widest, s.rows = widest, make([]float32, s.longest*widest)
+	s.rows = make([]float32, s.longest*widest)
 	return all, err
 }

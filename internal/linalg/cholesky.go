@@ -247,7 +247,7 @@ func BlockFactor(a []float64, n int, ridge float64, block int) ([]float64, error
 		invertLower(diagonal)
 		p := view{product[:start*cols], start, cols, cols}
 		clear(p.data)
-		addProduct(p, -1, below, false, diagonal, false, lowerB)
+		addProduct(p, -1, below, false, diagonal, false, LowerB)
 		for i := range start {
 			copy(below.row(i), p.row(i))
 		}
@@ -267,11 +267,11 @@ func invertLower(l view) {
 		invertLower(left)
 		invertLower(right)
 		half := New(n-h, h).view()
-		addProduct(half, 1, lower, false, left, false, lowerB)
+		addProduct(half, 1, lower, false, left, false, LowerB)
 		for i := range n - h {
 			clear(lower.row(i))
 		}
-		addProduct(lower, -1, right, false, half, false, lowerA)
+		addProduct(lower, -1, right, false, half, false, LowerA)
 		for i := range h {
 			clear(l.row(i)[h:])
 		}

@@ -4,10 +4,15 @@
 
 package linalg
 
-// tileAVX2 is a tileFunc.
+// tileAVX2 is tileGeneric with a larger tile.
 //
 //go:noescape
 func tileAVX2(c *float64, stride int, a *float64, b *float64, k int)
+
+// tileSingleAVX2 is tileSingleGeneric with a larger tile.
+//
+//go:noescape
+func tileSingleAVX2(c *float64, stride int, a *float32, b *float32, k int)
 
 // dotsAVX2 adds to sums[i] the product of row i with x. n is a multiple of 8.
 //

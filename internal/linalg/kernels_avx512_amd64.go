@@ -4,10 +4,15 @@
 
 package linalg
 
-// tileAVX512 is a tileFunc.
+// tileAVX512 is tileGeneric with a larger tile.
 //
 //go:noescape
 func tileAVX512(c *float64, stride int, a *float64, b *float64, k int)
+
+// tileSingleAVX512 is tileSingleGeneric with a larger tile.
+//
+//go:noescape
+func tileSingleAVX512(c *float64, stride int, a *float32, b *float32, k int)
 
 // dotsAVX512 adds to sums[i] the product of row i with x. n is a multiple of 8.
 //

@@ -14,10 +14,10 @@ import (
 
 var isaFlag = flag.String("isa", "", "instruction set: avx512 or avx2")
 
-// An isa is a width of vectors of float64, and the tile of a product that fills its registers.
+// An isa is a width of vectors, and the tile of a product that fills its registers.
 type isa struct {
 	name       string
-	lanes      int
+	lanes      int // of float64
 	rows, cols int // of the tile; cols in vectors
 	vec        func() reg.VecVirtual
 }
@@ -34,7 +34,8 @@ func main() {
 		log.Fatalf("generate linalg: unknown -isa %q", *isaFlag)
 	}
 	build.Constraint(buildtags.Not("purego"))
-	t.tile()
+	t.tile("tile", double)
+	t.tile("tileSingle", single)
 	t.rowsBy("dots", "dots", true, false)
 	t.rowsBy("axpys", "axpys", false, true)
 	t.rowsBy("dotsAxpys", "both", true, true)
@@ -63,21 +64,34 @@ func param(name string) reg.GPVirtual {
 	return r
 }
 
+// A precision is the type of the panels that a product is made of. Its sums become float64 before they are added.
+type precision struct {
+	name            string
+	bytes           int
+	load, broadcast func(...operand.Op)
+	multiplyAdd     func(...operand.Op)
+}
+
+var (
+	double = precision{"float64", 8, build.VMOVUPD, build.VBROADCASTSD, build.VFMADD231PD}
+	single = precision{"float32", 4, build.VMOVUPS, build.VBROADCASTSS, build.VFMADD231PS}
+)
+
 // tile emits the inner loop of the product: every element of the tile has an accumulator, and each step of k adds the
 // products of a column of a, one number a row, with a row of b.
-func (t isa) tile() {
-	t.text("tile", "func(c *float64, stride int, a, b *float64, k int)", "is a tileFunc.")
-	bytes := t.lanes * 8
+func (t isa) tile(name string, p precision) {
+	t.text(name, "func(c *float64, stride int, a, b *"+p.name+", k int)", "is "+name+"Generic with a larger tile.")
+	bytes := t.lanes * 8 // of a vector
 	c, stride, a, b, k := param("c"), param("stride"), param("a"), param("b"), param("k")
 	build.SHLQ(operand.U8(3), stride)
 	// What is to be added to comes while the products are made.
-	row := build.GP64()
+	row, rowBytes := build.GP64(), t.cols*bytes/p.bytes*8
 	build.MOVQ(c, row)
 	for i := range t.rows {
-		for line := 0; line < t.cols*bytes; line += 64 {
+		for line := 0; line < rowBytes; line += 64 {
 			build.PREFETCHT0(operand.Mem{Base: row, Disp: line})
 		}
-		build.PREFETCHT0(operand.Mem{Base: row, Disp: t.cols*bytes - 1})
+		build.PREFETCHT0(operand.Mem{Base: row, Disp: rowBytes - 1})
 		if i+1 < t.rows {
 			build.ADDQ(stride, row)
 		}
@@ -92,41 +106,44 @@ func (t isa) tile() {
 		bv := make([]reg.VecVirtual, t.cols)
 		for j := range bv {
 			bv[j] = t.vec()
-			build.VMOVUPD(operand.Mem{Base: b, Disp: (n*t.cols + j) * bytes}, bv[j])
+			p.load(operand.Mem{Base: b, Disp: (n*t.cols + j) * bytes}, bv[j])
 		}
 		for i := range t.rows {
 			av := t.vec()
-			build.VBROADCASTSD(operand.Mem{Base: a, Disp: (n*t.rows + i) * 8}, av)
+			p.broadcast(operand.Mem{Base: a, Disp: (n*t.rows + i) * p.bytes}, av)
 			for j := range bv {
-				build.VFMADD231PD(bv[j], av, acc[i*t.cols+j])
+				p.multiplyAdd(bv[j], av, acc[i*t.cols+j])
 			}
 		}
 	}
 	const unroll = 4
 	build.Label("steps")
 	build.CMPQ(k, operand.U8(unroll))
-	build.JLT(operand.LabelRef("single"))
+	build.JLT(operand.LabelRef("last"))
 	for n := range unroll {
 		step(n)
 	}
-	build.ADDQ(operand.U32(unroll*t.rows*8), a)
+	build.ADDQ(operand.U32(unroll*t.rows*p.bytes), a)
 	build.ADDQ(operand.U32(unroll*t.cols*bytes), b)
 	build.SUBQ(operand.U8(unroll), k)
 	build.JMP(operand.LabelRef("steps"))
-	build.Label("single")
+	build.Label("last")
 	build.TESTQ(k, k)
 	build.JZ(operand.LabelRef("store"))
 	step(0)
-	build.ADDQ(operand.U32(t.rows*8), a)
+	build.ADDQ(operand.U32(t.rows*p.bytes), a)
 	build.ADDQ(operand.U32(t.cols*bytes), b)
 	build.DECQ(k)
-	build.JMP(operand.LabelRef("single"))
+	build.JMP(operand.LabelRef("last"))
 	build.Label("store")
 	for i := range t.rows {
+		at := operand.Mem{Base: c}
 		for j := range t.cols {
-			at := operand.Mem{Base: c, Disp: j * bytes}
-			build.VADDPD(at, acc[i*t.cols+j], acc[i*t.cols+j])
-			build.VMOVUPD(acc[i*t.cols+j], at)
+			for _, sum := range t.doubles(acc[i*t.cols+j], p) {
+				build.VADDPD(at, sum, sum)
+				build.VMOVUPD(sum, at)
+				at.Disp += bytes
+			}
 		}
 		if i+1 < t.rows {
 			build.ADDQ(stride, c)
@@ -134,6 +151,24 @@ func (t isa) tile() {
 	}
 	build.VZEROUPPER()
 	build.RET()
+}
+
+// doubles returns the numbers of a vector as float64.
+func (t isa) doubles(v reg.VecVirtual, p precision) []reg.VecVirtual {
+	if p.bytes == 8 {
+		return []reg.VecVirtual{v}
+	}
+	low, high := t.vec(), t.vec()
+	if t.lanes == 8 {
+		build.VEXTRACTF64X4(operand.U8(1), v, high.AsY())
+		build.VCVTPS2PD(v.AsY(), low)
+		build.VCVTPS2PD(high.AsY(), high)
+	} else {
+		build.VEXTRACTF128(operand.U8(1), v, high.AsX())
+		build.VCVTPS2PD(v.AsX(), low)
+		build.VCVTPS2PD(high.AsX(), high)
+	}
+	return []reg.VecVirtual{low, high}
 }
 
 // rowsBy emits a function that passes once over four rows of a matrix, for their products with a vector, their sum with

@@ -32,6 +32,25 @@ func tileGeneric[T number](c []float64, stride int, a, b []T, k int) {
 	bottom[3] += float64(c13)
 }
 
+// scaleSingle sets dst to factor times src, rounded to nearest.
+func scaleSingle(dst []float32, src []float64, factor float64) {
+	n := narrowVector(dst, src, factor)
+	for i, x := range src[n:] {
+		dst[n+i] = float32(factor * x)
+	}
+}
+
+// scaleDouble sets dst to factor times src.
+func scaleDouble(dst, src []float64, factor float64) {
+	if factor == 1 {
+		copy(dst, src)
+		return
+	}
+	for i, x := range src {
+		dst[i] = factor * x
+	}
+}
+
 // dots4 adds to sums[i] the product of row i of a (4, len(x)), whose rows lie stride apart, with x.
 func dots4(a []float64, stride int, x []float64, sums *[4]float64) {
 	n := dotsVector(a, stride, x, sums)

@@ -65,6 +65,20 @@ func tileSingle(c []float64, stride int, a, b []float32, k int) {
 	}
 }
 
+// narrowVector does scaleSingle for the first n numbers.
+func narrowVector(dst []float32, src []float64, factor float64) (n int) {
+	if n = len(src) &^ 7; n == 0 || vectors == 1 {
+		return 0
+	}
+	_ = dst[n-1]
+	if vectors == 8 {
+		narrowAVX512(&dst[0], &src[0], n, factor)
+	} else {
+		narrowAVX2(&dst[0], &src[0], n, factor)
+	}
+	return n
+}
+
 // whole returns how many of n numbers the vector kernels do, and makes sure that four rows have them.
 func whole(a []float64, stride, n int) int {
 	if n &^= 7; n == 0 || vectors == 1 {

@@ -28,3 +28,8 @@ func axpysAVX2(a *float64, stride int, n int, y *float64, factors *[4]float64)
 //
 //go:noescape
 func dotsAxpysAVX2(a *float64, stride int, n int, x *float64, sums *[4]float64, y *float64, factors *[4]float64)
+
+// narrowAVX2 sets dst to factor times src, rounded. n is a multiple of 8.
+//
+//go:noescape
+func narrowAVX2(dst *float32, src *float64, n int, factor float64)

@@ -623,3 +623,25 @@ step:
 	VMOVSD       X3, 24(DI)
 	VZEROUPPER
 	RET
+
+// func narrowAVX2(dst *float32, src *float64, n int, factor float64)
+// Requires: AVX
+TEXT ·narrowAVX2(SB), NOSPLIT, $0-32
+	MOVQ         dst+0(FP), AX
+	MOVQ         src+8(FP), CX
+	MOVQ         n+16(FP), DX
+	VBROADCASTSD factor+24(FP), Y0
+
+step:
+	VMULPD     (CX), Y0, Y1
+	VCVTPD2PSY Y1, X1
+	VMOVUPS    X1, (AX)
+	VMULPD     32(CX), Y0, Y1
+	VCVTPD2PSY Y1, X1
+	VMOVUPS    X1, 16(AX)
+	ADDQ       $0x40, CX
+	ADDQ       $0x20, AX
+	SUBQ       $0x08, DX
+	JNZ        step
+	VZEROUPPER
+	RET

@@ -28,3 +28,8 @@ func axpysAVX512(a *float64, stride int, n int, y *float64, factors *[4]float64)
 //
 //go:noescape
 func dotsAxpysAVX512(a *float64, stride int, n int, x *float64, sums *[4]float64, y *float64, factors *[4]float64)
+
+// narrowAVX512 sets dst to factor times src, rounded. n is a multiple of 8.
+//
+//go:noescape
+func narrowAVX512(dst *float32, src *float64, n int, factor float64)

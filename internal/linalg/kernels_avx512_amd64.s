@@ -965,3 +965,22 @@ step:
 	VMOVSD        X3, 24(DI)
 	VZEROUPPER
 	RET
+
+// func narrowAVX512(dst *float32, src *float64, n int, factor float64)
+// Requires: AVX, AVX512F
+TEXT ·narrowAVX512(SB), NOSPLIT, $0-32
+	MOVQ         dst+0(FP), AX
+	MOVQ         src+8(FP), CX
+	MOVQ         n+16(FP), DX
+	VBROADCASTSD factor+24(FP), Z0
+
+step:
+	VMULPD    (CX), Z0, Z1
+	VCVTPD2PS Z1, Y1
+	VMOVUPS   Y1, (AX)
+	ADDQ      $0x40, CX
+	ADDQ      $0x20, AX
+	SUBQ      $0x08, DX
+	JNZ       step
+	VZEROUPPER
+	RET

@@ -10,6 +10,8 @@ func tile(c []float64, stride int, a, b []float64, k int) { tileGeneric(c, strid
 
 func tileSingle(c []float64, stride int, a, b []float32, k int) { tileGeneric(c, stride, a, b, k) }
 
+func narrowVector([]float32, []float64, float64) (n int) { return 0 }
+
 func dotsVector([]float64, int, []float64, *[4]float64) (n int) { return 0 }
 
 func axpysVector([]float64, int, []float64, *[4]float64) (n int) { return 0 }

@@ -97,21 +97,34 @@ func singleHolds(results []float64) bool {
 // twice, and enough to share what is packed.
 const quadraticCols = 512
 
+// singleQuadratic is the number of products, rows·n·n, beyond which Quadratic makes them in single precision.
+var singleQuadratic = 1 << 32
+
 // Quadratic returns e·c·eᵀ for each row of e (rows, n) and a symmetric c (n, n). It takes little more than half of the
-// operations of e·c, and (rows, 512) beside its result.
+// operations of e·c, and (rows, 512) beside its result. Where rows·n·n is beyond 2³², e·c is Single: what makes up for it in
+// time is about 1e-7 of the sum of the magnitudes |e|·|c|·|e|ᵀ in accuracy. Values beyond the range of float32 are computed in float64 after all.
 func Quadratic(e, c Matrix) []float64 {
 	mustBeSquare("quadratic form", c)
 	if e.Cols != c.Rows {
 		panic(fmt.Sprintf("BUG: quadratic form of %d x %d with %d x %d", e.Rows, e.Cols, c.Rows, c.Cols))
 	}
+	if e.Rows*c.Rows*c.Cols > singleQuadratic {
+		if norms := quadratic(e, c, Single); singleHolds(norms) {
+			return norms
+		}
+	}
+	return quadratic(e, c, 0)
+}
+
+func quadratic(e, c Matrix, t Trait) []float64 {
 	n := c.Rows
 	norms, product := make([]float64, e.Rows), New(e.Rows, min(n, quadraticCols))
 	for at := 0; at < n; at += quadraticCols {
 		cols := min(quadraticCols, n-at)
 		clear(product.Data)
 		p, some, below := product.view().part(0, 0, e.Rows, cols), e.view().part(0, at, e.Rows, cols), n-at-cols
-		addProduct(p, 1, some, false, c.view().part(at, at, cols, cols), false, 0)
-		addProduct(p, 2, e.view().part(0, at+cols, e.Rows, below), false, c.view().part(at+cols, at, below, cols), false, 0)
+		addProduct(p, 1, some, false, c.view().part(at, at, cols, cols), false, t)
+		addProduct(p, 2, e.view().part(0, at+cols, e.Rows, below), false, c.view().part(at+cols, at, below, cols), false, t)
 		for i := range norms {
 			norms[i] += dot(p.row(i), some.row(i))
 		}
@@ -162,12 +175,13 @@ type number interface{ float32 | float64 }
 // A packing is panels of one type, with what multiplies them.
 type packing[T number] struct {
 	tile          func(c []float64, stride int, a, b []T, k int)
+	scale         func(dst []T, src []float64, factor float64) // dst is factor times src
 	slabs, blocks buffers[T]
 }
 
 var (
-	doubles = packing[float64]{tile: tile}
-	singles = packing[float32]{tile: tileSingle}
+	doubles = packing[float64]{tile: tile, scale: scaleDouble}
+	singles = packing[float32]{tile: tileSingle, scale: scaleSingle}
 	edges   buffers[float64] // tiles
 )
 
@@ -212,14 +226,13 @@ func (p *packing[T]) addProduct(c view, factor float64, a view, aT bool, b view,
 		for k0 := 0; k0 < k; k0 += packedDepth {
 			depth := min(packedDepth, k-k0)
 			const few = 8 // panels that a thread packs at a time
-			each(ceil(panels, few), func(i int) {
-				for panel := i * few; panel < min((i+1)*few, panels); panel++ {
-					j := panel * tileCols
-					if t&LowerB != 0 && j0+j >= k0+depth {
-						return
-					}
-					pack((*slab)[j*depth:][:tileCols*depth], tileCols, 1, b, bT, j0+j, min(tileCols, cols-j), k0, depth)
-				}
+			filled := cols
+			if t&LowerB != 0 {
+				filled = min(cols, max(0, k0+depth-j0))
+			}
+			each(ceil(filled, few*tileCols), func(i int) {
+				j := i * few * tileCols
+				p.pack((*slab)[j*depth:], tileCols, 1, b, bT, j0+j, min(few*tileCols, filled-j), k0, depth)
 			})
 			// Blocks of rows, and where those are few, of panels too.
 			rowBlocks := ceil(m, packedRows)
@@ -231,11 +244,8 @@ func (p *packing[T]) addProduct(c view, factor float64, a view, aT bool, b view,
 			each(rowBlocks*groups, func(task int) {
 				i0 := task / groups * packedRows
 				first := task % groups * inGroup
-				last := min(first+inGroup, panels)
+				last := min(first+inGroup, ceil(filled, tileCols))
 				rows := min(packedRows, m-i0)
-				if t&LowerB != 0 {
-					last = min(last, ceil(max(0, k0+depth-j0), tileCols))
-				}
 				if first >= last || t&lowerC != 0 && j0+first*tileCols > i0+rows-1 || t&LowerA != 0 && k0 > i0+rows-1 {
 					return
 				}
@@ -243,9 +253,7 @@ func (p *packing[T]) addProduct(c view, factor float64, a view, aT bool, b view,
 				defer p.blocks.give(block)
 				edge := edges.borrow(tileRows * tileCols)
 				defer edges.give(edge)
-				for i := 0; i < rows; i += tileRows {
-					pack((*block)[i*depth:][:tileRows*depth], tileRows, factor, a, !aT, i0+i, min(tileRows, rows-i), k0, depth)
-				}
+				p.pack(*block, tileRows, factor, a, !aT, i0, rows, k0, depth)
 				for j := first * tileCols; j < last*tileCols; j += tileCols {
 					panel := (*slab)[j*depth:][:tileCols*depth]
 					for i := 0; i < rows; i += tileRows {
@@ -272,21 +280,31 @@ func (p *packing[T]) addProduct(c view, factor float64, a view, aT bool, b view,
 
 func ceil(n, by int) int { return (n + by - 1) / by }
 
-// pack lays a panel of width numbers a step out, dst (depth, width): factor times columns j to j+cols of rows k to k+depth of
-// m, or with across, rows j to j+cols of columns k to k+depth. What is missing of the width is 0.
-func pack[T number](dst []T, width int, factor float64, m view, across bool, j, cols, k, depth int) {
-	if cols < width {
-		clear(dst)
+// pack lays panels of width numbers a step out, each (depth, width), one after another in dst: factor times columns j to j+cols
+// of rows k to k+depth of m, or with across, rows j to j+cols of columns k to k+depth. What is missing of the last panel's
+// width is 0.
+func (p *packing[T]) pack(dst []T, width int, factor float64, m view, across bool, j, cols, k, depth int) {
+	if last := cols % width; last > 0 {
+		clear(dst[(cols-last)*depth:][:width*depth])
 	}
-	if !across {
-		for i := range depth {
-			src, to := m.data[(k+i)*m.stride+j:][:cols], dst[i*width:][:cols]
-			for c, x := range src {
-				to[c] = T(factor * x)
-			}
+	if across {
+		for at := 0; at < cols; at += width {
+			packAcross(dst[at*depth:][:width*depth], width, factor, m, j+at, min(width, cols-at), k, depth)
 		}
 		return
 	}
+	// Row by row through all panels, so that what is read lies together.
+	for i := range depth {
+		src := m.data[(k+i)*m.stride+j:][:cols]
+		for at := 0; at < cols; at += width {
+			some := src[at:min(at+width, cols)]
+			p.scale(dst[at*depth+i*width:][:len(some)], some, factor)
+		}
+	}
+}
+
+// packAcross lays out one panel of rows j to j+cols of columns k to k+depth of m.
+func packAcross[T number](dst []T, width int, factor float64, m view, j, cols, k, depth int) {
 	c := 0
 	for ; c+4 <= cols; c += 4 {
 		at := (j+c)*m.stride + k

@@ -39,6 +39,7 @@ func main() {
 	t.rowsBy("dots", "dots", true, false)
 	t.rowsBy("axpys", "axpys", false, true)
 	t.rowsBy("dotsAxpys", "both", true, true)
+	t.narrow()
 	build.Generate()
 }
 
@@ -274,6 +275,37 @@ func (t isa) rowsBy(name, doc string, dots, axpys bool) {
 			build.VMOVSD(s.AsX(), to)
 		}
 	}
+	build.VZEROUPPER()
+	build.RET()
+}
+
+// narrow emits the rounding of numbers to float32.
+func (t isa) narrow() {
+	t.text("narrow", "func(dst *float32, src *float64, n int, factor float64)", "sets dst to factor times src, rounded. n is a multiple of 8.")
+	dst, src, n := param("dst"), param("src"), param("n")
+	factor := t.vec()
+	f, err := build.Param("factor").Resolve()
+	if err != nil {
+		log.Fatalf("generate linalg: %v", err)
+	}
+	build.VBROADCASTSD(f.Addr, factor)
+	build.Label("step")
+	for i := 0; i < 8; i += t.lanes {
+		v := t.vec()
+		build.VMULPD(operand.Mem{Base: src, Disp: i * 8}, factor, v)
+		to := operand.Mem{Base: dst, Disp: i * 4}
+		if t.lanes == 8 {
+			build.VCVTPD2PS(v, v.AsY())
+			build.VMOVUPS(v.AsY(), to)
+		} else {
+			build.VCVTPD2PSY(v, v.AsX())
+			build.VMOVUPS(v.AsX(), to)
+		}
+	}
+	build.ADDQ(operand.U8(64), src)
+	build.ADDQ(operand.U8(32), dst)
+	build.SUBQ(operand.U8(8), n)
+	build.JNZ(operand.LabelRef("step"))
 	build.VZEROUPPER()
 	build.RET()
 }

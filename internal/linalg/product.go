@@ -93,34 +93,32 @@ func singleHolds(results []float64) bool {
 	return top > 1e-20 && top <= math.MaxFloat64
 }
 
-// quadraticCols are the columns of a symmetric matrix that Quadratic multiplies at once: few, so that little is computed
-// twice, and enough to share what is packed.
-const quadraticCols = 512
-
 // singleQuadratic is the number of products, rows·n·n, beyond which Quadratic makes them in single precision.
 var singleQuadratic = 1 << 32
 
 // Quadratic returns e·c·eᵀ for each row of e (rows, n) and a symmetric c (n, n). It takes little more than half of the
-// operations of e·c, and (rows, 512) beside its result. Where rows·n·n is beyond 2³², e·c is Single: what makes up for it in
-// time is about 1e-7 of the sum of the magnitudes |e|·|c|·|e|ᵀ in accuracy. Values beyond the range of float32 are computed in float64 after all.
+// operations of e·c, and (rows, 512) beside its result. Where rows·n·n is beyond 2³², e·c is Single, of twice as many columns
+// at once: a result is off by about 1e-7 of the sum of magnitudes |e|·|c|·|e|ᵀ.
 func Quadratic(e, c Matrix) []float64 {
 	mustBeSquare("quadratic form", c)
 	if e.Cols != c.Rows {
 		panic(fmt.Sprintf("BUG: quadratic form of %d x %d with %d x %d", e.Rows, e.Cols, c.Rows, c.Cols))
 	}
 	if e.Rows*c.Rows*c.Cols > singleQuadratic {
-		if norms := quadratic(e, c, Single); singleHolds(norms) {
+		if norms := quadratic(e, c, 1024, Single); singleHolds(norms) {
 			return norms
 		}
 	}
-	return quadratic(e, c, 0)
+	return quadratic(e, c, 512, 0)
 }
 
-func quadratic(e, c Matrix, t Trait) []float64 {
+// quadratic multiplies so many columns of c at once: few, so that little is computed twice, and enough to share what is packed
+// (BenchmarkQuadratic).
+func quadratic(e, c Matrix, most int, t Trait) []float64 {
 	n := c.Rows
-	norms, product := make([]float64, e.Rows), New(e.Rows, min(n, quadraticCols))
-	for at := 0; at < n; at += quadraticCols {
-		cols := min(quadraticCols, n-at)
+	norms, product := make([]float64, e.Rows), New(e.Rows, min(n, most))
+	for at := 0; at < n; at += most {
+		cols := min(most, n-at)
 		clear(product.Data)
 		p, some, below := product.view().part(0, 0, e.Rows, cols), e.view().part(0, at, e.Rows, cols), n-at-cols
 		addProduct(p, 1, some, false, c.view().part(at, at, cols, cols), false, t)
@@ -225,7 +223,7 @@ func (p *packing[T]) addProduct(c view, factor float64, a view, aT bool, b view,
 		panels := ceil(cols, tileCols)
 		for k0 := 0; k0 < k; k0 += packedDepth {
 			depth := min(packedDepth, k-k0)
-			const few = 8 // panels that a thread packs at a time
+			few := min(8, ceil(panels, threads)) // panels that a thread packs at a time
 			filled := cols
 			if t&LowerB != 0 {
 				filled = min(cols, max(0, k0+depth-j0))

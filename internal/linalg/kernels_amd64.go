@@ -79,6 +79,20 @@ func narrowVector(dst []float32, src []float64, factor float64) (n int) {
 	return n
 }
 
+// narrowAcrossVector does packAcross in single precision for eight rows of m, the first n of their columns.
+func narrowAcrossVector(dst []float32, width int, m []float64, stride, depth int, factor float64) (n int) {
+	if n = depth &^ 7; n == 0 || vectors == 1 {
+		return 0
+	}
+	_, _ = dst[(n-1)*width+7], m[7*stride+n-1]
+	if vectors == 8 {
+		narrowAcrossAVX512(&dst[0], width, &m[0], stride, n, factor)
+	} else {
+		narrowAcrossAVX2(&dst[0], width, &m[0], stride, n, factor)
+	}
+	return n
+}
+
 // whole returns how many of n numbers the vector kernels do, and makes sure that four rows have them.
 func whole(a []float64, stride, n int) int {
 	if n &^= 7; n == 0 || vectors == 1 {

@@ -33,3 +33,8 @@ func dotsAxpysAVX2(a *float64, stride int, n int, x *float64, sums *[4]float64, 
 //
 //go:noescape
 func narrowAVX2(dst *float32, src *float64, n int, factor float64)
+
+// narrowAcrossAVX2 sets dst (n, 8), whose rows lie width apart, to factor times the transpose of src (8, n), whose rows lie stride apart, rounded. n is a multiple of 8.
+//
+//go:noescape
+func narrowAcrossAVX2(dst *float32, width int, src *float64, stride int, n int, factor float64)

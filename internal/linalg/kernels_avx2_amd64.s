@@ -633,15 +633,117 @@ TEXT ·narrowAVX2(SB), NOSPLIT, $0-32
 	VBROADCASTSD factor+24(FP), Y0
 
 step:
-	VMULPD     (CX), Y0, Y1
-	VCVTPD2PSY Y1, X1
-	VMOVUPS    X1, (AX)
-	VMULPD     32(CX), Y0, Y1
-	VCVTPD2PSY Y1, X1
-	VMOVUPS    X1, 16(AX)
-	ADDQ       $0x40, CX
-	ADDQ       $0x20, AX
-	SUBQ       $0x08, DX
-	JNZ        step
+	VMULPD      (CX), Y0, Y1
+	VCVTPD2PSY  Y1, X1
+	VMULPD      32(CX), Y0, Y2
+	VCVTPD2PSY  Y2, X2
+	VINSERTF128 $0x01, X2, Y1, Y1
+	VMOVUPS     Y1, (AX)
+	ADDQ        $0x40, CX
+	ADDQ        $0x20, AX
+	SUBQ        $0x08, DX
+	JNZ         step
+	VZEROUPPER
+	RET
+
+// func narrowAcrossAVX2(dst *float32, width int, src *float64, stride int, n int, factor float64)
+// Requires: AVX
+TEXT ·narrowAcrossAVX2(SB), NOSPLIT, $0-48
+	MOVQ         dst+0(FP), AX
+	MOVQ         width+8(FP), CX
+	MOVQ         src+16(FP), DX
+	MOVQ         stride+24(FP), BX
+	MOVQ         n+32(FP), SI
+	VBROADCASTSD factor+40(FP), Y0
+	SHLQ         $0x02, CX
+	SHLQ         $0x03, BX
+	LEAQ         (BX)(BX*2), DI
+	LEAQ         (DX)(BX*4), R8
+
+step:
+	VMULPD      (DX), Y0, Y1
+	VCVTPD2PSY  Y1, X1
+	VMULPD      32(DX), Y0, Y2
+	VCVTPD2PSY  Y2, X2
+	VINSERTF128 $0x01, X2, Y1, Y1
+	VMULPD      (DX)(BX*1), Y0, Y2
+	VCVTPD2PSY  Y2, X2
+	VMULPD      32(DX)(BX*1), Y0, Y3
+	VCVTPD2PSY  Y3, X3
+	VINSERTF128 $0x01, X3, Y2, Y2
+	VMULPD      (DX)(BX*2), Y0, Y3
+	VCVTPD2PSY  Y3, X3
+	VMULPD      32(DX)(BX*2), Y0, Y4
+	VCVTPD2PSY  Y4, X4
+	VINSERTF128 $0x01, X4, Y3, Y3
+	VMULPD      (DX)(DI*1), Y0, Y4
+	VCVTPD2PSY  Y4, X4
+	VMULPD      32(DX)(DI*1), Y0, Y5
+	VCVTPD2PSY  Y5, X5
+	VINSERTF128 $0x01, X5, Y4, Y4
+	VMULPD      (R8), Y0, Y5
+	VCVTPD2PSY  Y5, X5
+	VMULPD      32(R8), Y0, Y6
+	VCVTPD2PSY  Y6, X6
+	VINSERTF128 $0x01, X6, Y5, Y5
+	VMULPD      (R8)(BX*1), Y0, Y6
+	VCVTPD2PSY  Y6, X6
+	VMULPD      32(R8)(BX*1), Y0, Y7
+	VCVTPD2PSY  Y7, X7
+	VINSERTF128 $0x01, X7, Y6, Y6
+	VMULPD      (R8)(BX*2), Y0, Y7
+	VCVTPD2PSY  Y7, X7
+	VMULPD      32(R8)(BX*2), Y0, Y8
+	VCVTPD2PSY  Y8, X8
+	VINSERTF128 $0x01, X8, Y7, Y7
+	VMULPD      (R8)(DI*1), Y0, Y8
+	VCVTPD2PSY  Y8, X8
+	VMULPD      32(R8)(DI*1), Y0, Y9
+	VCVTPD2PSY  Y9, X9
+	VINSERTF128 $0x01, X9, Y8, Y8
+	VUNPCKLPS   Y2, Y1, Y9
+	VUNPCKHPS   Y2, Y1, Y1
+	VUNPCKLPS   Y4, Y3, Y2
+	VUNPCKHPS   Y4, Y3, Y3
+	VUNPCKLPS   Y6, Y5, Y4
+	VUNPCKHPS   Y6, Y5, Y5
+	VUNPCKLPS   Y8, Y7, Y6
+	VUNPCKHPS   Y8, Y7, Y7
+	VUNPCKLPD   Y2, Y9, Y8
+	VUNPCKHPD   Y2, Y9, Y2
+	VUNPCKLPD   Y3, Y1, Y9
+	VUNPCKHPD   Y3, Y1, Y1
+	VUNPCKLPD   Y6, Y4, Y3
+	VUNPCKHPD   Y6, Y4, Y4
+	VUNPCKLPD   Y7, Y5, Y6
+	VUNPCKHPD   Y7, Y5, Y5
+	VPERM2F128  $0x20, Y3, Y8, Y7
+	VMOVUPS     Y7, (AX)
+	ADDQ        CX, AX
+	VPERM2F128  $0x20, Y4, Y2, Y7
+	VMOVUPS     Y7, (AX)
+	ADDQ        CX, AX
+	VPERM2F128  $0x20, Y6, Y9, Y7
+	VMOVUPS     Y7, (AX)
+	ADDQ        CX, AX
+	VPERM2F128  $0x20, Y5, Y1, Y7
+	VMOVUPS     Y7, (AX)
+	ADDQ        CX, AX
+	VPERM2F128  $0x31, Y3, Y8, Y3
+	VMOVUPS     Y3, (AX)
+	ADDQ        CX, AX
+	VPERM2F128  $0x31, Y4, Y2, Y2
+	VMOVUPS     Y2, (AX)
+	ADDQ        CX, AX
+	VPERM2F128  $0x31, Y6, Y9, Y2
+	VMOVUPS     Y2, (AX)
+	ADDQ        CX, AX
+	VPERM2F128  $0x31, Y5, Y1, Y1
+	VMOVUPS     Y1, (AX)
+	ADDQ        CX, AX
+	ADDQ        $0x40, DX
+	ADDQ        $0x40, R8
+	SUBQ        $0x08, SI
+	JNZ         step
 	VZEROUPPER
 	RET

@@ -984,3 +984,81 @@ step:
 	JNZ       step
 	VZEROUPPER
 	RET
+
+// func narrowAcrossAVX512(dst *float32, width int, src *float64, stride int, n int, factor float64)
+// Requires: AVX, AVX512F
+TEXT ·narrowAcrossAVX512(SB), NOSPLIT, $0-48
+	MOVQ         dst+0(FP), AX
+	MOVQ         width+8(FP), CX
+	MOVQ         src+16(FP), DX
+	MOVQ         stride+24(FP), BX
+	MOVQ         n+32(FP), SI
+	VBROADCASTSD factor+40(FP), Z0
+	SHLQ         $0x02, CX
+	SHLQ         $0x03, BX
+	LEAQ         (BX)(BX*2), DI
+	LEAQ         (DX)(BX*4), R8
+
+step:
+	VMULPD     (DX), Z0, Z1
+	VCVTPD2PS  Z1, Y1
+	VMULPD     (DX)(BX*1), Z0, Z2
+	VCVTPD2PS  Z2, Y2
+	VMULPD     (DX)(BX*2), Z0, Z3
+	VCVTPD2PS  Z3, Y3
+	VMULPD     (DX)(DI*1), Z0, Z4
+	VCVTPD2PS  Z4, Y4
+	VMULPD     (R8), Z0, Z5
+	VCVTPD2PS  Z5, Y5
+	VMULPD     (R8)(BX*1), Z0, Z6
+	VCVTPD2PS  Z6, Y6
+	VMULPD     (R8)(BX*2), Z0, Z7
+	VCVTPD2PS  Z7, Y7
+	VMULPD     (R8)(DI*1), Z0, Z8
+	VCVTPD2PS  Z8, Y8
+	VUNPCKLPS  Y2, Y1, Y9
+	VUNPCKHPS  Y2, Y1, Y1
+	VUNPCKLPS  Y4, Y3, Y2
+	VUNPCKHPS  Y4, Y3, Y3
+	VUNPCKLPS  Y6, Y5, Y4
+	VUNPCKHPS  Y6, Y5, Y5
+	VUNPCKLPS  Y8, Y7, Y6
+	VUNPCKHPS  Y8, Y7, Y7
+	VUNPCKLPD  Y2, Y9, Y8
+	VUNPCKHPD  Y2, Y9, Y2
+	VUNPCKLPD  Y3, Y1, Y9
+	VUNPCKHPD  Y3, Y1, Y1
+	VUNPCKLPD  Y6, Y4, Y3
+	VUNPCKHPD  Y6, Y4, Y4
+	VUNPCKLPD  Y7, Y5, Y6
+	VUNPCKHPD  Y7, Y5, Y5
+	VPERM2F128 $0x20, Y3, Y8, Y7
+	VMOVUPS    Y7, (AX)
+	ADDQ       CX, AX
+	VPERM2F128 $0x20, Y4, Y2, Y7
+	VMOVUPS    Y7, (AX)
+	ADDQ       CX, AX
+	VPERM2F128 $0x20, Y6, Y9, Y7
+	VMOVUPS    Y7, (AX)
+	ADDQ       CX, AX
+	VPERM2F128 $0x20, Y5, Y1, Y7
+	VMOVUPS    Y7, (AX)
+	ADDQ       CX, AX
+	VPERM2F128 $0x31, Y3, Y8, Y3
+	VMOVUPS    Y3, (AX)
+	ADDQ       CX, AX
+	VPERM2F128 $0x31, Y4, Y2, Y2
+	VMOVUPS    Y2, (AX)
+	ADDQ       CX, AX
+	VPERM2F128 $0x31, Y6, Y9, Y2
+	VMOVUPS    Y2, (AX)
+	ADDQ       CX, AX
+	VPERM2F128 $0x31, Y5, Y1, Y1
+	VMOVUPS    Y1, (AX)
+	ADDQ       CX, AX
+	ADDQ       $0x40, DX
+	ADDQ       $0x40, R8
+	SUBQ       $0x08, SI
+	JNZ        step
+	VZEROUPPER
+	RET

@@ -12,6 +12,8 @@ func tileSingle(c []float64, stride int, a, b []float32, k int) { tileGeneric(c,
 
 func narrowVector([]float32, []float64, float64) (n int) { return 0 }
 
+func narrowAcrossVector([]float32, int, []float64, int, int, float64) (n int) { return 0 }
+
 func dotsVector([]float64, int, []float64, *[4]float64) (n int) { return 0 }
 
 func axpysVector([]float64, int, []float64, *[4]float64) (n int) { return 0 }

@@ -172,14 +172,16 @@ type number interface{ float32 | float64 }
 
 // A packing is panels of one type, with what multiplies them.
 type packing[T number] struct {
-	tile          func(c []float64, stride int, a, b []T, k int)
-	scale         func(dst []T, src []float64, factor float64) // dst is factor times src
+	tile  func(c []float64, stride int, a, b []T, k int)
+	scale func(dst []T, src []float64, factor float64) // dst is factor times src
+	// eight does packAcross for eight rows of m, the first n of their columns.
+	eight         func(dst []T, width int, m []float64, stride, depth int, factor float64) (n int)
 	slabs, blocks buffers[T]
 }
 
 var (
-	doubles = packing[float64]{tile: tile, scale: scaleDouble}
-	singles = packing[float32]{tile: tileSingle, scale: scaleSingle}
+	doubles = packing[float64]{tile: tile, scale: scaleDouble, eight: func([]float64, int, []float64, int, int, float64) int { return 0 }}
+	singles = packing[float32]{tile: tileSingle, scale: scaleSingle, eight: narrowAcrossVector}
 	edges   buffers[float64] // tiles
 )
 
@@ -287,7 +289,7 @@ func (p *packing[T]) pack(dst []T, width int, factor float64, m view, across boo
 	}
 	if across {
 		for at := 0; at < cols; at += width {
-			packAcross(dst[at*depth:][:width*depth], width, factor, m, j+at, min(width, cols-at), k, depth)
+			p.packAcross(dst[at*depth:][:width*depth], width, factor, m, j+at, min(width, cols-at), k, depth)
 		}
 		return
 	}
@@ -302,8 +304,20 @@ func (p *packing[T]) pack(dst []T, width int, factor float64, m view, across boo
 }
 
 // packAcross lays out one panel of rows j to j+cols of columns k to k+depth of m.
-func packAcross[T number](dst []T, width int, factor float64, m view, j, cols, k, depth int) {
+func (p *packing[T]) packAcross(dst []T, width int, factor float64, m view, j, cols, k, depth int) {
 	c := 0
+	for ; c+8 <= cols; c += 8 {
+		at := (j+c)*m.stride + k
+		n := p.eight(dst[c:], width, m.data[at:], m.stride, depth, factor)
+		if n == 0 {
+			break
+		}
+		for i := n; i < depth; i++ {
+			for r := range 8 {
+				dst[i*width+c+r] = T(factor * m.data[at+r*m.stride+i])
+			}
+		}
+	}
 	for ; c+4 <= cols; c += 4 {
 		at := (j+c)*m.stride + k
 		r0, r1 := m.data[at:][:depth], m.data[at+m.stride:][:depth]

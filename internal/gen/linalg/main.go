@@ -40,6 +40,7 @@ func main() {
 	t.rowsBy("axpys", "axpys", false, true)
 	t.rowsBy("dotsAxpys", "both", true, true)
 	t.narrow()
+	t.narrowAcross()
 	build.Generate()
 }
 
@@ -283,29 +284,99 @@ func (t isa) rowsBy(name, doc string, dots, axpys bool) {
 func (t isa) narrow() {
 	t.text("narrow", "func(dst *float32, src *float64, n int, factor float64)", "sets dst to factor times src, rounded. n is a multiple of 8.")
 	dst, src, n := param("dst"), param("src"), param("n")
-	factor := t.vec()
-	f, err := build.Param("factor").Resolve()
-	if err != nil {
-		log.Fatalf("generate linalg: %v", err)
-	}
-	build.VBROADCASTSD(f.Addr, factor)
+	factor := t.broadcast("factor")
 	build.Label("step")
-	for i := 0; i < 8; i += t.lanes {
-		v := t.vec()
-		build.VMULPD(operand.Mem{Base: src, Disp: i * 8}, factor, v)
-		to := operand.Mem{Base: dst, Disp: i * 4}
-		if t.lanes == 8 {
-			build.VCVTPD2PS(v, v.AsY())
-			build.VMOVUPS(v.AsY(), to)
-		} else {
-			build.VCVTPD2PSY(v, v.AsX())
-			build.VMOVUPS(v.AsX(), to)
-		}
-	}
+	build.VMOVUPS(t.rounded(operand.Mem{Base: src}, factor), operand.Mem{Base: dst})
 	build.ADDQ(operand.U8(64), src)
 	build.ADDQ(operand.U8(32), dst)
 	build.SUBQ(operand.U8(8), n)
 	build.JNZ(operand.LabelRef("step"))
 	build.VZEROUPPER()
 	build.RET()
+}
+
+// narrowAcross emits the rounding of numbers to float32 with rows turned into columns.
+func (t isa) narrowAcross() {
+	t.text("narrowAcross", "func(dst *float32, width int, src *float64, stride, n int, factor float64)",
+		"sets dst (n, 8), whose rows lie width apart, to factor times the transpose of src (8, n), whose rows lie stride apart, rounded. n is a multiple of 8.")
+	dst, width, src, stride, n := param("dst"), param("width"), param("src"), param("stride"), param("n")
+	factor := t.broadcast("factor")
+	build.SHLQ(operand.U8(2), width)
+	build.SHLQ(operand.U8(3), stride)
+	three, below := build.GP64(), build.GP64()
+	build.LEAQ(operand.Mem{Base: stride, Index: stride, Scale: 2}, three)
+	build.LEAQ(operand.Mem{Base: src, Index: stride, Scale: 4}, below)
+	build.Label("step")
+	var rows [8]reg.VecVirtual
+	for i := range rows {
+		base := src
+		if i >= 4 {
+			base = below
+		}
+		rows[i] = t.rounded([4]operand.Mem{
+			{Base: base},
+			{Base: base, Index: stride, Scale: 1},
+			{Base: base, Index: stride, Scale: 2},
+			{Base: base, Index: three, Scale: 1},
+		}[i%4], factor)
+	}
+	// Pairs of rows, then four of them, then all eight.
+	var pairs, fours [8]reg.VecVirtual
+	for i := range 4 {
+		pairs[2*i], pairs[2*i+1] = build.YMM(), build.YMM()
+		build.VUNPCKLPS(rows[2*i+1], rows[2*i], pairs[2*i])
+		build.VUNPCKHPS(rows[2*i+1], rows[2*i], pairs[2*i+1])
+	}
+	for i := range fours {
+		fours[i] = build.YMM()
+		half, pair := i/4*4, i%4/2
+		if i%2 == 0 {
+			build.VUNPCKLPD(pairs[half+2+pair], pairs[half+pair], fours[i])
+		} else {
+			build.VUNPCKHPD(pairs[half+2+pair], pairs[half+pair], fours[i])
+		}
+	}
+	for i := range 8 {
+		column, lanes := build.YMM(), uint8(0x20)
+		if i >= 4 {
+			lanes = 0x31
+		}
+		build.VPERM2F128(operand.U8(lanes), fours[4+i%4], fours[i%4], column)
+		build.VMOVUPS(column, operand.Mem{Base: dst})
+		build.ADDQ(width, dst)
+	}
+	build.ADDQ(operand.U8(64), src)
+	build.ADDQ(operand.U8(64), below)
+	build.SUBQ(operand.U8(8), n)
+	build.JNZ(operand.LabelRef("step"))
+	build.VZEROUPPER()
+	build.RET()
+}
+
+// broadcast returns a vector of a parameter of type float64.
+func (t isa) broadcast(name string) reg.VecVirtual {
+	p, err := build.Param(name).Resolve()
+	if err != nil {
+		log.Fatalf("generate linalg: %v", err)
+	}
+	v := t.vec()
+	build.VBROADCASTSD(p.Addr, v)
+	return v
+}
+
+// rounded returns factor times the eight numbers at src in a YMM register of float32.
+func (t isa) rounded(src operand.Mem, factor reg.VecVirtual) reg.VecVirtual {
+	v := t.vec()
+	build.VMULPD(src, factor, v)
+	if t.lanes == 8 {
+		eight := build.YMM()
+		build.VCVTPD2PS(v, eight)
+		return eight
+	}
+	build.VCVTPD2PSY(v, v.AsX())
+	high := t.vec()
+	build.VMULPD(src.Offset(32), factor, high)
+	build.VCVTPD2PSY(high, high.AsX())
+	build.VINSERTF128(operand.U8(1), high.AsX(), v, v)
+	return v
 }

@@ -246,41 +246,102 @@ func TestFeedbackBits(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, f := values(t, q), r.Format(rows, n)
-			for row := range rows {
-				x, lost := slices.Clone(w[row*n:][:n]), slices.Clone(w[row*n:][:n])
-				var scale float32
-				var zero int
-				for j := range n {
-					if j%block == 0 {
-						for k := j; k < n; k++ {
-							for i := max(0, j-block); i < j; i++ {
-								x[k] -= float32(lost[i] * float32(factor[i*n+k]))
-							}
-						}
-					}
-					if j%f.Group == 0 {
-						to := min(j+f.Group, n)
-						one := quantize(t, denseOf(x[j:to], to-j, kernels.F32), r, importance[j:to])
-						scale, zero = layers.Float32s(partOf(t, one, "scales"), kernels.F32)[0], 1<<(r.Bits-1)
-						if r.Zeros {
-							zero = int(partOf(t, one, "zeros")[0])
-						}
-					}
-					steps := float32(x[j] * (1 / scale))
-					code := min(max(int(math.RoundToEven(float64(steps)))+zero, 0), 1<<r.Bits-1)
-					rounded := float32(scale * float32(code-zero))
-					if got[row*n+j] != rounded {
-						t.Fatalf("%v, %+v: element (%d, %d) is %g, want %g", shape, r, row, j, got[row*n+j], rounded)
-					}
-					lost[j] -= rounded
-					e := (x[j] - rounded) / float32(factor[j*n+j])
-					for k := j + 1; k < min((j/block+1)*block, n); k++ {
-						x[k] -= float32(e * float32(factor[j*n+k]))
-					}
+			want := plainly(t, w, n, factor, block, importance, r)
+			for i, v := range values(t, q) {
+				if v != want[i] {
+					t.Fatalf("%v, %+v: element (%d, %d) is %g, want %g", shape, r, i/n, i%n, v, want[i])
 				}
 			}
 		}
+	}
+}
+
+// plainly rounds w with feedback by a factor for blocks of columns in the plainest form in F32, one row and one column at a time.
+func plainly(t *testing.T, w []float32, n int, factor []float64, block int, importance []float32, r layers.Rounding) []float32 {
+	t.Helper()
+	out, f := make([]float32, len(w)), r.Format(1, n)
+	for at := 0; at < len(w); at += n {
+		x, lost := slices.Clone(w[at:][:n]), slices.Clone(w[at:][:n])
+		var scale float32
+		var zero int
+		for j := range n {
+			if j%block == 0 {
+				for k := j; k < n; k++ {
+					for i := max(0, j-block); i < j; i++ {
+						x[k] -= float32(lost[i] * float32(factor[i*n+k]))
+					}
+				}
+			}
+			if j%f.Group == 0 {
+				to := min(j+f.Group, n)
+				one := quantize(t, denseOf(x[j:to], to-j, kernels.F32), r, importance[j:to])
+				scale, zero = layers.Float32s(partOf(t, one, "scales"), kernels.F32)[0], 1<<(r.Bits-1)
+				if r.Zeros {
+					zero = int(partOf(t, one, "zeros")[0])
+				}
+			}
+			steps := float32(x[j] * (1 / scale))
+			code := min(max(int(math.RoundToEven(float64(steps)))+zero, 0), 1<<r.Bits-1)
+			rounded := float32(scale * float32(code-zero))
+			out[at+j] = rounded
+			lost[j] -= rounded
+			e := (x[j] - rounded) / float32(factor[j*n+j])
+			for k := j + 1; k < min((j/block+1)*block, n); k++ {
+				x[k] -= float32(e * float32(factor[j*n+k]))
+			}
+		}
+	}
+	return out
+}
+
+// TestFeedbackSingle prepares a Gram matrix so large that it is factorized in single precision, with a diagonal over 12 orders
+// of magnitude, and compares the errors with those that a factor in float64 leaves.
+func TestFeedbackSingle(t *testing.T) {
+	const rows, n, block = 8, 1100, 256
+	rng := rand.New(rand.NewPCG(3, 3))
+	random := func(rows, cols int) linalg.Matrix {
+		m := linalg.New(rows, cols)
+		for i := range m.Data {
+			m.Data[i] = rng.NormFloat64()
+		}
+		return m
+	}
+	x := linalg.Mul(random(2*n, n/8), random(n/8, n))
+	for i := range x.Data {
+		x.Data[i] = (x.Data[i] + rng.NormFloat64()) * math.Pow(10, -6*float64(i%n*37%n)/n)
+	}
+	gram := linalg.TMul(x, x)
+	prepared, err := layers.NewFeedbackGram(gram.Data, linalg.Matrix{}, 0.01, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Two more columns that single precision cannot tell apart have all be factorized in float64, and change nothing else.
+	const more = n + 2
+	damped := make([]float64, more*more)
+	importance := make([]float32, n)
+	for i := range n {
+		copy(damped[i*more:], gram.Row(i))
+		damped[i*more+i] += prepared.Ridge()
+		importance[i] = float32(gram.Row(i)[i])
+	}
+	damped[n*more+n], damped[(n+1)*more+n], damped[(n+1)*more+n+1] = 1, 1, 1+1e-9
+	factor, err := linalg.BlockFactor(linalg.Matrix{Rows: more, Cols: more, Data: damped}, linalg.Matrix{}, 0, block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exact := make([]float64, n*n)
+	for i := range n {
+		copy(exact[i*n:][:n], factor[i*more:])
+	}
+	w, r := normal(rng, rows*n, 0.05), layers.Rounding{Bits: 4, Group: 64, ScaleType: kernels.F32}
+	q, err := prepared.Quantize(w, rows, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := gramError(w, values(t, q), gram.Data, n)
+	want := gramError(w, plainly(t, w, n, exact, block, importance, r), gram.Data, n)
+	if t.Logf("error %.6g, with a factor in float64 %.6g", got, want); math.Abs(got-want) > 1e-3*want {
+		t.Errorf("error %g, with a factor in float64 %g", got, want)
 	}
 }
 

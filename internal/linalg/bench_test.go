@@ -35,6 +35,39 @@ func BenchmarkMul(b *testing.B) {
 	}
 }
 
+// BenchmarkMulSingle is products of a weight's shape in both precisions.
+func BenchmarkMulSingle(b *testing.B) {
+	rows, depth := 2048, 8192
+	if testing.Short() {
+		rows, depth = 64, 256
+	}
+	x, y := random(newRand(1), rows, depth), random(newRand(2), depth, rows)
+	for _, c := range []struct {
+		name   string
+		traits linalg.Trait
+	}{{"double", 0}, {"single", linalg.Single}} {
+		b.Run(fmt.Sprintf("%s/%dx%dx%d", c.name, rows, depth, rows), func(b *testing.B) {
+			for b.Loop() {
+				linalg.Mul(x, y, c.traits)
+			}
+			b.ReportMetric(2*float64(rows)*float64(rows)*float64(depth)*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+		})
+	}
+}
+
+func BenchmarkQuadratic(b *testing.B) {
+	rows, n := 192, 8192
+	if testing.Short() {
+		rows, n = 16, 256
+	}
+	e, c := random(newRand(1), rows, n), symmetric(2, n)
+	b.Run(fmt.Sprintf("%dx%d", rows, n), func(b *testing.B) {
+		for b.Loop() {
+			linalg.Quadratic(e, c)
+		}
+	})
+}
+
 func dense(m linalg.Matrix) *mat.Dense { return mat.NewDense(m.Rows, m.Cols, m.Data) }
 
 func BenchmarkCholesky(b *testing.B) {

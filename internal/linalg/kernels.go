@@ -4,10 +4,10 @@ package linalg
 // functions here say in plain Go what all of them do. One process uses one set of kernels throughout, so its results do not
 // change; another set rounds elsewhere.
 
-// tileFunc adds to c (tileRows, tileCols), whose rows lie stride apart, the product of a packed panel a (k, tileRows) by
-// a packed panel b (k, tileCols), both read from end to end.
-func tileGeneric(c []float64, stride int, a, b []float64, k int) {
-	var c00, c01, c02, c03, c10, c11, c12, c13 float64
+// tileGeneric adds to c (2, 4), whose rows lie stride apart, the product of a packed panel a (k, 2) by a packed panel b
+// (k, 4), both read from end to end. The sums are made in the type of the panels.
+func tileGeneric[T number](c []float64, stride int, a, b []T, k int) {
+	var c00, c01, c02, c03, c10, c11, c12, c13 T
 	for ; k > 0; k-- {
 		a0, a1 := a[0], a[1]
 		b0, b1, b2, b3 := b[0], b[1], b[2], b[3]
@@ -22,18 +22,34 @@ func tileGeneric(c []float64, stride int, a, b []float64, k int) {
 		a, b = a[2:], b[4:]
 	}
 	top, bottom := c[:4], c[stride:stride+4]
-	top[0] += c00
-	top[1] += c01
-	top[2] += c02
-	top[3] += c03
-	bottom[0] += c10
-	bottom[1] += c11
-	bottom[2] += c12
-	bottom[3] += c13
+	top[0] += float64(c00)
+	top[1] += float64(c01)
+	top[2] += float64(c02)
+	top[3] += float64(c03)
+	bottom[0] += float64(c10)
+	bottom[1] += float64(c11)
+	bottom[2] += float64(c12)
+	bottom[3] += float64(c13)
 }
 
-// maxTile is the number of elements of the largest tile.
-const maxTile = 8 * 24
+// scaleSingle sets dst to factor times src, rounded to nearest.
+func scaleSingle(dst []float32, src []float64, factor float64) {
+	n := narrowVector(dst, src, factor)
+	for i, x := range src[n:] {
+		dst[n+i] = float32(factor * x)
+	}
+}
+
+// scaleDouble sets dst to factor times src.
+func scaleDouble(dst, src []float64, factor float64) {
+	if factor == 1 {
+		copy(dst, src)
+		return
+	}
+	for i, x := range src {
+		dst[i] = factor * x
+	}
+}
 
 // dots4 adds to sums[i] the product of row i of a (4, len(x)), whose rows lie stride apart, with x.
 func dots4(a []float64, stride int, x []float64, sums *[4]float64) {

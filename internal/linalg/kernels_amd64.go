@@ -2,9 +2,13 @@
 
 package linalg
 
-import "golang.org/x/sys/cpu"
+import (
+	"unsafe"
 
-// vectors is how wide the vectors are that the kernels use, in numbers: 8 (AVX-512), 4 (AVX2 and FMA) or 1 (plain Go).
+	"golang.org/x/sys/cpu"
+)
+
+// vectors is how wide the vectors are that the kernels use, in float64: 8 (AVX-512), 4 (AVX2 and FMA) or 1 (plain Go).
 var vectors = widest()
 
 func widest() int {
@@ -18,19 +22,16 @@ func widest() int {
 	}
 }
 
-// tileShape returns the extent of what tile computes.
-func tileShape() (rows, cols int) {
-	switch vectors {
-	case 8:
-		return 8, 24
-	case 4:
-		return 4, 12
-	default:
+// tileShape returns the extent of what the tile function computes: three vectors of panels in each row.
+func (*packing[T]) tileShape() (rows, cols int) {
+	if vectors == 1 {
 		return 2, 4
 	}
+	var one T
+	return vectors, 3 * vectors * 8 / int(unsafe.Sizeof(one))
 }
 
-// tile is tileGeneric with the extents of tileShape.
+// tile is tileGeneric with the extents of doubles.tileShape.
 func tile(c []float64, stride int, a, b []float64, k int) {
 	if k == 0 {
 		return
@@ -45,6 +46,51 @@ func tile(c []float64, stride int, a, b []float64, k int) {
 	default:
 		tileGeneric(c, stride, a, b, k)
 	}
+}
+
+// tileSingle is tileGeneric with the extents of singles.tileShape.
+func tileSingle(c []float64, stride int, a, b []float32, k int) {
+	if k == 0 {
+		return
+	}
+	switch vectors {
+	case 8:
+		_, _, _ = c[7*stride+47], a[8*k-1], b[48*k-1]
+		tileSingleAVX512(&c[0], stride, &a[0], &b[0], k)
+	case 4:
+		_, _, _ = c[3*stride+23], a[4*k-1], b[24*k-1]
+		tileSingleAVX2(&c[0], stride, &a[0], &b[0], k)
+	default:
+		tileGeneric(c, stride, a, b, k)
+	}
+}
+
+// narrowVector does scaleSingle for the first n numbers.
+func narrowVector(dst []float32, src []float64, factor float64) (n int) {
+	if n = len(src) &^ 7; n == 0 || vectors == 1 {
+		return 0
+	}
+	_ = dst[n-1]
+	if vectors == 8 {
+		narrowAVX512(&dst[0], &src[0], n, factor)
+	} else {
+		narrowAVX2(&dst[0], &src[0], n, factor)
+	}
+	return n
+}
+
+// narrowAcrossVector does packAcross in single precision for eight rows of m, the first n of their columns.
+func narrowAcrossVector(dst []float32, width int, m []float64, stride, depth int, factor float64) (n int) {
+	if n = depth &^ 7; n == 0 || vectors == 1 {
+		return 0
+	}
+	_, _ = dst[(n-1)*width+7], m[7*stride+n-1]
+	if vectors == 8 {
+		narrowAcrossAVX512(&dst[0], width, &m[0], stride, n, factor)
+	} else {
+		narrowAcrossAVX2(&dst[0], width, &m[0], stride, n, factor)
+	}
+	return n
 }
 
 // whole returns how many of n numbers the vector kernels do, and makes sure that four rows have them.

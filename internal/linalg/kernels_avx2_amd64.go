@@ -4,10 +4,15 @@
 
 package linalg
 
-// tileAVX2 is a tileFunc.
+// tileAVX2 is tileGeneric with a larger tile.
 //
 //go:noescape
 func tileAVX2(c *float64, stride int, a *float64, b *float64, k int)
+
+// tileSingleAVX2 is tileSingleGeneric with a larger tile.
+//
+//go:noescape
+func tileSingleAVX2(c *float64, stride int, a *float32, b *float32, k int)
 
 // dotsAVX2 adds to sums[i] the product of row i with x. n is a multiple of 8.
 //
@@ -23,3 +28,13 @@ func axpysAVX2(a *float64, stride int, n int, y *float64, factors *[4]float64)
 //
 //go:noescape
 func dotsAxpysAVX2(a *float64, stride int, n int, x *float64, sums *[4]float64, y *float64, factors *[4]float64)
+
+// narrowAVX2 sets dst to factor times src, rounded. n is a multiple of 8.
+//
+//go:noescape
+func narrowAVX2(dst *float32, src *float64, n int, factor float64)
+
+// narrowAcrossAVX2 sets dst (n, 8), whose rows lie width apart, to factor times the transpose of src (8, n), whose rows lie stride apart, rounded. n is a multiple of 8.
+//
+//go:noescape
+func narrowAcrossAVX2(dst *float32, width int, src *float64, stride int, n int, factor float64)

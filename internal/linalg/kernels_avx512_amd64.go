@@ -4,10 +4,15 @@
 
 package linalg
 
-// tileAVX512 is a tileFunc.
+// tileAVX512 is tileGeneric with a larger tile.
 //
 //go:noescape
 func tileAVX512(c *float64, stride int, a *float64, b *float64, k int)
+
+// tileSingleAVX512 is tileSingleGeneric with a larger tile.
+//
+//go:noescape
+func tileSingleAVX512(c *float64, stride int, a *float32, b *float32, k int)
 
 // dotsAVX512 adds to sums[i] the product of row i with x. n is a multiple of 8.
 //
@@ -23,3 +28,13 @@ func axpysAVX512(a *float64, stride int, n int, y *float64, factors *[4]float64)
 //
 //go:noescape
 func dotsAxpysAVX512(a *float64, stride int, n int, x *float64, sums *[4]float64, y *float64, factors *[4]float64)
+
+// narrowAVX512 sets dst to factor times src, rounded. n is a multiple of 8.
+//
+//go:noescape
+func narrowAVX512(dst *float32, src *float64, n int, factor float64)
+
+// narrowAcrossAVX512 sets dst (n, 8), whose rows lie width apart, to factor times the transpose of src (8, n), whose rows lie stride apart, rounded. n is a multiple of 8.
+//
+//go:noescape
+func narrowAcrossAVX512(dst *float32, width int, src *float64, stride int, n int, factor float64)

@@ -65,16 +65,16 @@ func FirstRow(rows, elements int, f func(i int) bool) int {
 }
 
 // buffers hold numbers between uses, those of one size together.
-type buffers struct{ pool sync.Pool }
+type buffers[T number] struct{ pool sync.Pool }
 
 // borrow returns n numbers of any value; give puts them back.
-func (s *buffers) borrow(n int) *[]float64 {
-	if b, ok := s.pool.Get().(*[]float64); ok && cap(*b) >= n {
+func (s *buffers[T]) borrow(n int) *[]T {
+	if b, ok := s.pool.Get().(*[]T); ok && cap(*b) >= n {
 		*b = (*b)[:n]
 		return b
 	}
-	b := make([]float64, n)
+	b := make([]T, n)
 	return &b
 }
 
-func (s *buffers) give(b *[]float64) { s.pool.Put(b) }
+func (s *buffers[T]) give(b *[]T) { s.pool.Put(b) }

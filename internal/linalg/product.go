@@ -2,68 +2,127 @@ package linalg
 
 import (
 	"fmt"
+	"math"
 	"runtime"
 )
 
+// A Trait is something that is known of a product, or granted to it, and makes it faster.
+type Trait uint8
+
+const (
+	// Single has the product computed in single precision, in half of the time: elements of a and b are rounded to float32, and
+	// so are sums of up to packedDepth of their products, which are then added up in float64. An element is off by at most
+	// 2.4e-5 of the sum of magnitudes Σ|a|·|b| that makes it, and by about 1e-7 of it where signs are mixed. What is too large
+	// or too small for float32 is computed in float64 after all: see Mul.
+	Single Trait = 1 << iota
+	// LowerA says that a, not transposed, is 0 above its diagonal.
+	LowerA
+	// LowerB says that b, not transposed, is 0 above its diagonal.
+	LowerB
+	// Symmetric says that the product is symmetric. One half of it is computed, and the result is exactly symmetric.
+	Symmetric
+
+	lowerC // what lies above the diagonal of c has any value afterwards
+)
+
 // Mul returns a·b, (a.Rows, b.Cols).
-func Mul(a, b Matrix) Matrix {
+//
+// With Single it finds out from the result whether that has left the range of float32, where its largest magnitude is not a
+// number, infinite or below 1e-20, and then computes it again without.
+func Mul(a, b Matrix, traits ...Trait) Matrix {
 	if a.Cols != b.Rows {
 		panic(fmt.Sprintf("BUG: product of %d x %d and %d x %d", a.Rows, a.Cols, b.Rows, b.Cols))
 	}
-	c := New(a.Rows, b.Cols)
-	addProduct(c.view(), 1, a.view(), false, b.view(), false, 0)
-	return c
+	return multiply(New(a.Rows, b.Cols), a, false, b, false, traits)
 }
 
-// MulT returns a·bᵀ, (a.Rows, b.Rows). Of a·aᵀ it computes one half, and the result is exactly symmetric.
-func MulT(a, b Matrix) Matrix {
+// MulT returns a·bᵀ, (a.Rows, b.Rows). That of a·aᵀ is Symmetric.
+func MulT(a, b Matrix, traits ...Trait) Matrix {
 	if a.Cols != b.Cols {
 		panic(fmt.Sprintf("BUG: product of %d x %d and the transpose of %d x %d", a.Rows, a.Cols, b.Rows, b.Cols))
 	}
-	c := New(a.Rows, b.Rows)
-	if !sameMatrix(a, b) {
-		addProduct(c.view(), 1, a.view(), false, b.view(), true, 0)
-		return c
-	}
-	addProduct(c.view(), 1, a.view(), false, b.view(), true, lowerC)
-	Mirror(c)
-	return c
+	return multiply(New(a.Rows, b.Rows), a, false, b, true, traits)
 }
 
-// TMul returns aᵀ·b, (a.Cols, b.Cols). Of aᵀ·a it computes one half, and the result is exactly symmetric.
-func TMul(a, b Matrix) Matrix {
+// TMul returns aᵀ·b, (a.Cols, b.Cols). That of aᵀ·a is Symmetric.
+func TMul(a, b Matrix, traits ...Trait) Matrix {
 	if a.Rows != b.Rows {
 		panic(fmt.Sprintf("BUG: product of the transpose of %d x %d and %d x %d", a.Rows, a.Cols, b.Rows, b.Cols))
 	}
-	c := New(a.Cols, b.Cols)
-	if !sameMatrix(a, b) {
-		addProduct(c.view(), 1, a.view(), true, b.view(), false, 0)
-		return c
+	return multiply(New(a.Cols, b.Cols), a, true, b, false, traits)
+}
+
+// multiply sets c, which is 0, to the product of a and b, and returns it.
+func multiply(c, a Matrix, aT bool, b Matrix, bT bool, traits []Trait) Matrix {
+	var t Trait
+	for _, trait := range traits {
+		t |= trait
 	}
-	addProduct(c.view(), 1, a.view(), true, b.view(), false, lowerC)
-	Mirror(c)
+	if aT != bT && sameMatrix(a, b) {
+		t |= Symmetric
+	}
+	if t&Symmetric != 0 {
+		mustBeSquare("symmetric product", c)
+		t |= lowerC
+	}
+	addProduct(c.view(), 1, a.view(), aT, b.view(), bT, t)
+	if t&Single != 0 && !singleHolds(c.Data) {
+		clear(c.Data)
+		addProduct(c.view(), 1, a.view(), aT, b.view(), bT, t&^Single)
+	}
+	if t&Symmetric != 0 {
+		Mirror(c)
+	}
 	return c
 }
 
-// quadraticCols are the columns of a symmetric matrix that Quadratic multiplies at once: few, so that little is computed
-// twice, and enough to share what is packed.
-const quadraticCols = 512
+// singleHolds reports whether results of single precision have stayed clear of the ends of its range, 1e-38 and 3e38. What
+// overflows there makes results that are not finite; where none is larger than 1e-20, much may have become 0.
+func singleHolds(results []float64) bool {
+	const some = 1 << 16 // numbers that a thread looks through at a time
+	tops := make([]float64, ceil(len(results), some))
+	parallel(len(tops), func(i int) {
+		for _, x := range results[i*some : min((i+1)*some, len(results))] {
+			tops[i] = max(tops[i], math.Abs(x)) // NaN stays
+		}
+	})
+	var top float64
+	for _, x := range tops {
+		top = max(top, x)
+	}
+	return top > 1e-20 && top <= math.MaxFloat64
+}
+
+// singleQuadratic is the number of products, rows·n·n, beyond which Quadratic makes them in single precision.
+var singleQuadratic = 1 << 32
 
 // Quadratic returns e·c·eᵀ for each row of e (rows, n) and a symmetric c (n, n). It takes little more than half of the
-// operations of e·c, and (rows, 512) beside its result.
+// operations of e·c, and (rows, 512) beside its result. Where rows·n·n is beyond 2³², e·c is Single, of twice as many columns
+// at once: a result is off by about 1e-7 of the sum of magnitudes |e|·|c|·|e|ᵀ.
 func Quadratic(e, c Matrix) []float64 {
 	mustBeSquare("quadratic form", c)
 	if e.Cols != c.Rows {
 		panic(fmt.Sprintf("BUG: quadratic form of %d x %d with %d x %d", e.Rows, e.Cols, c.Rows, c.Cols))
 	}
+	if e.Rows*c.Rows*c.Cols > singleQuadratic {
+		if norms := quadratic(e, c, 1024, Single); singleHolds(norms) {
+			return norms
+		}
+	}
+	return quadratic(e, c, 512, 0)
+}
+
+// quadratic multiplies so many columns of c at once: few, so that little is computed twice, and enough to share what is packed
+// (BenchmarkQuadratic).
+func quadratic(e, c Matrix, most int, t Trait) []float64 {
 	n := c.Rows
-	norms, product := make([]float64, e.Rows), New(e.Rows, min(n, quadraticCols))
-	for at := 0; at < n; at += quadraticCols {
-		cols := min(quadraticCols, n-at)
+	norms, product := make([]float64, e.Rows), New(e.Rows, min(n, most))
+	for at := 0; at < n; at += most {
+		cols := min(most, n-at)
 		clear(product.Data)
 		p, some, below := product.view().part(0, 0, e.Rows, cols), e.view().part(0, at, e.Rows, cols), n-at-cols
-		addProduct(p, 1, some, false, c.view().part(at, at, cols, cols), false, 0)
-		addProduct(p, 2, e.view().part(0, at+cols, e.Rows, below), false, c.view().part(at+cols, at, below, cols), false, 0)
+		addProduct(p, 1, some, false, c.view().part(at, at, cols, cols), false, t)
+		addProduct(p, 2, e.view().part(0, at+cols, e.Rows, below), false, c.view().part(at+cols, at, below, cols), false, t)
 		for i := range norms {
 			norms[i] += dot(p.row(i), some.row(i))
 		}
@@ -108,23 +167,39 @@ const (
 	packedCols  = 4080
 )
 
-var slabs, blocks buffers
+// A number is the type of packed panels.
+type number interface{ float32 | float64 }
 
-// triangles says which of the matrices of a product are lower triangles, so that half of the work can be left out.
-type triangles uint8
+// A packing is panels of one type, with what multiplies them.
+type packing[T number] struct {
+	tile  func(c []float64, stride int, a, b []T, k int)
+	scale func(dst []T, src []float64, factor float64) // dst is factor times src
+	// eight does packAcross for eight rows of m, the first n of their columns.
+	eight         func(dst []T, width int, m []float64, stride, depth int, factor float64) (n int)
+	slabs, blocks buffers[T]
+}
 
-const (
-	lowerC triangles = 1 << iota // what lies above the diagonal of c has any value afterwards
-	lowerA                       // a, not transposed, is 0 above its diagonal
-	lowerB                       // b, not transposed, is 0 above its diagonal
+var (
+	doubles = packing[float64]{tile: tile, scale: scaleDouble, eight: func([]float64, int, []float64, int, int, float64) int { return 0 }}
+	singles = packing[float32]{tile: tileSingle, scale: scaleSingle, eight: narrowAcrossVector}
+	edges   buffers[float64] // tiles
 )
 
 // addProduct adds factor times the product of a and b to c, each of a and b transposed where it says so.
 //
 // An element of c grows by one sum for each packedDepth of the products that make it, each in the order of the columns of
 // a: neither threads nor the extent of c change its bits. Beside c it takes 8·packedDepth·min(cols, packedCols) bytes and
-// 576 KiB a thread.
-func addProduct(c view, factor float64, a view, aT bool, b view, bT bool, t triangles) {
+// 576 KiB a thread, half of that with Single.
+func addProduct(c view, factor float64, a view, aT bool, b view, bT bool, t Trait) {
+	if t&Single != 0 {
+		singles.addProduct(c, factor, a, aT, b, bT, t)
+	} else {
+		doubles.addProduct(c, factor, a, aT, b, bT, t)
+	}
+}
+
+// addProduct does addProduct with panels of one type.
+func (p *packing[T]) addProduct(c view, factor float64, a view, aT bool, b view, bT bool, t Trait) {
 	m, n, k := c.rows, c.cols, a.cols
 	if aT {
 		k = a.rows
@@ -132,7 +207,7 @@ func addProduct(c view, factor float64, a view, aT bool, b view, bT bool, t tria
 	if m == 0 || n == 0 || k == 0 {
 		return
 	}
-	tileRows, tileCols := tileShape()
+	tileRows, tileCols := p.tileShape()
 	each := parallel
 	threads := runtime.GOMAXPROCS(0)
 	if m*n*k < 1<<17 { // a thread takes longer to start
@@ -143,22 +218,21 @@ func addProduct(c view, factor float64, a view, aT bool, b view, bT bool, t tria
 			}
 		}
 	}
-	slab := slabs.borrow(min(k, packedDepth) * ceil(min(n, packedCols), tileCols) * tileCols)
-	defer slabs.give(slab)
+	slab := p.slabs.borrow(min(k, packedDepth) * ceil(min(n, packedCols), tileCols) * tileCols)
+	defer p.slabs.give(slab)
 	for j0 := 0; j0 < n; j0 += packedCols {
 		cols := min(packedCols, n-j0)
 		panels := ceil(cols, tileCols)
 		for k0 := 0; k0 < k; k0 += packedDepth {
 			depth := min(packedDepth, k-k0)
-			const few = 8 // panels that a thread packs at a time
-			each(ceil(panels, few), func(i int) {
-				for p := i * few; p < min((i+1)*few, panels); p++ {
-					j := p * tileCols
-					if t&lowerB != 0 && j0+j >= k0+depth {
-						return
-					}
-					pack((*slab)[j*depth:][:tileCols*depth], tileCols, 1, b, bT, j0+j, min(tileCols, cols-j), k0, depth)
-				}
+			few := min(8, ceil(panels, threads)) // panels that a thread packs at a time
+			filled := cols
+			if t&LowerB != 0 {
+				filled = min(cols, max(0, k0+depth-j0))
+			}
+			each(ceil(filled, few*tileCols), func(i int) {
+				j := i * few * tileCols
+				p.pack((*slab)[j*depth:], tileCols, 1, b, bT, j0+j, min(few*tileCols, filled-j), k0, depth)
 			})
 			// Blocks of rows, and where those are few, of panels too.
 			rowBlocks := ceil(m, packedRows)
@@ -170,28 +244,33 @@ func addProduct(c view, factor float64, a view, aT bool, b view, bT bool, t tria
 			each(rowBlocks*groups, func(task int) {
 				i0 := task / groups * packedRows
 				first := task % groups * inGroup
-				last := min(first+inGroup, panels)
+				last := min(first+inGroup, ceil(filled, tileCols))
 				rows := min(packedRows, m-i0)
-				if t&lowerB != 0 {
-					last = min(last, ceil(max(0, k0+depth-j0), tileCols))
-				}
-				if first >= last || t&lowerC != 0 && j0+first*tileCols > i0+rows-1 || t&lowerA != 0 && k0 > i0+rows-1 {
+				if first >= last || t&lowerC != 0 && j0+first*tileCols > i0+rows-1 || t&LowerA != 0 && k0 > i0+rows-1 {
 					return
 				}
-				block := blocks.borrow(ceil(rows, tileRows) * tileRows * depth)
-				defer blocks.give(block)
-				for i := 0; i < rows; i += tileRows {
-					pack((*block)[i*depth:][:tileRows*depth], tileRows, factor, a, !aT, i0+i, min(tileRows, rows-i), k0, depth)
-				}
-				for p := first; p < last; p++ {
-					j := p * tileCols
+				block := p.blocks.borrow(ceil(rows, tileRows) * tileRows * depth)
+				defer p.blocks.give(block)
+				edge := edges.borrow(tileRows * tileCols)
+				defer edges.give(edge)
+				p.pack(*block, tileRows, factor, a, !aT, i0, rows, k0, depth)
+				for j := first * tileCols; j < last*tileCols; j += tileCols {
 					panel := (*slab)[j*depth:][:tileCols*depth]
 					for i := 0; i < rows; i += tileRows {
 						if t&lowerC != 0 && j0+j > i0+min(i+tileRows, rows)-1 {
 							continue
 						}
 						at := c.part(i0+i, j0+j, min(tileRows, rows-i), min(tileCols, cols-j))
-						addTile(at, (*block)[i*depth:][:tileRows*depth], panel, depth)
+						rows := (*block)[i*depth:][:tileRows*depth]
+						if at.rows == tileRows && at.cols == tileCols {
+							p.tile(at.data, at.stride, rows, panel, depth)
+							continue
+						}
+						clear(*edge)
+						p.tile(*edge, tileCols, rows, panel, depth)
+						for r := range at.rows {
+							axpy(at.row(r), 1, (*edge)[r*tileCols:][:at.cols])
+						}
 					}
 				}
 			})
@@ -199,45 +278,46 @@ func addProduct(c view, factor float64, a view, aT bool, b view, bT bool, t tria
 	}
 }
 
-// addTile adds a packed product to c, which at an edge is smaller than a tile.
-func addTile(c view, a, b []float64, depth int) {
-	tileRows, tileCols := tileShape()
-	if c.rows == tileRows && c.cols == tileCols {
-		tile(c.data, c.stride, a, b, depth)
+func ceil(n, by int) int { return (n + by - 1) / by }
+
+// pack lays panels of width numbers a step out, each (depth, width), one after another in dst: factor times columns j to j+cols
+// of rows k to k+depth of m, or with across, rows j to j+cols of columns k to k+depth. What is missing of the last panel's
+// width is 0.
+func (p *packing[T]) pack(dst []T, width int, factor float64, m view, across bool, j, cols, k, depth int) {
+	if last := cols % width; last > 0 {
+		clear(dst[(cols-last)*depth:][:width*depth])
+	}
+	if across {
+		for at := 0; at < cols; at += width {
+			p.packAcross(dst[at*depth:][:width*depth], width, factor, m, j+at, min(width, cols-at), k, depth)
+		}
 		return
 	}
-	var edge [maxTile]float64
-	tile(edge[:tileRows*tileCols], tileCols, a, b, depth)
-	for i := range c.rows {
-		row := c.row(i)
-		for j := range row {
-			row[j] += edge[i*tileCols+j]
+	// Row by row through all panels, so that what is read lies together.
+	for i := range depth {
+		src := m.data[(k+i)*m.stride+j:][:cols]
+		for at := 0; at < cols; at += width {
+			some := src[at:min(at+width, cols)]
+			p.scale(dst[at*depth+i*width:][:len(some)], some, factor)
 		}
 	}
 }
 
-func ceil(n, by int) int { return (n + by - 1) / by }
-
-// pack lays a panel of width numbers a step out, dst (depth, width): factor times columns j to j+cols of rows k to k+depth of
-// m, or with across, rows j to j+cols of columns k to k+depth. What is missing of the width is 0.
-func pack(dst []float64, width int, factor float64, m view, across bool, j, cols, k, depth int) {
-	if cols < width {
-		clear(dst)
-	}
-	if !across {
-		for i := range depth {
-			src, to := m.data[(k+i)*m.stride+j:][:cols], dst[i*width:][:cols]
-			if factor == 1 {
-				copy(to, src)
-				continue
-			}
-			for c, x := range src {
-				to[c] = factor * x
+// packAcross lays out one panel of rows j to j+cols of columns k to k+depth of m.
+func (p *packing[T]) packAcross(dst []T, width int, factor float64, m view, j, cols, k, depth int) {
+	c := 0
+	for ; c+8 <= cols; c += 8 {
+		at := (j+c)*m.stride + k
+		n := p.eight(dst[c:], width, m.data[at:], m.stride, depth, factor)
+		if n == 0 {
+			break
+		}
+		for i := n; i < depth; i++ {
+			for r := range 8 {
+				dst[i*width+c+r] = T(factor * m.data[at+r*m.stride+i])
 			}
 		}
-		return
 	}
-	c := 0
 	for ; c+4 <= cols; c += 4 {
 		at := (j+c)*m.stride + k
 		r0, r1 := m.data[at:][:depth], m.data[at+m.stride:][:depth]
@@ -245,12 +325,12 @@ func pack(dst []float64, width int, factor float64, m view, across bool, j, cols
 		to := dst[c:]
 		for i := range depth {
 			four := to[i*width:][:4]
-			four[0], four[1], four[2], four[3] = factor*r0[i], factor*r1[i], factor*r2[i], factor*r3[i]
+			four[0], four[1], four[2], four[3] = T(factor*r0[i]), T(factor*r1[i]), T(factor*r2[i]), T(factor*r3[i])
 		}
 	}
 	for ; c < cols; c++ {
 		for i, x := range m.data[(j+c)*m.stride+k:][:depth] {
-			dst[i*width+c] = factor * x
+			dst[i*width+c] = T(factor * x)
 		}
 	}
 }

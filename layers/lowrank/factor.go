@@ -64,6 +64,18 @@ func relative(of, whole float64) float64 {
 	return of / whole
 }
 
+// singleProducts is how many products of two numbers a product of matrices takes beyond which it is made in single precision,
+// where what it is for is a spectrum or an error.
+var singleProducts = 1 << 32
+
+// precision returns that of a product of (m, k) by (k, n).
+func precision(m, k, n int) linalg.Trait {
+	if m*k*n > singleProducts {
+		return linalg.Single
+	}
+	return 0
+}
+
 // blockRows is how many rows of a matrix are worked on at once where their products need not stay.
 const blockRows = 256
 

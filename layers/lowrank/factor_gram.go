@@ -136,9 +136,9 @@ func (g *Gram) Diagonal() []float64 {
 // Ridge returns what shrinkage adds to the diagonal.
 func (g *Gram) Ridge() float64 { return g.shrinkage * g.trace / float64(g.Dim()) }
 
-// Times returns e·G for e (rows, n).
+// Times returns e·G for e (rows, n), in single precision where that is a large product: see Spectrum.
 func (g *Gram) Times(e linalg.Matrix) linalg.Matrix {
-	p := linalg.Mul(e, g.sum)
+	p := linalg.Mul(e, g.sum, precision(e.Rows, g.Dim(), g.Dim()))
 	keep, ridge := 1-g.shrinkage, g.Ridge()
 	for i, v := range e.Data {
 		p.Data[i] = keep*p.Data[i] + ridge*v
@@ -146,7 +146,7 @@ func (g *Gram) Times(e linalg.Matrix) linalg.Matrix {
 	return p
 }
 
-// Sizes returns e·G·eᵀ for each row of e (rows, n), in half of the time of Times.
+// Sizes returns e·G·eᵀ for each row of e (rows, n), in half of the time of Times and as exact as linalg.Quadratic.
 func (g *Gram) Sizes(e linalg.Matrix) []float64 {
 	sizes := linalg.Quadratic(e, g.sum)
 	keep, ridge := 1-g.shrinkage, g.Ridge()

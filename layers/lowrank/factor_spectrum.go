@@ -12,43 +12,48 @@ import (
 
 // A norm is |e|² = tr(e·G·eᵀ) of errors e (out, in), for a symmetric positive definite G (in, in) with a root s, s·sᵀ = G.
 type norm interface {
-	times(e linalg.Matrix) linalg.Matrix  // e·G for e (rows, in)
-	size(e linalg.Matrix) float64         // tr(e·G·eᵀ) for e (rows, in)
-	whiten(w linalg.Matrix) linalg.Matrix // w·s for w (out, in)
-	root(v linalg.Matrix) linalg.Matrix   // s·v for v (in, r)
-	solve(v linalg.Matrix)                // v ← s⁻ᵀ·v for v (in, r)
+	size(e linalg.Matrix) float64                       // tr(e·G·eᵀ) for e (rows, in)
+	output(w linalg.Matrix) linalg.Matrix               // w·G·wᵀ (out, out) for w (out, in)
+	input(w linalg.Matrix) linalg.Matrix                // sᵀ·wᵀ·w·s (in, in) for w (out, in)
+	root(v linalg.Matrix, t linalg.Trait) linalg.Matrix // s·v for v (in, r)
+	solve(v linalg.Matrix)                              // v ← s⁻ᵀ·v for v (in, r)
 }
 
 // plain is the norm of G = I, that of Frobenius.
 type plain struct{}
 
-func (plain) times(e linalg.Matrix) linalg.Matrix  { return e }
-func (plain) size(e linalg.Matrix) float64         { return dot(e, e) }
-func (plain) whiten(w linalg.Matrix) linalg.Matrix { return w }
-func (plain) root(v linalg.Matrix) linalg.Matrix   { return v }
-func (plain) solve(linalg.Matrix)                  {}
+func (plain) size(e linalg.Matrix) float64 { return dot(e, e) }
+
+func (plain) output(w linalg.Matrix) linalg.Matrix {
+	return linalg.MulT(w, w, precision(w.Rows, w.Rows, w.Cols))
+}
+
+func (plain) input(w linalg.Matrix) linalg.Matrix {
+	return linalg.TMul(w, w, precision(w.Rows, w.Cols, w.Cols))
+}
+
+func (plain) root(v linalg.Matrix, _ linalg.Trait) linalg.Matrix { return v }
+func (plain) solve(linalg.Matrix)                                {}
 
 // diagonal is the norm of the G that has the squares of its elements on the diagonal.
 type diagonal []float64
-
-func (d diagonal) times(e linalg.Matrix) linalg.Matrix {
-	e = d.whiten(e)
-	scaleColumns(e, d)
-	return e
-}
 
 func (d diagonal) size(e linalg.Matrix) float64 {
 	e = d.whiten(e)
 	return dot(e, e)
 }
 
+func (d diagonal) output(w linalg.Matrix) linalg.Matrix { return plain{}.output(d.whiten(w)) }
+func (d diagonal) input(w linalg.Matrix) linalg.Matrix  { return plain{}.input(d.whiten(w)) }
+
+// whiten returns w·s for w (out, in).
 func (d diagonal) whiten(w linalg.Matrix) linalg.Matrix {
 	w = firstColumns(w, w.Cols)
 	scaleColumns(w, d)
 	return w
 }
 
-func (d diagonal) root(v linalg.Matrix) linalg.Matrix {
+func (d diagonal) root(v linalg.Matrix, _ linalg.Trait) linalg.Matrix {
 	v = firstColumns(v, v.Cols)
 	scaleRows(v, d)
 	return v
@@ -68,10 +73,22 @@ type whitening struct {
 	l linalg.Matrix
 }
 
-func (g whitening) times(e linalg.Matrix) linalg.Matrix  { return g.Times(e) }
-func (g whitening) whiten(w linalg.Matrix) linalg.Matrix { return linalg.Mul(w, g.l) }
-func (g whitening) root(v linalg.Matrix) linalg.Matrix   { return linalg.Mul(g.l, v) }
-func (g whitening) solve(v linalg.Matrix)                { linalg.SolveLowerT(g.l, v) }
+func (g whitening) output(w linalg.Matrix) linalg.Matrix {
+	return linalg.MulT(g.Times(w), w, linalg.Symmetric, precision(w.Rows, w.Rows, w.Cols))
+}
+
+// input multiplies wᵀ·w first, of which it takes a half: with what the triangle l saves, that is the least work.
+func (g whitening) input(w linalg.Matrix) linalg.Matrix {
+	n := w.Cols
+	ww := linalg.TMul(w, w, precision(w.Rows, n, n))
+	return linalg.TMul(linalg.Mul(ww, g.l, linalg.LowerB, precision(n, n, n)), g.l, linalg.LowerB, linalg.Symmetric, precision(n, n, n))
+}
+
+func (g whitening) root(v linalg.Matrix, t linalg.Trait) linalg.Matrix {
+	return linalg.Mul(g.l, v, linalg.LowerA, t)
+}
+
+func (g whitening) solve(v linalg.Matrix) { linalg.SolveLowerT(g.l, v) }
 
 // A Spectrum is a matrix decomposed in the norm of its inputs, from which factors of any rank are cut, and their errors
 // known, without decomposing again. It is the singular value decomposition of w·s with s·sᵀ = G, found as the eigenvalues
@@ -80,6 +97,9 @@ func (g whitening) solve(v linalg.Matrix)                { linalg.SolveLowerT(g.
 //   - on the output side, out ≤ in, of w·G·wᵀ = u·σ²·uᵀ: then w·s = u·σ·vᵀ gives σ·vᵀ·s⁻¹ = uᵀ·w, and neither a root of G
 //     nor an inverse is needed (form c; Swift-SVD, arXiv 2604.01609);
 //   - on the input side of sᵀ·wᵀ·w·s = v·σ²·vᵀ: then u·σ = w·s·v, and one triangular solve gives vᵀ·s⁻¹ (form d).
+//
+// A product of more than 2³² pairs of numbers is linalg.Single: squared singular values are then off by about 1e-7 of the
+// largest.
 //
 // It refers to the matrix and the Gram matrix that it was made of. It may be used by several goroutines at once.
 type Spectrum struct {
@@ -139,11 +159,9 @@ func (g *Gram) norm(what string, w linalg.Matrix) (norm, error) {
 func newSpectrum(w linalg.Matrix, n norm) *Spectrum {
 	s := &Spectrum{w: w, norm: n, output: w.Rows <= w.Cols}
 	if s.output {
-		s.squared = linalg.MulT(n.times(w), w)
-		linalg.Mirror(s.squared)
+		s.squared = n.output(w)
 	} else {
-		ws := n.whiten(w)
-		s.squared = linalg.TMul(ws, ws)
+		s.squared = n.input(w)
 	}
 	for i := range s.squared.Rows {
 		s.whole += s.squared.Data[i*s.squared.Cols+i]
@@ -216,7 +234,7 @@ func (s *Spectrum) SampleErrors() ([]float64, error) {
 		}
 		d := vectors.Transpose()
 		if s.output {
-			d = linalg.Mul(d, s.w)
+			d = linalg.Mul(d, s.w, precision(d.Rows, s.w.Rows, s.w.Cols))
 		} else {
 			v := firstColumns(vectors, s.Rank())
 			g.solve(v)
@@ -267,7 +285,7 @@ func (s *Spectrum) Factors(r int) (Factors, error) {
 		f.U = kept
 		scaleColumns(f.U, scale)
 	} else {
-		f.U = linalg.Mul(s.w, s.norm.root(kept))
+		f.U = linalg.Mul(s.w, s.norm.root(kept, 0))
 		scaleColumns(f.U, inverse)
 		s.norm.solve(kept)
 		f.V = kept.Transpose()
@@ -280,8 +298,9 @@ func (s *Spectrum) Factors(r int) (Factors, error) {
 
 // measure returns the error of f, computed from its product.
 func (s *Spectrum) measure(f Factors) float64 {
+	t := precision(s.w.Rows, f.Rank(), s.w.Cols)
 	e := blockwise(s.w, s.norm.size, func(from, to int) linalg.Matrix {
-		return subtract(rows(s.w, from, to), linalg.Mul(rows(f.U, from, to), f.V))
+		return subtract(rows(s.w, from, to), linalg.Mul(rows(f.U, from, to), f.V, t))
 	})
 	return relative(e, s.whole)
 }

@@ -196,3 +196,65 @@ func TestDegenerate(t *testing.T) {
 		}
 	}
 }
+
+// TestSpectrumSingle finds spectra of both sides, and of matrices beside one another, in single precision, and holds what they
+// say of every rank to what they say in float64.
+func TestSpectrumSingle(t *testing.T) {
+	same := func(what string, got, want float64) {
+		t.Helper()
+		// What is left of a matrix can have no more digits than the largest of its eigenvalues leaves it.
+		if !(math.Abs(got-want) <= 1e-4*want+2e-9) {
+			t.Errorf("%s is %g in single precision, %g in float64", what, got, want)
+		}
+	}
+	for _, shape := range [][2]int{{90, 140}, {210, 120}} {
+		rng := rand.New(rand.NewPCG(9, uint64(shape[0])))
+		w, x := matrixtest.Random(rng, shape[0], shape[1]), matrixtest.Inputs(rng, 300, shape[1], 2)
+		other := matrixtest.Random(rng, 50, shape[1])
+		for name, shrinkage := range map[string]float64{"plain": -1, "whitened": 0.01} {
+			known := func() (*lowrank.Spectrum, *lowrank.JointSpectrum, []float64, float64) {
+				var g *lowrank.Gram // which keeps what it knows of itself
+				if shrinkage >= 0 {
+					var err error
+					if g, err = lowrank.NewGram(linalg.TMul(x, x), x.Rows, nil, shrinkage); err != nil {
+						t.Fatal(err)
+					}
+				}
+				s, err := lowrank.Decompose(w, g)
+				if err != nil {
+					t.Fatal(err)
+				}
+				j, err := lowrank.DecomposeJoint([]linalg.Matrix{w, other}, g)
+				if err != nil {
+					t.Fatal(err)
+				}
+				sample, err := s.SampleErrors()
+				if err != nil {
+					t.Fatal(err)
+				}
+				f, err := s.Factors(20)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return s, j, sample, f.Error
+			}
+			want, wantJoint, wantSample, wantError := known()
+			lowrank.WithSingle(func() {
+				got, joint, sample, e := known()
+				if got.Energy()[0] == want.Energy()[0] {
+					t.Errorf("%s %v: the same bits in single precision", name, shape)
+				}
+				for r := range want.Rank() {
+					same(fmt.Sprintf("%s %v: the error of rank %d", name, shape, r), got.Error(r), want.Error(r))
+					same(fmt.Sprintf("%s %v: the error of rank %d without shrinkage", name, shape, r), sample[r], wantSample[r])
+				}
+				for r := range wantJoint.Rank() {
+					for i := range 2 {
+						same(fmt.Sprintf("%s %v: the error of rank %d of matrix %d", name, shape, r, i), joint.Error(i, r), wantJoint.Error(i, r))
+					}
+				}
+				same(fmt.Sprintf("%s %v: the error of factors", name, shape), e, wantError)
+			})
+		}
+	}
+}

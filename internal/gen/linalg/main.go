@@ -14,10 +14,10 @@ import (
 
 var isaFlag = flag.String("isa", "", "instruction set: avx512 or avx2")
 
-// An isa is a width of vectors of float64, and the tile of a product that fills its registers.
+// An isa is a width of vectors, and the tile of a product that fills its registers.
 type isa struct {
 	name       string
-	lanes      int
+	lanes      int // of float64
 	rows, cols int // of the tile; cols in vectors
 	vec        func() reg.VecVirtual
 }
@@ -34,10 +34,13 @@ func main() {
 		log.Fatalf("generate linalg: unknown -isa %q", *isaFlag)
 	}
 	build.Constraint(buildtags.Not("purego"))
-	t.tile()
+	t.tile("tile", double)
+	t.tile("tileSingle", single)
 	t.rowsBy("dots", "dots", true, false)
 	t.rowsBy("axpys", "axpys", false, true)
 	t.rowsBy("dotsAxpys", "both", true, true)
+	t.narrow()
+	t.narrowAcross()
 	build.Generate()
 }
 
@@ -63,21 +66,34 @@ func param(name string) reg.GPVirtual {
 	return r
 }
 
+// A precision is the type of the panels that a product is made of. Its sums become float64 before they are added.
+type precision struct {
+	name            string
+	bytes           int
+	load, broadcast func(...operand.Op)
+	multiplyAdd     func(...operand.Op)
+}
+
+var (
+	double = precision{"float64", 8, build.VMOVUPD, build.VBROADCASTSD, build.VFMADD231PD}
+	single = precision{"float32", 4, build.VMOVUPS, build.VBROADCASTSS, build.VFMADD231PS}
+)
+
 // tile emits the inner loop of the product: every element of the tile has an accumulator, and each step of k adds the
 // products of a column of a, one number a row, with a row of b.
-func (t isa) tile() {
-	t.text("tile", "func(c *float64, stride int, a, b *float64, k int)", "is a tileFunc.")
-	bytes := t.lanes * 8
+func (t isa) tile(name string, p precision) {
+	t.text(name, "func(c *float64, stride int, a, b *"+p.name+", k int)", "is "+name+"Generic with a larger tile.")
+	bytes := t.lanes * 8 // of a vector
 	c, stride, a, b, k := param("c"), param("stride"), param("a"), param("b"), param("k")
 	build.SHLQ(operand.U8(3), stride)
 	// What is to be added to comes while the products are made.
-	row := build.GP64()
+	row, rowBytes := build.GP64(), t.cols*bytes/p.bytes*8
 	build.MOVQ(c, row)
 	for i := range t.rows {
-		for line := 0; line < t.cols*bytes; line += 64 {
+		for line := 0; line < rowBytes; line += 64 {
 			build.PREFETCHT0(operand.Mem{Base: row, Disp: line})
 		}
-		build.PREFETCHT0(operand.Mem{Base: row, Disp: t.cols*bytes - 1})
+		build.PREFETCHT0(operand.Mem{Base: row, Disp: rowBytes - 1})
 		if i+1 < t.rows {
 			build.ADDQ(stride, row)
 		}
@@ -92,41 +108,44 @@ func (t isa) tile() {
 		bv := make([]reg.VecVirtual, t.cols)
 		for j := range bv {
 			bv[j] = t.vec()
-			build.VMOVUPD(operand.Mem{Base: b, Disp: (n*t.cols + j) * bytes}, bv[j])
+			p.load(operand.Mem{Base: b, Disp: (n*t.cols + j) * bytes}, bv[j])
 		}
 		for i := range t.rows {
 			av := t.vec()
-			build.VBROADCASTSD(operand.Mem{Base: a, Disp: (n*t.rows + i) * 8}, av)
+			p.broadcast(operand.Mem{Base: a, Disp: (n*t.rows + i) * p.bytes}, av)
 			for j := range bv {
-				build.VFMADD231PD(bv[j], av, acc[i*t.cols+j])
+				p.multiplyAdd(bv[j], av, acc[i*t.cols+j])
 			}
 		}
 	}
 	const unroll = 4
 	build.Label("steps")
 	build.CMPQ(k, operand.U8(unroll))
-	build.JLT(operand.LabelRef("single"))
+	build.JLT(operand.LabelRef("last"))
 	for n := range unroll {
 		step(n)
 	}
-	build.ADDQ(operand.U32(unroll*t.rows*8), a)
+	build.ADDQ(operand.U32(unroll*t.rows*p.bytes), a)
 	build.ADDQ(operand.U32(unroll*t.cols*bytes), b)
 	build.SUBQ(operand.U8(unroll), k)
 	build.JMP(operand.LabelRef("steps"))
-	build.Label("single")
+	build.Label("last")
 	build.TESTQ(k, k)
 	build.JZ(operand.LabelRef("store"))
 	step(0)
-	build.ADDQ(operand.U32(t.rows*8), a)
+	build.ADDQ(operand.U32(t.rows*p.bytes), a)
 	build.ADDQ(operand.U32(t.cols*bytes), b)
 	build.DECQ(k)
-	build.JMP(operand.LabelRef("single"))
+	build.JMP(operand.LabelRef("last"))
 	build.Label("store")
 	for i := range t.rows {
+		at := operand.Mem{Base: c}
 		for j := range t.cols {
-			at := operand.Mem{Base: c, Disp: j * bytes}
-			build.VADDPD(at, acc[i*t.cols+j], acc[i*t.cols+j])
-			build.VMOVUPD(acc[i*t.cols+j], at)
+			for _, sum := range t.doubles(acc[i*t.cols+j], p) {
+				build.VADDPD(at, sum, sum)
+				build.VMOVUPD(sum, at)
+				at.Disp += bytes
+			}
 		}
 		if i+1 < t.rows {
 			build.ADDQ(stride, c)
@@ -134,6 +153,24 @@ func (t isa) tile() {
 	}
 	build.VZEROUPPER()
 	build.RET()
+}
+
+// doubles returns the numbers of a vector as float64.
+func (t isa) doubles(v reg.VecVirtual, p precision) []reg.VecVirtual {
+	if p.bytes == 8 {
+		return []reg.VecVirtual{v}
+	}
+	low, high := t.vec(), t.vec()
+	if t.lanes == 8 {
+		build.VEXTRACTF64X4(operand.U8(1), v, high.AsY())
+		build.VCVTPS2PD(v.AsY(), low)
+		build.VCVTPS2PD(high.AsY(), high)
+	} else {
+		build.VEXTRACTF128(operand.U8(1), v, high.AsX())
+		build.VCVTPS2PD(v.AsX(), low)
+		build.VCVTPS2PD(high.AsX(), high)
+	}
+	return []reg.VecVirtual{low, high}
 }
 
 // rowsBy emits a function that passes once over four rows of a matrix, for their products with a vector, their sum with
@@ -241,4 +278,105 @@ func (t isa) rowsBy(name, doc string, dots, axpys bool) {
 	}
 	build.VZEROUPPER()
 	build.RET()
+}
+
+// narrow emits the rounding of numbers to float32.
+func (t isa) narrow() {
+	t.text("narrow", "func(dst *float32, src *float64, n int, factor float64)", "sets dst to factor times src, rounded. n is a multiple of 8.")
+	dst, src, n := param("dst"), param("src"), param("n")
+	factor := t.broadcast("factor")
+	build.Label("step")
+	build.VMOVUPS(t.rounded(operand.Mem{Base: src}, factor), operand.Mem{Base: dst})
+	build.ADDQ(operand.U8(64), src)
+	build.ADDQ(operand.U8(32), dst)
+	build.SUBQ(operand.U8(8), n)
+	build.JNZ(operand.LabelRef("step"))
+	build.VZEROUPPER()
+	build.RET()
+}
+
+// narrowAcross emits the rounding of numbers to float32 with rows turned into columns.
+func (t isa) narrowAcross() {
+	t.text("narrowAcross", "func(dst *float32, width int, src *float64, stride, n int, factor float64)",
+		"sets dst (n, 8), whose rows lie width apart, to factor times the transpose of src (8, n), whose rows lie stride apart, rounded. n is a multiple of 8.")
+	dst, width, src, stride, n := param("dst"), param("width"), param("src"), param("stride"), param("n")
+	factor := t.broadcast("factor")
+	build.SHLQ(operand.U8(2), width)
+	build.SHLQ(operand.U8(3), stride)
+	three, below := build.GP64(), build.GP64()
+	build.LEAQ(operand.Mem{Base: stride, Index: stride, Scale: 2}, three)
+	build.LEAQ(operand.Mem{Base: src, Index: stride, Scale: 4}, below)
+	build.Label("step")
+	var rows [8]reg.VecVirtual
+	for i := range rows {
+		base := src
+		if i >= 4 {
+			base = below
+		}
+		rows[i] = t.rounded([4]operand.Mem{
+			{Base: base},
+			{Base: base, Index: stride, Scale: 1},
+			{Base: base, Index: stride, Scale: 2},
+			{Base: base, Index: three, Scale: 1},
+		}[i%4], factor)
+	}
+	// Pairs of rows, then four of them, then all eight.
+	var pairs, fours [8]reg.VecVirtual
+	for i := range 4 {
+		pairs[2*i], pairs[2*i+1] = build.YMM(), build.YMM()
+		build.VUNPCKLPS(rows[2*i+1], rows[2*i], pairs[2*i])
+		build.VUNPCKHPS(rows[2*i+1], rows[2*i], pairs[2*i+1])
+	}
+	for i := range fours {
+		fours[i] = build.YMM()
+		half, pair := i/4*4, i%4/2
+		if i%2 == 0 {
+			build.VUNPCKLPD(pairs[half+2+pair], pairs[half+pair], fours[i])
+		} else {
+			build.VUNPCKHPD(pairs[half+2+pair], pairs[half+pair], fours[i])
+		}
+	}
+	for i := range 8 {
+		column, lanes := build.YMM(), uint8(0x20)
+		if i >= 4 {
+			lanes = 0x31
+		}
+		build.VPERM2F128(operand.U8(lanes), fours[4+i%4], fours[i%4], column)
+		build.VMOVUPS(column, operand.Mem{Base: dst})
+		build.ADDQ(width, dst)
+	}
+	build.ADDQ(operand.U8(64), src)
+	build.ADDQ(operand.U8(64), below)
+	build.SUBQ(operand.U8(8), n)
+	build.JNZ(operand.LabelRef("step"))
+	build.VZEROUPPER()
+	build.RET()
+}
+
+// broadcast returns a vector of a parameter of type float64.
+func (t isa) broadcast(name string) reg.VecVirtual {
+	p, err := build.Param(name).Resolve()
+	if err != nil {
+		log.Fatalf("generate linalg: %v", err)
+	}
+	v := t.vec()
+	build.VBROADCASTSD(p.Addr, v)
+	return v
+}
+
+// rounded returns factor times the eight numbers at src in a YMM register of float32.
+func (t isa) rounded(src operand.Mem, factor reg.VecVirtual) reg.VecVirtual {
+	v := t.vec()
+	build.VMULPD(src, factor, v)
+	if t.lanes == 8 {
+		eight := build.YMM()
+		build.VCVTPD2PS(v, eight)
+		return eight
+	}
+	build.VCVTPD2PSY(v, v.AsX())
+	high := t.vec()
+	build.VMULPD(src.Offset(32), factor, high)
+	build.VCVTPD2PSY(high, high.AsX())
+	build.VINSERTF128(operand.U8(1), high.AsX(), v, v)
+	return v
 }

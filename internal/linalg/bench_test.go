@@ -55,13 +55,20 @@ func BenchmarkMulSingle(b *testing.B) {
 	}
 }
 
+// bothPrecisions runs f with what depends on a size in double and in single precision.
+func bothPrecisions(b *testing.B, name string, f func(b *testing.B)) {
+	for _, single := range []bool{false, true} {
+		linalg.WithSingle(single, func() { b.Run(map[bool]string{false: "double/", true: "single/"}[single]+name, f) })
+	}
+}
+
 func BenchmarkQuadratic(b *testing.B) {
 	rows, n := 192, 8192
 	if testing.Short() {
 		rows, n = 16, 256
 	}
 	e, c := random(newRand(1), rows, n), symmetric(2, n)
-	b.Run(fmt.Sprintf("%dx%d", rows, n), func(b *testing.B) {
+	bothPrecisions(b, fmt.Sprintf("%dx%d", rows, n), func(b *testing.B) {
 		for b.Loop() {
 			linalg.Quadratic(e, c)
 		}
@@ -99,7 +106,7 @@ func BenchmarkBlockFactor(b *testing.B) {
 		for i := range n { // beyond all eigenvalues
 			a.Data[i*n+i] += 4 * math.Sqrt(float64(n))
 		}
-		b.Run(fmt.Sprintf("own/%d", n), func(b *testing.B) {
+		bothPrecisions(b, fmt.Sprint(n), func(b *testing.B) {
 			for b.Loop() {
 				if _, err := linalg.BlockFactor(a, linalg.Matrix{}, 0, 256); err != nil {
 					b.Fatal(err)

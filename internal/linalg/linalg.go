@@ -1,5 +1,5 @@
 // Package linalg holds the dense linear algebra that compression stands on: products, factorizations and eigenvalues of
-// float64 matrices.
+// float64 matrices. Products are made in float64 but where a caller grants them single precision, or a function says so.
 //
 // A result has the same bits whatever GOMAXPROCS is: threads divide the elements of a result among them, never the sum
 // that makes an element. Shapes that do not fit are the caller's mistake and panic; values that cannot be worked with, such

@@ -10,10 +10,12 @@ import (
 type Trait uint8
 
 const (
-	// Single has the product computed in single precision, in half of the time: elements of a and b are rounded to float32, and
-	// so are sums of up to packedDepth of their products, which are then added up in float64. An element is off by at most
-	// 2.4e-5 of the sum of magnitudes Σ|a|·|b| that makes it, and by about 1e-7 of it where signs are mixed. What is too large
-	// or too small for float32 is computed in float64 after all: see Mul.
+	// Single has the product computed in single precision, in half of the time: elements of a and b are rounded to float32, and so
+	// are sums of up to 384 of their products, which are then added up in float64. An element is off by at most 2.4e-5 of the sum
+	// of magnitudes |a|·|b| that makes it, and by about 1e-7 of that where signs are mixed.
+	//
+	// It is for numbers well within the range of float32. Where the largest magnitude of a result shows that they were not, because
+	// it is below 1e-20 or not finite, the product is computed again in float64.
 	Single Trait = 1 << iota
 	// LowerA says that a, not transposed, is 0 above its diagonal.
 	LowerA
@@ -26,9 +28,6 @@ const (
 )
 
 // Mul returns a·b, (a.Rows, b.Cols).
-//
-// With Single it finds out from the result whether that has left the range of float32, where its largest magnitude is not a
-// number, infinite or below 1e-20, and then computes it again without.
 func Mul(a, b Matrix, traits ...Trait) Matrix {
 	if a.Cols != b.Rows {
 		panic(fmt.Sprintf("BUG: product of %d x %d and %d x %d", a.Rows, a.Cols, b.Rows, b.Cols))
@@ -94,7 +93,7 @@ func singleHolds(results []float64) bool {
 }
 
 // singleQuadratic is the number of products, rows·n·n, beyond which Quadratic makes them in single precision.
-var singleQuadratic = 1 << 32
+var singleQuadratic int64 = 1 << 32
 
 // Quadratic returns e·c·eᵀ for each row of e (rows, n) and a symmetric c (n, n). It takes little more than half of the
 // operations of e·c, and (rows, 512) beside its result. Where rows·n·n is beyond 2³², e·c is Single, of twice as many columns
@@ -104,7 +103,7 @@ func Quadratic(e, c Matrix) []float64 {
 	if e.Cols != c.Rows {
 		panic(fmt.Sprintf("BUG: quadratic form of %d x %d with %d x %d", e.Rows, e.Cols, c.Rows, c.Cols))
 	}
-	if e.Rows*c.Rows*c.Cols > singleQuadratic {
+	if int64(e.Rows)*int64(c.Rows)*int64(c.Cols) > singleQuadratic {
 		if norms := quadratic(e, c, 1024, Single); singleHolds(norms) {
 			return norms
 		}

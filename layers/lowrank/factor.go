@@ -66,11 +66,11 @@ func relative(of, whole float64) float64 {
 
 // singleProducts is how many products of two numbers a product of matrices takes beyond which it is made in single precision,
 // where what it is for is a spectrum or an error.
-var singleProducts = 1 << 32
+var singleProducts int64 = 1 << 32
 
 // precision returns that of a product of (m, k) by (k, n).
 func precision(m, k, n int) linalg.Trait {
-	if m*k*n > singleProducts {
+	if int64(m)*int64(k)*int64(n) > singleProducts {
 		return linalg.Single
 	}
 	return 0

@@ -65,11 +65,11 @@ func relative(of, whole float64) float64 {
 }
 
 // singleProducts is how many products of two numbers a product of matrices takes beyond which it is made in single precision,
-// where what it is for is a spectrum or an error.
+// where what it is for is a spectrum, a correction or an error.
 var singleProducts int64 = 1 << 32
 
-// precision returns that of a product of (m, k) by (k, n).
-func precision(m, k, n int) linalg.Trait {
+// Precision returns what is granted to a product that serves such a purpose, of (m, k) by (k, n).
+func Precision(m, k, n int) linalg.Trait {
 	if int64(m)*int64(k)*int64(n) > singleProducts {
 		return linalg.Single
 	}

@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"eckart/internal/linalg"
+	"eckart/layers/lowrank"
 )
 
 // Drift is the moments of a site whose inputs have drifted: x are those of the original model, (tokens, in), and y those that
@@ -60,7 +61,7 @@ func (c *Correction) Corrected(w linalg.Matrix, lambda float64) (linalg.Matrix, 
 	if err := fits(w, c.step); err != nil {
 		return linalg.Matrix{}, err
 	}
-	target := linalg.Mul(w, c.step)
+	target := linalg.Mul(w, c.step, lowrank.Precision(w.Rows, w.Cols, w.Cols))
 	for i, v := range w.Data {
 		target.Data[i] = v + lambda*target.Data[i]
 	}
@@ -86,9 +87,11 @@ func (c *Correction) Try(check Drift) (*Trial, error) {
 	if err := sameShape("correct for drift", c.step, check.Cross); err != nil {
 		return nil, err
 	}
+	n := check.Gram.Rows
+	t := lowrank.Precision(n, n, n)
 	return &Trial{
-		linear: linalg.MulT(subtract(check.Cross, check.Gram), c.step),
-		square: linalg.MulT(linalg.Mul(c.step, check.Gram), c.step),
+		linear: linalg.MulT(subtract(check.Cross, check.Gram), c.step, t),
+		square: linalg.MulT(linalg.Mul(c.step, check.Gram, t), c.step, linalg.Symmetric, t),
 	}, nil
 }
 
@@ -106,7 +109,7 @@ func (t *Trial) Strength(w linalg.Matrix, lambdas ...float64) (float64, error) {
 		return 0, err
 	}
 	var linear, square float64
-	for i, v := range linalg.TMul(w, w).Data { // tr(w·A·wᵀ) is the sum of wᵀ·w ⊙ A
+	for i, v := range linalg.TMul(w, w, lowrank.Precision(w.Cols, w.Rows, w.Cols)).Data { // tr(w·A·wᵀ) is the sum of wᵀ·w ⊙ A
 		linear += v * t.linear.Data[i]
 		square += v * t.square.Data[i]
 	}

@@ -14,8 +14,8 @@ const (
 	// are sums of up to 384 of their products, which are then added up in float64. An element is off by at most 2.4e-5 of the sum
 	// of magnitudes |a|·|b| that makes it, and by about 1e-7 of that where signs are mixed.
 	//
-	// It is for numbers well within the range of float32. Where the largest magnitude of a result shows that they were not, because
-	// it is below 1e-20 or not finite, the product is computed again in float64.
+	// It is for numbers well within the range of float32. Where the norm of the result shows that they were not, because it is below
+	// 1e-20 or not finite, the product is computed again in float64.
 	Single Trait = 1 << iota
 	// LowerA says that a, not transposed, is 0 above its diagonal.
 	LowerA
@@ -76,20 +76,19 @@ func multiply(c, a Matrix, aT bool, b Matrix, bT bool, traits []Trait) Matrix {
 }
 
 // singleHolds reports whether results of single precision have stayed clear of the ends of its range, 1e-38 and 3e38. What
-// overflows there makes results that are not finite; where none is larger than 1e-20, much may have become 0.
+// overflows there makes results that are not finite; where all are below 1e-20, much may have become 0.
 func singleHolds(results []float64) bool {
 	const some = 1 << 16 // numbers that a thread looks through at a time
-	tops := make([]float64, ceil(len(results), some))
-	parallel(len(tops), func(i int) {
-		for _, x := range results[i*some : min((i+1)*some, len(results))] {
-			tops[i] = max(tops[i], math.Abs(x)) // NaN stays
-		}
+	squares := make([]float64, ceil(len(results), some))
+	parallel(len(squares), func(i int) {
+		piece := results[i*some : min((i+1)*some, len(results))]
+		squares[i] = dot(piece, piece)
 	})
-	var top float64
-	for _, x := range tops {
-		top = max(top, x)
+	var sum float64
+	for _, s := range squares {
+		sum += s
 	}
-	return top > 1e-20 && top <= math.MaxFloat64
+	return sum > 1e-40 && sum <= math.MaxFloat64
 }
 
 // singleQuadratic is the number of products, rows·n·n, beyond which Quadratic makes them in single precision.

@@ -49,7 +49,7 @@ func TestSingle(t *testing.T) { linalg.WithEachWidth(t, testSingle) }
 
 func testSingle(t *testing.T) {
 	rng := newRand(2)
-	for _, s := range [][3]int{{1, 2, 3}, {2, 3, 4}, {5, 7, 9}, {17, 33, 9}, {24, 8, 48}, {25, 385, 49}, {130, 70, 100}, {8, 1000, 97}, {200, 400, 210}} {
+	for _, s := range [][3]int{{1, 2, 3}, {2, 3, 4}, {5, 7, 9}, {17, 33, 9}, {24, 8, 48}, {25, 385, 49}, {130, 70, 100}, {8, 1000, 97}, {200, 390, 110}} {
 		m, k, n := s[0], s[1], s[2]
 		a, b := random(rng, m, k), random(rng, k, n)
 		want, whole := product(a, b), product(magnitudes(a), magnitudes(b))
@@ -75,7 +75,7 @@ func testSingle(t *testing.T) {
 
 // TestTraits multiplies triangles, and matrices whose product is symmetric.
 func TestTraits(t *testing.T) {
-	for _, n := range []int{1, 9, 50, 210, 430} {
+	for _, n := range []int{1, 9, 50, 400} {
 		rng := newRand(uint64(n))
 		s, l := symmetric(7, n), random(rng, n, n)
 		for i := range n {
@@ -172,13 +172,13 @@ func feedbackError(f []float64, c linalg.Matrix) (sum float64) {
 // TestBlockFactorSingle holds the factor in single precision to that in float64, by what rounding with it leaves of errors.
 func TestBlockFactorSingle(t *testing.T) {
 	linalg.WithEachWidth(t, func(t *testing.T) {
-		const n = 600
+		const n = 520
 		gram, ridge := outliers(n)
 		damped := linalg.Matrix{Rows: n, Cols: n, Data: slices.Clone(gram.Data)}
 		for i := range n {
 			damped.Data[i*n+i] += ridge
 		}
-		for _, block := range []int{n, 256, 100} {
+		for _, block := range []int{n, 100} {
 			var factors [2][]float64
 			for i := range factors {
 				linalg.WithSingle(i > 0, func() {

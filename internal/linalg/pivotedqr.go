@@ -165,7 +165,7 @@ func exchange(c Matrix, order []int, rank int) {
 	l := c.view().part(0, 0, rank, rank)
 	k := New(rank, others)
 	transpose(k.view(), c.view().part(rank, 0, others, rank))
-	solveLowerT(l, k.view())
+	solveLowerT(l, k.view(), 0)
 	for {
 		row, col, top := 0, 0, float64(largestCoefficient)
 		for i := range rank {

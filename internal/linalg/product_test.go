@@ -85,10 +85,11 @@ func TestThreads(t *testing.T) {
 		}
 		var single []float64
 		linalg.WithSingle(true, func() {
-			if single, err = linalg.BlockFactor(s, linalg.Matrix{}, 0.01*s.Data[0], 64); err != nil {
+			factor, err := linalg.BlockFactor(s, linalg.Matrix{}, 0.01*s.Data[0], 64)
+			if err != nil {
 				t.Fatal(err)
 			}
-			single = append(single, linalg.Quadratic(a, s)...)
+			single = append(upper(factor).Data, linalg.Quadratic(a, s)...)
 			single = append(single, linalg.MulT(a, b, linalg.Single).Data...)
 		})
 		values, vectors, err := linalg.Eigen(s)
@@ -114,7 +115,7 @@ func TestThreads(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return [][]float64{linalg.Mul(a, b).Data, single, alone, linalg.Quadratic(a, s), l.Data, u, values, vectors.Data, some, leading.Data, floats, x.Data, y.Data}
+		return [][]float64{linalg.Mul(a, b).Data, single, alone, linalg.Quadratic(a, s), l.Data, upper(u).Data, values, vectors.Data, some, leading.Data, floats, x.Data, y.Data}
 	}
 	runtime.GOMAXPROCS(1)
 	want := results()

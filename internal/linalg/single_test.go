@@ -161,12 +161,20 @@ func outliers(n int) (gram linalg.Matrix, ridge float64) {
 
 // feedbackError returns what rounding with feedback by the factor f of one block leaves of independent errors of size 1, in the
 // norm of c: an error in column j comes to row j of f over its diagonal element.
-func feedbackError(f []float64, c linalg.Matrix) (sum float64) {
-	m := linalg.Matrix{Rows: c.Rows, Cols: c.Rows, Data: f}
-	for i, e := range linalg.Quadratic(m, c) {
-		sum += e / (m.Row(i)[i] * m.Row(i)[i])
+func feedbackError(f, c linalg.Matrix) (sum float64) {
+	for i, e := range linalg.Quadratic(f, c) {
+		sum += e / (f.Row(i)[i] * f.Row(i)[i])
 	}
 	return sum
+}
+
+// upper returns the transpose of the lower triangle of f.
+func upper(f linalg.Matrix) linalg.Matrix {
+	u := f.Transpose()
+	for i := range u.Rows {
+		clear(u.Row(i)[:i])
+	}
+	return u
 }
 
 // TestBlockFactorSingle holds the factor in single precision to that in float64, by what rounding with it leaves of errors.
@@ -179,7 +187,7 @@ func TestBlockFactorSingle(t *testing.T) {
 			damped.Data[i*n+i] += ridge
 		}
 		for _, block := range []int{n, 100} {
-			var factors [2][]float64
+			var factors [2]linalg.Matrix
 			for i := range factors {
 				linalg.WithSingle(i > 0, func() {
 					var err error
@@ -188,7 +196,7 @@ func TestBlockFactorSingle(t *testing.T) {
 					}
 				})
 			}
-			exact, single := linalg.Matrix{Rows: n, Cols: n, Data: factors[0]}, linalg.Matrix{Rows: n, Cols: n, Data: factors[1]}
+			exact, single := factors[0], factors[1]
 			if slices.Equal(exact.Data, single.Data) {
 				t.Errorf("blocks of %d: the same bits in single precision", block)
 			}
@@ -199,7 +207,7 @@ func TestBlockFactorSingle(t *testing.T) {
 				}
 			}
 			if block == n {
-				want, got := feedbackError(exact.Data, damped), feedbackError(single.Data, damped)
+				want, got := feedbackError(upper(exact), damped), feedbackError(upper(single), damped)
 				if t.Logf("errors come to 1 + %.3g times the least", got/want-1); !(got < 1.00001*want) {
 					t.Errorf("errors of %g are left, %g in float64", got, want)
 				}
@@ -224,11 +232,11 @@ func TestBlockFactorFallsBack(t *testing.T) {
 		singular.Row(i)[n/2], singular.Row(n / 2)[i] = 0, 0
 	}
 	for name, a := range map[string]linalg.Matrix{"nearly singular": almost, "indefinite": indefinite, "singular": singular} {
-		var want, got []float64
+		var want, got linalg.Matrix
 		var wantErr, gotErr error
 		linalg.WithSingle(false, func() { want, wantErr = linalg.BlockFactor(a, linalg.Matrix{}, 0, 30) })
 		linalg.WithSingle(true, func() { got, gotErr = linalg.BlockFactor(a, linalg.Matrix{}, 0, 30) })
-		if !slices.Equal(got, want) || (gotErr == nil) != (wantErr == nil) {
+		if !slices.Equal(got.Data, want.Data) || (gotErr == nil) != (wantErr == nil) {
 			t.Errorf("%s: not what float64 finds", name)
 		}
 		if name == "nearly singular" {
@@ -244,10 +252,10 @@ func TestBlockFactorFallsBack(t *testing.T) {
 		for i := range a.Data {
 			a.Data[i] *= scale
 		}
-		var want, got []float64
+		var want, got linalg.Matrix
 		linalg.WithSingle(false, func() { want, _ = linalg.BlockFactor(a, linalg.Matrix{}, scale, 30) })
 		linalg.WithSingle(true, func() { got, _ = linalg.BlockFactor(a, linalg.Matrix{}, scale, 30) })
-		if want == nil || !slices.Equal(got, want) {
+		if want.Data == nil || !slices.Equal(got.Data, want.Data) {
 			t.Errorf("elements of about %g: not what float64 finds", scale)
 		}
 	}

@@ -77,7 +77,7 @@ func prepare(a Matrix) (reduced Matrix, exponent int, err error) {
 	if err := checkFinite(a, true); err != nil {
 		return Matrix{}, 0, fmt.Errorf("find eigenvalues: %w", err)
 	}
-	_, exponent = math.Frexp(largest(a, true))
+	_, exponent = math.Frexp(largestBelow(a))
 	reduced = New(a.Rows, a.Rows)
 	for i := range a.Rows {
 		scale(reduced.Row(i)[:i+1], a.Row(i), -exponent)

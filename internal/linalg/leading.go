@@ -22,7 +22,7 @@ const directDivisor = 3
 // positive. It reads all of a. An element that is not finite is an error.
 //
 // It is the randomized block subspace iteration of Halko, Martinsson and Tropp (arXiv 0909.4061, algorithm 4.4) with a
-// Rayleigh-Ritz step: vectors are orthonormal as those of Eigen are, and values are those of a in the subspace found, never
+// Rayleigh-Ritz step. The iteration is Single, that step is not: vectors are orthonormal as those of Eigen are, and values are those of a in the subspace found, never
 // above the true ones but for rounding, and close to them where the spectrum falls. Where r is a large part of n, it is
 // Eigen. It takes four matrices (r+Oversample, n).
 func Leading(a Matrix, r int, o Iteration) (values []float64, vectors Matrix, err error) {
@@ -55,7 +55,11 @@ func Leading(a Matrix, r int, o Iteration) (values []float64, vectors Matrix, er
 	}
 
 	// Directions are rows. A scale keeps products from overflowing.
-	_, exponent := math.Frexp(largest(a, false))
+	var top float64 // of the diagonal, where no element is larger than the largest there
+	for i := range n {
+		top = max(top, a.Row(i)[i])
+	}
+	_, exponent := math.Frexp(top)
 	scaled := a
 	if exponent > 400 || exponent < -400 {
 		scaled = New(n, n)
@@ -70,7 +74,7 @@ func Leading(a Matrix, r int, o Iteration) (values []float64, vectors Matrix, er
 	}
 	var held float64 // of the trace, by the directions of the round before
 	for round := range o.Rounds {
-		next := multiplySquare(q, scaled)
+		next := multiplySquare(q, scaled, Single)
 		var now float64
 		for i := range block {
 			now += dot(q.Row(i), next.Row(i))
@@ -82,7 +86,7 @@ func Leading(a Matrix, r int, o Iteration) (values []float64, vectors Matrix, er
 		}
 		held = now
 	}
-	ritz, turn, err := Eigen(MulT(multiplySquare(q, scaled), q))
+	ritz, turn, err := Eigen(MulT(multiplySquare(q, scaled, 0), q))
 	if err != nil {
 		return nil, Matrix{}, fmt.Errorf("find %d leading eigenvalues: %w", r, err)
 	}
@@ -101,4 +105,4 @@ func Leading(a Matrix, r int, o Iteration) (values []float64, vectors Matrix, er
 
 // multiplySquare returns q·a for few rows q (rows, n) and a symmetric a (n, n): the transpose of a·qᵀ, so that the packed a need
 // not stay beyond the second cache.
-func multiplySquare(q, a Matrix) Matrix { return MulT(a, q).Transpose() }
+func multiplySquare(q, a Matrix, t Trait) Matrix { return MulT(a, q, t).Transpose() }

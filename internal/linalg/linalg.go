@@ -93,15 +93,11 @@ func checkFinite(a Matrix, lower bool) error {
 
 func notFinite(x float64) bool { return x-x != 0 }
 
-// largest returns the largest magnitude of the elements of a, or of its lower triangle alone.
-func largest(a Matrix, lower bool) float64 {
+// largestBelow returns the largest magnitude in the lower triangle of a.
+func largestBelow(a Matrix) float64 {
 	tops := make([]float64, a.Rows)
 	EachRow(a.Rows, a.Cols, func(i int) {
-		row := a.Row(i)
-		if lower {
-			row = row[:i+1]
-		}
-		for _, x := range row {
+		for _, x := range a.Row(i)[:i+1] {
 			tops[i] = max(tops[i], math.Abs(x))
 		}
 	})

@@ -60,9 +60,6 @@ func NewGram(sum linalg.Matrix, tokens int, mean []float64, shrinkage float64) (
 	case !(shrinkage >= 0 && shrinkage <= 1):
 		return nil, fmt.Errorf("gram matrix: shrinkage %g, want 0 to 1", shrinkage)
 	}
-	if err := checkMatrix("gram matrix", sum); err != nil {
-		return nil, err
-	}
 	g := &Gram{sum: sum, tokens: tokens, mean: mean, shrinkage: shrinkage}
 	roots := make([]float64, n)
 	for i := range n {
@@ -71,6 +68,9 @@ func NewGram(sum linalg.Matrix, tokens int, mean []float64, shrinkage float64) (
 		roots[i] = math.Sqrt(max(0, d))
 	}
 	if err := checkProducts(sum, roots); err != nil {
+		if e := checkMatrix("gram matrix", sum); e != nil { // says more of what is not finite
+			err = e
+		}
 		return nil, err
 	}
 	if g.trace == 0 {
@@ -95,9 +95,9 @@ func checkProducts(sum linalg.Matrix, roots []float64) error {
 				for j, a := range sum.Row(i)[from:min(from+side, i+1)] {
 					b, bound := above[j][i-first], roots[i]*roots[from+j] // Cauchy and Schwarz
 					switch {
-					case math.Abs(a-b) > 1e-6*bound:
+					case !(math.Abs(a-b) <= 1e-6*bound):
 						return fmt.Errorf("gram matrix: elements (%d, %d) and (%d, %d) are %g and %g: it is not symmetric", i, from+j, from+j, i, a, b)
-					case a < 0 && i == from+j || math.Abs(a) > 1.0001*bound:
+					case a < 0 && i == from+j || !(math.Abs(a) <= 1.0001*bound):
 						return fmt.Errorf("gram matrix: element (%d, %d) is %g: %w", i, from+j, a, linalg.ErrNotDefinite)
 					}
 				}

@@ -278,7 +278,7 @@ func blockFactor(a []float64, n int, ridge float64, block int, t Trait) ([]float
 		invertLower(diagonal)
 		p := view{product[:start*cols], start, cols, cols}
 		clear(p.data)
-		addProduct(p, -1, below, false, diagonal, false, LowerB)
+		addProduct(p, -1, below, false, diagonal, false, LowerB|t)
 		for i := range start {
 			copy(below.row(i), p.row(i))
 		}

@@ -297,7 +297,7 @@ func plainly(t *testing.T, w []float32, n int, factor []float64, block int, impo
 // TestFeedbackSingle prepares a Gram matrix so large that it is factorized in single precision, with a diagonal over 12 orders
 // of magnitude, and compares the errors with those that a factor in float64 leaves.
 func TestFeedbackSingle(t *testing.T) {
-	const rows, n, block = 64, 1100, 256
+	const rows, n, block = 8, 1100, 256
 	rng := rand.New(rand.NewPCG(3, 3))
 	random := func(rows, cols int) linalg.Matrix {
 		m := linalg.New(rows, cols)
@@ -338,12 +338,20 @@ func TestFeedbackSingle(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := gramError(w, values(t, q), gram.Data, n)
-	want := gramError(w, plainly(t, w, n, exact, block, importance, r), gram.Data, n)
-	// A number that falls on the other side of a half moves all that come after it: single rows differ by a percent or two, to
-	// either side.
-	if t.Logf("error %.6g, with a factor in float64 %.6g", got, want); math.Abs(got-want) > 5e-3*want {
-		t.Errorf("error %g, with a factor in float64 %g", got, want)
+	got, want := values(t, q), plainly(t, w, n, exact, block, importance, r)
+	same, gotError, wantError := 0, 0.0, 0.0
+	for at := 0; at < len(w); at += n {
+		one := gramError(w[at:][:n], got[at:][:n], gram.Data, n)
+		other := gramError(w[at:][:n], want[at:][:n], gram.Data, n)
+		if math.Abs(one-other) <= 1e-3*other {
+			same++
+		}
+		gotError, wantError = gotError+one, wantError+other
+	}
+	// A number that lies between two codes may fall to either side, and the few large columns make up most of a row's error.
+	t.Logf("error %.6g, with a factor in float64 %.6g; %d of %d rows have the same", gotError, wantError, same, rows)
+	if same < rows*3/4 || math.Abs(gotError-wantError) > 0.05*wantError {
+		t.Errorf("error %g, with a factor in float64 %g; %d of %d rows have the same", gotError, wantError, same, rows)
 	}
 }
 

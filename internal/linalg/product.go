@@ -17,9 +17,9 @@ const (
 	// It is for numbers well within the range of float32. Where the norm of the result shows that they were not, because it is below
 	// 1e-20 or not finite, the product is computed again in float64.
 	Single Trait = 1 << iota
-	// LowerA says that a, not transposed, is 0 above its diagonal.
+	// LowerA says that a, which is not to be transposed, is 0 above its diagonal.
 	LowerA
-	// LowerB says that b, not transposed, is 0 above its diagonal.
+	// LowerB says that b, which is not to be transposed, is 0 above its diagonal.
 	LowerB
 	// Symmetric says that the product is symmetric. One half of it is computed, and the result is exactly symmetric.
 	Symmetric
@@ -35,7 +35,7 @@ func Mul(a, b Matrix, traits ...Trait) Matrix {
 	return multiply(New(a.Rows, b.Cols), a, false, b, false, traits)
 }
 
-// MulT returns a·bᵀ, (a.Rows, b.Rows). That of a·aᵀ is Symmetric.
+// MulT returns a·bᵀ, (a.Rows, b.Rows). Where b is a itself, it is Symmetric without being told.
 func MulT(a, b Matrix, traits ...Trait) Matrix {
 	if a.Cols != b.Cols {
 		panic(fmt.Sprintf("BUG: product of %d x %d and the transpose of %d x %d", a.Rows, a.Cols, b.Rows, b.Cols))
@@ -43,7 +43,7 @@ func MulT(a, b Matrix, traits ...Trait) Matrix {
 	return multiply(New(a.Rows, b.Rows), a, false, b, true, traits)
 }
 
-// TMul returns aᵀ·b, (a.Cols, b.Cols). That of aᵀ·a is Symmetric.
+// TMul returns aᵀ·b, (a.Cols, b.Cols). Where b is a itself, it is Symmetric without being told.
 func TMul(a, b Matrix, traits ...Trait) Matrix {
 	if a.Rows != b.Rows {
 		panic(fmt.Sprintf("BUG: product of the transpose of %d x %d and %d x %d", a.Rows, a.Cols, b.Rows, b.Cols))
@@ -56,6 +56,9 @@ func multiply(c, a Matrix, aT bool, b Matrix, bT bool, traits []Trait) Matrix {
 	var t Trait
 	for _, trait := range traits {
 		t |= trait
+	}
+	if aT && t&LowerA != 0 || bT && t&LowerB != 0 {
+		panic("BUG: the transpose of a lower triangle is none")
 	}
 	if aT != bT && sameMatrix(a, b) {
 		t |= Symmetric

@@ -104,7 +104,9 @@ type feedbackTask struct {
 func (t *feedbackTask) run() error {
 	strips := (t.format.Rows + grid.Side - 1) / grid.Side
 	workers := min(runtime.GOMAXPROCS(0), strips)
-	most := min(feedbackStrips, (strips+workers-1)/workers)
+	// As many tiles for each worker, so that none waits for another at the end.
+	rounds := (strips + feedbackStrips*workers - 1) / (feedbackStrips * workers)
+	most := (strips + rounds*workers - 1) / (rounds * workers)
 	tiles := (strips + most - 1) / most
 	errs := make([]error, tiles)
 	var next atomic.Int64

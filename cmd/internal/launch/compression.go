@@ -118,29 +118,36 @@ func (c *compression) progress(stage string, done, total int) {
 // and without pointers: to collect often costs next to nothing, and the default would double what they take.
 const compressionGC = 20
 
-// compress replaces the source of m by what the flags make of it.
-func (f *CompressFlags) compress(ctx context.Context, m *Model, d kernels.Device, o *Options) (err error) {
+// with hands use a compression of m that the flags ask for, while it is under way.
+func (f *CompressFlags) with(ctx context.Context, m *Model, d kernels.Device, o *Options, use func(*compression) error) (err error) {
 	defer debug.SetGCPercent(debug.SetGCPercent(compressionGC))
 	c, err := newCompression(ctx, f, m, d, o)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.close()) }()
-	r, err := c.meet(ctx)
-	if err != nil {
-		return err
-	}
-	if err := c.gate(r); err != nil {
-		return err
-	}
-	if err := c.complete(r); err != nil {
-		return err
-	}
-	m.Source, m.Report, m.Compression = r.Source, r.Report, r.Plan
-	if f.Report != "" {
-		return writeReport(f.Report, r.Report)
-	}
-	return nil
+	return use(c)
+}
+
+// compress replaces the source of m by what the flags make of it.
+func (f *CompressFlags) compress(ctx context.Context, m *Model, d kernels.Device, o *Options) error {
+	return f.with(ctx, m, d, o, func(c *compression) error {
+		r, err := c.meet(ctx)
+		if err != nil {
+			return err
+		}
+		if err := c.gate(r); err != nil {
+			return err
+		}
+		if err := c.complete(r); err != nil {
+			return err
+		}
+		m.Source, m.Report, m.Compression = r.Source, r.Report, r.Plan
+		if f.Report != "" {
+			return writeReport(f.Report, r.Report)
+		}
+		return nil
+	})
 }
 
 // complete fills in what of the report the walk does not know.
@@ -230,14 +237,11 @@ func Compress(ctx context.Context, m *Model, o Options) error {
 
 // PlanOnly returns the plan by which Compress would go.
 func PlanOnly(ctx context.Context, m *Model, o Options) (p *compress.Plan, err error) {
-	err = WithDevice(o, func(d kernels.Device) (err error) {
-		c, err := newCompression(ctx, o.Compress, m, d, &o)
-		if err != nil {
+	err = WithDevice(o, func(d kernels.Device) error {
+		return o.Compress.with(ctx, m, d, &o, func(c *compression) (err error) {
+			p, err = c.plan(ctx)
 			return err
-		}
-		defer func() { err = errors.Join(err, c.close()) }()
-		p, err = c.plan(ctx)
-		return err
+		})
 	})
 	return p, err
 }

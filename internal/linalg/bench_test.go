@@ -149,6 +149,38 @@ func BenchmarkEigen(b *testing.B) {
 	}
 }
 
+func BenchmarkEigenvalues(b *testing.B) {
+	const most = 1024 // for gonum
+	sizes := append([]int{128, 384}, benchSizes()...)
+	if !testing.Short() {
+		sizes = append(sizes, 4096)
+	}
+	for _, n := range sizes {
+		a := symmetric(1, n)
+		for _, band := range []bool{false, true} {
+			name := map[bool]string{false: "direct", true: "band"}[band]
+			linalg.WithBand(band, func() {
+				b.Run(fmt.Sprintf("%s/%d", name, n), func(b *testing.B) {
+					for b.Loop() {
+						if _, err := linalg.Eigenvalues(a); err != nil {
+							b.Fatal(err)
+						}
+					}
+				})
+			})
+		}
+		if n > most {
+			continue
+		}
+		b.Run(fmt.Sprintf("gonum/%d", n), func(b *testing.B) {
+			for b.Loop() {
+				var e mat.EigenSym
+				e.Factorize(mat.NewSymDense(n, a.Data), false)
+			}
+		})
+	}
+}
+
 func BenchmarkLeading(b *testing.B) {
 	for _, n := range []int{512, 1024, 2048} {
 		a := definite(n)

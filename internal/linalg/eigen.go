@@ -58,8 +58,12 @@ func Eigenvalues(a Matrix) ([]float64, error) {
 	if n == 0 {
 		return nil, nil
 	}
-	d, e, tau := make([]float64, n), make([]float64, n-1), make([]float64, n)
-	tridiagonalize(reduced.view(), d, e, tau)
+	d, e := make([]float64, n), make([]float64, n-1)
+	if n > directRows {
+		tridiagonalizeByBand(reduced.view(), d, e)
+	} else {
+		tridiagonalize(reduced.view(), d, e, make([]float64, n))
+	}
 	if !(gonum.Implementation{}).Dsterf(n, d, e) {
 		return nil, fmt.Errorf("find eigenvalues of %d x %d: %w", n, n, errNotConverged)
 	}

@@ -213,11 +213,15 @@ func testEigen(t *testing.T, sizes []int) {
 				t.Fatal(err)
 			}
 			checkEigen(t, a, values, vectors)
-			alone, err := linalg.Eigenvalues(read)
-			if err != nil {
-				t.Fatal(err)
+			for _, band := range []bool{false, true} {
+				linalg.WithBand(band, func() {
+					alone, err := linalg.Eigenvalues(read)
+					if err != nil {
+						t.Fatal(err)
+					}
+					checkValues(t, a, alone)
+				})
 			}
-			checkValues(t, a, alone)
 		})
 	}
 }

@@ -24,7 +24,8 @@ const (
 	// Symmetric says that the product is symmetric. One half of it is computed, and the result is exactly symmetric.
 	Symmetric
 
-	lowerC // what lies above the diagonal of c has any value afterwards
+	lowerC     // what lies above the diagonal of c has any value afterwards
+	symmetricA // a, not transposed, is symmetric, and only its lower triangle is read
 )
 
 // Mul returns a·b, (a.Rows, b.Cols).
@@ -254,7 +255,14 @@ func (p *packing[T]) addProduct(c view, factor float64, a view, aT bool, b view,
 				defer p.blocks.give(block)
 				edge := edges.borrow(tileRows * tileCols)
 				defer edges.give(edge)
-				p.pack(*block, tileRows, factor, a, !aT, i0, rows, k0, depth)
+				switch {
+				case t&symmetricA == 0:
+					p.pack(*block, tileRows, factor, a, !aT, i0, rows, k0, depth)
+				case k0 < i0+rows && k0+depth > i0:
+					p.packDiagonal(*block, tileRows, factor, a, i0, rows, k0, depth)
+				default:
+					p.pack(*block, tileRows, factor, a, k0 < i0, i0, rows, k0, depth)
+				}
 				for j := first * tileCols; j < last*tileCols; j += tileCols {
 					panel := (*slab)[j*depth:][:tileCols*depth]
 					for i := 0; i < rows; i += tileRows {
@@ -301,6 +309,27 @@ func (p *packing[T]) pack(dst []T, width int, factor float64, m view, across boo
 			some := src[at:min(at+width, cols)]
 			p.scale(dst[at*depth+i*width:][:len(some)], some, factor)
 		}
+	}
+}
+
+// packDiagonal is pack of rows of a symmetric m, of which it reads the lower triangle: a row is the one there up to its diagonal,
+// and a column from there on.
+func (p *packing[T]) packDiagonal(dst []T, width int, factor float64, m view, j, cols, k, depth int) {
+	for at := 0; at < cols; at += width {
+		panel, i, some := dst[at*depth:][:width*depth], j+at, min(width, cols-at)
+		above, below := min(max(i-k, 0), depth), min(max(i+some-k, 0), depth)
+		if above > 0 {
+			p.pack(panel[:above*width], width, factor, m, true, i, some, k, above)
+		}
+		corner := panel[above*width : below*width]
+		clear(corner)
+		for c := range below - above {
+			for r := range some {
+				row, col := i+r, k+above+c
+				corner[c*width+r] = T(factor * m.row(max(row, col))[min(row, col)])
+			}
+		}
+		p.pack(panel[below*width:], width, factor, m, false, i, some, k+below, depth-below)
 	}
 }
 

@@ -51,6 +51,27 @@ func (h reflectors) triangle() Matrix {
 	return t
 }
 
+// extend makes h(i) the reflection that leaves nothing but beta, at pivot, of elements from to to of x·h(0)·…·h(i-1), which
+// it leaves in the row x; t becomes the triangle of h(0) to h(i), of which it holds that of those before.
+func (h reflectors) extend(t Matrix, i int, x []float64, from, pivot, to int) (beta float64) {
+	s, st := make([]float64, i), make([]float64, i)
+	multiplyRows(s, h.v, x)
+	for p, by := range s {
+		axpy(st[p:], -by, t.Row(p)[p:i])
+	}
+	addRows(x, h.v, st)
+	v := h.v.row(i)
+	clear(v)
+	copy(v[from:to], x[from:to])
+	beta, h.tau[i] = reflect(v[from:to], pivot-from)
+	multiplyRows(s, h.v, v)
+	for p := range i {
+		t.Row(p)[i] = -h.tau[i] * dot(t.Row(p)[p:i], s[p:])
+	}
+	t.Row(i)[i] = h.tau[i]
+	return beta
+}
+
 // apply replaces the rows of z (n, length) by z·h(0)·h(1)·…, or with backward by z·…·h(1)·h(0).
 func (h reflectors) apply(z view, backward bool) {
 	k := h.v.rows
@@ -90,23 +111,9 @@ func orthonormalize(q Matrix) {
 	}
 	for at := 0; at < m; at += width {
 		h := block(at)
-		// Row by row, with the triangle of the rows before.
 		t := New(width, width)
 		for i := range h.v.rows {
-			x := q.Row(at + i)[at:]
-			var s, st [width]float64
-			multiplyRows(s[:i], h.v, x)
-			for p, by := range s[:i] {
-				axpy(st[p:i], -by, t.Row(p)[p:i])
-			}
-			addRows(x, h.v, st[:i])
-			copy(h.v.row(i)[i:], x[i:])
-			_, h.tau[i] = reflect(h.v.row(i)[i:], 0)
-			multiplyRows(s[:i], h.v, h.v.row(i))
-			for p := range i {
-				t.Row(p)[i] = -h.tau[i] * dot(t.Row(p)[p:i], s[p:i])
-			}
-			t.Row(i)[i] = h.tau[i]
+			h.extend(t, i, q.Row(at + i)[at:], i, i, n-at)
 		}
 		below := at + h.v.rows
 		h.apply(q.view().part(below, at, m-below, n-at), false)

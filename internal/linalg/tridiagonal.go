@@ -92,36 +92,42 @@ func multiplySymmetric(y []float64, a view, x []float64, partial Matrix) {
 		first, last := bound(piece), bound(piece+1)
 		sums := partial.Row(piece)[:last]
 		clear(sums)
-		i := first
-		for ; i+4 <= last; i += 4 {
-			var s [4]float64
-			dotsAxpys4(a.data[i*a.stride:], a.stride, x[:i], &s, sums[:i], (*[4]float64)(x[i:]))
-			for r := range 4 {
-				row := a.row(i + r)[i:]
-				for c := range r {
-					s[r] += row[c] * x[i+c]
-					s[c] += row[c] * x[i+r]
-				}
-				s[r] += row[r] * x[i+r]
-			}
-			for r := range s {
-				sums[i+r] += s[r]
-			}
-		}
-		for ; i < last; i++ {
-			row := a.row(i)
-			s := row[i] * x[i]
-			for c := range i {
-				s += row[c] * x[c]
-				sums[c] += row[c] * x[i]
-			}
-			sums[i] += s
-		}
+		addSymmetric(sums, a, x, first, last)
 	})
 	clear(y)
 	for piece := range pieces {
 		last := bound(piece + 1)
 		axpy(y[:last], 1, partial.Row(piece)[:last])
+	}
+}
+
+// addSymmetric adds to sums (last) the product with x (last) of what rows first to last of a, of which it reads the lower
+// triangle, hold of a symmetric matrix: those rows, and the same elements as columns.
+func addSymmetric(sums []float64, a view, x []float64, first, last int) {
+	i := first
+	for ; i+4 <= last; i += 4 {
+		var s [4]float64
+		dotsAxpys4(a.data[i*a.stride:], a.stride, x[:i], &s, sums[:i], (*[4]float64)(x[i:]))
+		for r := range 4 {
+			row := a.row(i + r)[i:]
+			for c := range r {
+				s[r] += row[c] * x[i+c]
+				s[c] += row[c] * x[i+r]
+			}
+			s[r] += row[r] * x[i+r]
+		}
+		for r := range s {
+			sums[i+r] += s[r]
+		}
+	}
+	for ; i < last; i++ {
+		row := a.row(i)
+		s := row[i] * x[i]
+		for c := range i {
+			s += row[c] * x[c]
+			sums[c] += row[c] * x[i]
+		}
+		sums[i] += s
 	}
 }
 

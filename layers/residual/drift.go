@@ -76,42 +76,33 @@ func fits(w, moments linalg.Matrix) error {
 	return nil
 }
 
-// A Trial is a correction held against inputs that it is not by. It is the same for all matrices that read the site.
-type Trial struct{ linear, square linalg.Matrix } // (n, n)
-
-// Try holds the correction against the moments check of other inputs.
-func (c *Correction) Try(check Drift) (*Trial, error) {
-	if err := sameShape("correct for drift", c.step, check.Gram); err != nil {
-		return nil, err
-	}
-	if err := sameShape("correct for drift", c.step, check.Cross); err != nil {
-		return nil, err
-	}
-	n := check.Gram.Rows
-	t := lowrank.Precision(n, n, n)
-	return &Trial{
-		linear: linalg.MulT(subtract(check.Cross, check.Gram), c.step, t),
-		square: linalg.MulT(linalg.Mul(c.step, check.Gram, t), c.step, linalg.Symmetric, t),
-	}, nil
-}
-
-// Strength returns which of lambdas is best for w: |x·wᵀ - y·targetᵀ|² is computed for the other inputs. The first of equals is
-// taken.
+// Strength returns which of lambdas is best for w by the moments check of other inputs than those that the correction is by:
+// |x·wᵀ - y·targetᵀ|² is computed for them. The first of equals is taken.
 //
-// With S the step for λ = 1, so that w·S is what is added to w, that is a constant - 2λ·tr(w·(M - C)·Sᵀ·wᵀ) +
-// λ²·tr(w·S·C·Sᵀ·wᵀ) for the M and C of the other inputs. What the compression of the target adds does not depend on λ to
-// first order.
-func (t *Trial) Strength(w linalg.Matrix, lambdas ...float64) (float64, error) {
+// With S the step for λ = 1, so that w·S is what is added to w, that is a constant - 2λ·tr(w·(M - C)·(w·S)ᵀ) +
+// λ²·tr(w·S·C·(w·S)ᵀ) for the M and C of the other inputs. What the compression of the target adds does not depend on λ to
+// first order. Rows count by their squares, so that some of them, scaled up, may stand for all.
+func (c *Correction) Strength(w linalg.Matrix, check Drift, lambdas ...float64) (float64, error) {
+	const what = "correct for drift"
 	if len(lambdas) == 0 {
-		return 0, fmt.Errorf("correct for drift: no strength to choose from")
+		return 0, fmt.Errorf("%s: no strength to choose from", what)
 	}
-	if err := fits(w, t.linear); err != nil {
+	if err := fits(w, c.step); err != nil {
 		return 0, err
 	}
+	for _, m := range []linalg.Matrix{check.Gram, check.Cross} {
+		if err := sameShape(what, c.step, m); err != nil {
+			return 0, err
+		}
+	}
+	t := lowrank.Precision(w.Rows, w.Cols, w.Cols)
+	step, towards := linalg.Mul(w, c.step, t), linalg.Mul(w, subtract(check.Cross, check.Gram), t)
 	var linear, square float64
-	for i, v := range linalg.TMul(w, w, lowrank.Precision(w.Cols, w.Rows, w.Cols)).Data { // tr(w·A·wᵀ) is the sum of wᵀ·w ⊙ A
-		linear += v * t.linear.Data[i]
-		square += v * t.square.Data[i]
+	for i, v := range step.Data {
+		linear += v * towards.Data[i]
+	}
+	for _, v := range linalg.Quadratic(step, check.Gram) {
+		square += v
 	}
 	best, least := 0.0, math.Inf(1)
 	for _, l := range lambdas {

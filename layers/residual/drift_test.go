@@ -133,11 +133,7 @@ func TestStrength(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		trial, err := by.Try(check.moments())
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, err := trial.Strength(w, lambdas...)
+		got, err := by.Strength(w, check.moments(), lambdas...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -165,14 +161,10 @@ func TestStrength(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	trial, err := by.Try(d)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = trial.Strength(w)
+	_, err = by.Strength(w, d)
 	matrixtest.Refuses(t, err, "no strength")
-	_, err = trial.Strength(linalg.New(2, 2), 0, 1)
+	_, err = by.Strength(linalg.New(2, 2), d, 0, 1)
 	matrixtest.Refuses(t, err, "moments of 3 x 3 for a matrix of 2 x 2")
-	_, err = by.Try(residual.Drift{Cross: linalg.New(2, 2), Gram: linalg.New(3, 3)})
+	_, err = by.Strength(w, residual.Drift{Cross: linalg.New(2, 2), Gram: linalg.New(3, 3)}, 0, 1)
 	matrixtest.Refuses(t, err, "matrices of 3 x 3 and 2 x 2")
 }

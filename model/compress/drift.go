@@ -25,10 +25,9 @@ type drift struct {
 	both     residual.Drift
 
 	// The correction by the first half, whose strength the second shows, and that by both. They are kept for the other matrices
-	// that read the site, if there are any: they take as much as three Gram matrices.
-	keep bool
-	half *residual.Trial
-	all  *residual.Correction
+	// that read the site, if there are any: they take as much as two Gram matrices.
+	keep      bool
+	half, all *residual.Correction
 }
 
 // pairs collects the moments of inputs x of the model and y of the compressed one.
@@ -109,51 +108,47 @@ func (d *drift) finish() (*lowrank.Gram, error) {
 	return lowrank.NewGram(d.both.Gram, tokens, nil, shrinkage(in, tokens))
 }
 
-// correct returns the target that makes up for the drift, and how strongly it does.
-func (d *drift) correct(w linalg.Matrix) (linalg.Matrix, float64, error) {
-	strength := 0.5 // where a single window leaves nothing to check it on
+// correct has the target make up for the drift, and returns how strongly it does. What is known of the target's errors must be
+// found out after it.
+func (d *drift) correct(t *Target) (strength float64, err error) {
+	strength = 0.5 // where a single window leaves nothing to check it on
 	if d.windows > 1 {
-		half, err := d.trial()
+		half, err := d.correction(&d.half, d.halves[0].moments())
 		if err != nil {
-			return w, 0, err
+			return 0, err
 		}
-		if strength, err = half.Strength(w, driftStrengths...); err != nil {
-			return w, 0, err
+		if strength, err = half.Strength(t.judged().scaled(), d.halves[1].moments(), driftStrengths...); err != nil {
+			return 0, err
 		}
 	}
 	if strength == 0 {
-		return w, 0, nil
+		return 0, nil
 	}
-	all := d.all
-	if all == nil {
-		var err error
-		if all, err = residual.NewCorrection(d.both, driftAlpha); err != nil {
-			return w, 0, err
-		}
-		if d.keep {
-			d.all = all
-		}
+	all, err := d.correction(&d.all, d.both)
+	if err != nil {
+		return 0, err
 	}
-	target, err := all.Corrected(w, strength)
-	return target, strength, err
+	w, err := all.Corrected(t.W, strength)
+	if err != nil {
+		return 0, err
+	}
+	t.replace(w)
+	return strength, nil
 }
 
-// trial returns the correction by the first half, held against the second.
-func (d *drift) trial() (*residual.Trial, error) {
-	if d.half != nil {
-		return d.half, nil
+// correction returns the one by some moments, which is kept where others will ask for it.
+func (d *drift) correction(kept **residual.Correction, by residual.Drift) (*residual.Correction, error) {
+	if *kept != nil {
+		return *kept, nil
 	}
-	moments := func(p pairs) residual.Drift { return residual.Drift{Cross: p.cross, Gram: p.y.gram} }
-	c, err := residual.NewCorrection(moments(d.halves[0]), driftAlpha)
-	if err != nil {
-		return nil, err
-	}
-	t, err := c.Try(moments(d.halves[1]))
+	c, err := residual.NewCorrection(by, driftAlpha)
 	if err == nil && d.keep {
-		d.half = t
+		*kept = c
 	}
-	return t, err
+	return c, err
 }
+
+func (p pairs) moments() residual.Drift { return residual.Drift{Cross: p.cross, Gram: p.y.gram} }
 
 // shrinkage returns what part of a Gram matrix of in inputs is replaced by its mean diagonal: less for more tokens.
 func shrinkage(in, tokens int) float64 {

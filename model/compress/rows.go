@@ -2,6 +2,7 @@ package compress
 
 import (
 	"cmp"
+	"math"
 	"slices"
 
 	"eckart/internal/linalg"
@@ -63,7 +64,7 @@ func (t *Target) sample() *sample {
 		scale = t.Gram.Diagonal()
 	}
 	size, order := make([]float64, t.W.Rows), make([]int, t.W.Rows)
-	for i := range order {
+	linalg.EachRow(t.W.Rows, t.W.Cols, func(i int) {
 		order[i] = i
 		for j, v := range t.W.Row(i) {
 			if scale != nil {
@@ -71,7 +72,7 @@ func (t *Target) sample() *sample {
 			}
 			size[i] += v * v
 		}
-	}
+	})
 	slices.SortStableFunc(order, func(i, j int) int { return cmp.Compare(size[j], size[i]) })
 	s := &sample{rows: linalg.New(heavyRows+otherRows, t.W.Cols), index: make([]int, heavyRows+otherRows), heavy: heavyRows}
 	rest := len(order) - heavyRows
@@ -108,6 +109,24 @@ func (s *sample) matrix(w layers.Weight) (linalg.Matrix, error) {
 		return linalg.Matrix{}, err
 	}
 	return linalg.FromFloat32s(s.of(dense), s.rows.Rows, s.rows.Cols), nil
+}
+
+// scaled returns the rows of the sample as long as what they stand for.
+func (s *sample) scaled() linalg.Matrix {
+	if s.heavy == s.rows.Rows {
+		return s.rows
+	}
+	m, length := linalg.New(s.rows.Rows, s.rows.Cols), math.Sqrt(s.weight)
+	for i := range m.Rows {
+		row := m.Row(i)
+		copy(row, s.rows.Row(i))
+		if i >= s.heavy {
+			for j := range row {
+				row[j] *= length
+			}
+		}
+	}
+	return m
 }
 
 // relative returns the relative squared error of the matrix where dense stands for the sample.

@@ -366,7 +366,7 @@ func (r *run) target(name string, w layers.Weight, in *siteInputs) (t *Target, l
 	}
 	t.Importance = r.Importance
 	if in.drift != nil {
-		if t.W, lambda, err = in.drift.correct(t.W); err != nil {
+		if lambda, err = in.drift.correct(t); err != nil {
 			return nil, 0, fmt.Errorf("compress %s: %w", moduleName(name), err)
 		}
 	}

@@ -42,6 +42,9 @@ func NewTarget(name string, w layers.Weight, g *lowrank.Gram) (*Target, error) {
 	return (&Target{Name: name, W: linalg.FromFloat32s(dense, out, in), Gram: g}).in(&group{size: 1}, 0), nil
 }
 
+// replace has t stand for w, and forgets what is known of the matrix before.
+func (t *Target) replace(w linalg.Matrix) { t.W, t.spectrum, t.sampled, t.whole = w, nil, nil, nil }
+
 // elementWeights returns what an error of each element costs, (out, in), or (1, in) where it depends on the column alone.
 func (t *Target) elementWeights() (linalg.Matrix, error) {
 	if t.weights.Data == nil {

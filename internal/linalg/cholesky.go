@@ -140,17 +140,17 @@ func (s *square) turn(part view) {
 }
 
 // SolveLower sets b (n, cols) to l⁻¹·b for a lower triangular l (n, n) without zeros on its diagonal, of which it reads the
-// lower triangle.
-func SolveLower(l, b Matrix) {
+// lower triangle. With t Single its products are, in their range: see Mul.
+func SolveLower(l, b Matrix, t Trait) {
 	mustFit(l, b)
-	solveLower(l.view(), b.view(), 0)
+	solveLower(l.view(), b.view(), t)
 }
 
 // SolveLowerT sets b (n, cols) to l⁻ᵀ·b for a lower triangular l (n, n) without zeros on its diagonal, of which it reads
-// the lower triangle.
-func SolveLowerT(l, b Matrix) {
+// the lower triangle. t is as in SolveLower.
+func SolveLowerT(l, b Matrix, t Trait) {
 	mustFit(l, b)
-	solveLowerT(l.view(), b.view(), 0)
+	solveLowerT(l.view(), b.view(), t)
 }
 
 func mustFit(l, b Matrix) {

@@ -114,10 +114,10 @@ func testCholesky(t *testing.T) {
 			want := random(rng, n, cols)
 			bound := 1e-11 * math.Sqrt(float64(n+1)) * 1e3
 			b := product(full, want)
-			linalg.SolveLower(l, b)
+			linalg.SolveLower(l, b, 0)
 			near(t, fmt.Sprintf("SolveLower of n = %d", n), b, want, bound)
 			b = product(full.Transpose(), want)
-			linalg.SolveLowerT(l, b)
+			linalg.SolveLowerT(l, b, 0)
 			near(t, fmt.Sprintf("SolveLowerT of n = %d", n), b, want, bound)
 		}
 	}

@@ -32,8 +32,8 @@ func interpolation(t *testing.T, a linalg.Matrix, chosen []int) (k linalg.Matrix
 		t.Fatal(err)
 	}
 	kT := product(b, rest.Transpose())
-	linalg.SolveLower(l, kT)
-	linalg.SolveLowerT(l, kT)
+	linalg.SolveLower(l, kT, 0)
+	linalg.SolveLowerT(l, kT, 0)
 	k = kT.Transpose()
 	worst, _, _ = distance(product(k, b), rest)
 	return k, worst

@@ -109,8 +109,8 @@ func TestThreads(t *testing.T) {
 			floats[i] = float64(j)
 		}
 		x, y := linalg.Mul(a, b), linalg.Mul(a, b)
-		linalg.SolveLower(l, x)
-		linalg.SolveLowerT(l, y)
+		linalg.SolveLower(l, x, 0)
+		linalg.SolveLowerT(l, y, 0)
 		alone, err := linalg.Eigenvalues(s)
 		if err != nil {
 			t.Fatal(err)

@@ -30,7 +30,7 @@ func (g *Gram) Deflate(v linalg.Matrix) (*Deflated, error) {
 	if err != nil {
 		return nil, err
 	}
-	linalg.SolveLower(l, vc)
+	linalg.SolveLower(l, vc, 0)
 	return &Deflated{sum: g.sum, taken: vc.Transpose()}, nil
 }
 

@@ -76,7 +76,7 @@ func orthonormalize(b linalg.Matrix) error {
 				return linalg.ErrNotDefinite
 			}
 		}
-		linalg.SolveLower(l, b)
+		linalg.SolveLower(l, b, 0)
 	}
 	return nil
 }
@@ -114,8 +114,8 @@ func coefficients(q linalg.Matrix, chosen, others []int) (linalg.Matrix, error) 
 	}
 	solve := func(b linalg.Matrix) linalg.Matrix { // b·aᵀ·(a·aᵀ)⁻¹
 		t := linalg.MulT(a, b)
-		linalg.SolveLower(l, t)
-		linalg.SolveLowerT(l, t)
+		linalg.SolveLower(l, t, 0)
+		linalg.SolveLowerT(l, t, 0)
 		return t.Transpose()
 	}
 	k := solve(b)

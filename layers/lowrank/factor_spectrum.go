@@ -89,7 +89,7 @@ func (g whitening) root(v linalg.Matrix, t linalg.Trait) linalg.Matrix {
 	return linalg.Mul(g.l, v, linalg.LowerA, t)
 }
 
-func (g whitening) solve(v linalg.Matrix) { linalg.SolveLowerT(g.l, v) }
+func (g whitening) solve(v linalg.Matrix) { linalg.SolveLowerT(g.l, v, 0) }
 
 // A Spectrum is a matrix decomposed in the norm of its inputs, from which factors of any rank are cut, and their errors
 // known, without decomposing again. It is the singular value decomposition of w·s with s·sᵀ = G, found as the eigenvalues

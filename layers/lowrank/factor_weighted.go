@@ -170,8 +170,8 @@ func solveRow(u []float64, v linalg.Matrix, w, weights []float64) error {
 		if err != nil {
 			return err
 		}
-		linalg.SolveLower(l, step)
-		linalg.SolveLowerT(l, step)
+		linalg.SolveLower(l, step, 0)
+		linalg.SolveLowerT(l, step, 0)
 		for i, d := range step.Data {
 			u[i] += d
 		}
@@ -206,7 +206,7 @@ func balance(f Factors) (Factors, error) {
 	}
 	v := linalg.TMul(y, b)
 	scaleRows(v, inverse)
-	linalg.SolveLowerT(l, y)
+	linalg.SolveLowerT(l, y, 0)
 	u := linalg.Mul(f.U, y)
 	scaleColumns(u, scale)
 	orient(u, v)

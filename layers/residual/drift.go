@@ -42,8 +42,9 @@ func NewCorrection(d Drift, alpha float64) (*Correction, error) {
 		return nil, fmt.Errorf("correct for drift: moments with %g of their mean diagonal added: %w", alpha, err)
 	}
 	step := subtract(d.Cross, d.Gram).Transpose()
-	linalg.SolveLower(l, step)
-	linalg.SolveLowerT(l, step)
+	t := lowrank.Precision(n, n, n)
+	linalg.SolveLower(l, step, t)
+	linalg.SolveLowerT(l, step, t)
 	step = step.Transpose()
 	for i, v := range step.Data {
 		if math.IsNaN(v) || math.IsInf(v, 0) {

@@ -123,7 +123,7 @@ func (f factors) errorOf(t *Target) float64 {
 	for i, v := range t.W.Data {
 		e.Data[i] = v - e.Data[i]
 	}
-	return sum(t.rowNorms(e)) / t.all().norm
+	return sum(t.rowNorms(e)) / t.all().size(t)
 }
 
 // factorize finds factors as c says.

@@ -129,7 +129,7 @@ func (t *Target) predictFeedback(c Choice, m residual.Moments, v linalg.Matrix) 
 		}
 		norms[i] += t.Gram.Ridge() * square
 	}
-	return t.share(s.sum(norms), s.norm)
+	return t.share(s.sum(norms), s.size(t))
 }
 
 // squares returns the sum of the squares of x.

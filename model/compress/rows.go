@@ -16,7 +16,7 @@ type sample struct {
 	index  []int   // of each of rows; nil for all of the matrix
 	heavy  int     // of the rows: those that stand for themselves alone
 	weight float64 // of the others: how many each stands for
-	norm   float64 // tr(W·C·Wᵀ), or what is estimated of it
+	norm   float64 // once it was asked for: see size
 }
 
 // What a sample takes of large matrices, and half of it of those with wide inputs. In trained models a few rows may hold most
@@ -41,7 +41,7 @@ func (t *Target) judged() *sample {
 // all returns the sample that is the matrix.
 func (t *Target) all() *sample {
 	if t.whole == nil {
-		t.whole = &sample{rows: t.W, heavy: t.W.Rows, norm: sum(t.rowNorms(t.W))}
+		t.whole = &sample{rows: t.W, heavy: t.W.Rows}
 	}
 	return t.whole
 }
@@ -85,9 +85,16 @@ func (t *Target) sample() *sample {
 		s.index[i] = order[at]
 		copy(s.rows.Row(i), t.W.Row(order[at]))
 	}
-	s.norm = s.sum(t.rowNorms(s.rows))
 	t.sampled = s
 	return s
+}
+
+// size returns tr(W·C·Wᵀ) of the target, or what is estimated of it.
+func (s *sample) size(t *Target) float64 {
+	if s.norm == 0 {
+		s.norm = s.sum(t.rowNorms(s.rows))
+	}
+	return s.norm
 }
 
 // of returns the rows of dense, the whole matrix, that are in the sample.
@@ -135,7 +142,7 @@ func (s *sample) relative(t *Target, dense []float32) (float64, error) {
 	for i, v := range dense {
 		e.Data[i] = s.rows.Data[i] - float64(v)
 	}
-	return t.share(s.sum(t.rowNorms(e)), s.norm)
+	return t.share(s.sum(t.rowNorms(e)), s.size(t))
 }
 
 // sum estimates the sum over all rows of the matrix from numbers for those of the sample.

@@ -94,9 +94,9 @@ func TestSurveySampledRefuses(t *testing.T) {
 // all tokens: the root mean square over directions, and that of the direction which is worst.
 func whitenedErrors(l, gram linalg.Matrix) (rms, worst float64) {
 	g := linalg.Matrix{Rows: gram.Rows, Cols: gram.Cols, Data: slices.Clone(gram.Data)}
-	linalg.SolveLower(l, g)
+	linalg.SolveLower(l, g, 0)
 	g = g.Transpose()
-	linalg.SolveLower(l, g)
+	linalg.SolveLower(l, g, 0)
 	for i := range g.Rows {
 		g.Row(i)[i]--
 		for _, v := range g.Row(i) {

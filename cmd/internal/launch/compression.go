@@ -120,7 +120,11 @@ const compressionGC = 20
 
 // with hands use a compression of m that the flags ask for, while it is under way.
 func (f *CompressFlags) with(ctx context.Context, m *Model, d kernels.Device, o *Options, use func(*compression) error) (err error) {
-	defer debug.SetGCPercent(debug.SetGCPercent(compressionGC))
+	collected := debug.SetGCPercent(compressionGC)
+	defer func() {
+		debug.SetGCPercent(collected)
+		debug.FreeOSMemory() // else as much garbage again would be made before the next collection
+	}()
 	c, err := newCompression(ctx, f, m, d, o)
 	if err != nil {
 		return err

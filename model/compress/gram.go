@@ -14,7 +14,7 @@ import (
 const (
 	// batchTokens are the most tokens whose products are summed in F32. More would cost memory and precision, fewer time,
 	// as every batch adds a matrix (in, in) to the sums.
-	batchTokens = 2048
+	batchTokens = 4096
 	// gramRows are the rows of a product made at once. Only columns up to the diagonal are computed, by this grain.
 	gramRows = 256
 	// transposeTile is the side of the squares in which rows become columns; the nearest cache holds both.

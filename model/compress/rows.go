@@ -26,6 +26,9 @@ const (
 	otherRows = 256
 )
 
+// fewProducts is how many products the error of all rows may take where nothing is estimated: a moment's work.
+const fewProducts = 1 << 28
+
 // judgedProducts is how many products the error of all rows of a matrix may take: half of those of 2048 x 2048. Beyond it a
 // sample is judged: finding the error would take longer than making what has it.
 const judgedProducts = 1 << 32
@@ -53,7 +56,7 @@ func (t *Target) sample() *sample {
 	if t.W.Cols > wideInputs {
 		heavyRows, otherRows = heavyRows/2, otherRows/2
 	}
-	if t.W.Rows <= heavyRows+otherRows {
+	if t.W.Rows <= heavyRows+otherRows || t.W.Rows*t.W.Cols*t.W.Cols <= fewProducts {
 		return t.all()
 	}
 	if t.sampled != nil {

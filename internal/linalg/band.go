@@ -5,7 +5,7 @@ package linalg
 const bandWidth = 48
 
 // directRows is the number of rows up to which a matrix is made tridiagonal faster without a band (BenchmarkEigenvalues).
-var directRows = 1024
+var directRows = 896
 
 // tridiagonalizeByBand finds the diagonal d (n) and beside it e (n-1) of a tridiagonal matrix that has the eigenvalues of a
 // symmetric a (n, n), whose lower triangle it reads and spoils.

@@ -151,9 +151,9 @@ func BenchmarkEigen(b *testing.B) {
 
 func BenchmarkEigenvalues(b *testing.B) {
 	const most = 1024 // for gonum
-	sizes := append([]int{128, 384}, benchSizes()...)
+	sizes := benchSizes()
 	if !testing.Short() {
-		sizes = append(sizes, 4096)
+		sizes = append(sizes, 768, 1536, 4096)
 	}
 	for _, n := range sizes {
 		a := symmetric(1, n)

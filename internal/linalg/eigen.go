@@ -48,7 +48,7 @@ func Eigen(a Matrix) (values []float64, vectors Matrix, err error) {
 }
 
 // Eigenvalues returns the eigenvalues of a symmetric a (n, n), of which it reads the lower triangle, in descending order, to
-// the accuracy of Eigen and in less than half of its time. It takes one matrix (n, n).
+// the accuracy of Eigen and in less than half of its time. It takes one matrix (n, n), and up to 350 rows more.
 func Eigenvalues(a Matrix) ([]float64, error) {
 	reduced, exponent, err := prepare(a)
 	if err != nil {

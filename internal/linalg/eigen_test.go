@@ -117,31 +117,35 @@ func normalized(a linalg.Matrix) (normal linalg.Matrix, scale float64) {
 	return normal, scale
 }
 
-// checkValues holds eigenvalues of a against gonum, and returns the largest in magnitude, of a normalized. The bound is in
-// units of the rounding error of that.
-func checkValues(t *testing.T, a linalg.Matrix, values []float64) (norm float64) {
+// checkValues holds eigenvalues of a, by their names, against gonum, and returns the largest in magnitude, of a normalized. The
+// bound is in units of the rounding error of that.
+func checkValues(t *testing.T, a linalg.Matrix, found map[string][]float64) (norm float64) {
 	t.Helper()
 	n := a.Rows
-	if len(values) != n {
-		t.Fatalf("%d values of a matrix of %d rows", len(values), n)
+	for name, values := range found {
+		if len(values) != n {
+			t.Fatalf("%s: %d values of a matrix of %d rows", name, len(values), n)
+		}
+		if !slices.IsSortedFunc(values, func(x, y float64) int { return int(math.Copysign(1, y-x)) * btoi(x != y) }) {
+			t.Errorf("%s: values are not in descending order", name)
+		}
 	}
 	if n == 0 {
 		return 0
 	}
 	normal, scale := normalized(a)
-	if !slices.IsSortedFunc(values, func(x, y float64) int { return int(math.Copysign(1, y-x)) * btoi(x != y) }) {
-		t.Errorf("values are not in descending order")
-	}
 	var oracle mat.EigenSym
 	if !oracle.Factorize(mat.NewSymDense(n, slices.Clone(normal.Data)), false) {
 		t.Fatal("the oracle fails")
 	}
 	want := oracle.Values(nil)
 	norm = max(math.Abs(want[0]), math.Abs(want[n-1]), 1e-300)
-	for i, x := range values {
-		if d := math.Abs(x/scale-want[n-1-i]) / norm; !(d <= 20*unit*math.Sqrt(float64(n))) {
-			t.Errorf("value %d is %g, off by %.3g", i, x, d)
-			break
+	for name, values := range found {
+		for i, x := range values {
+			if d := math.Abs(x/scale-want[n-1-i]) / norm; !(d <= 20*unit*math.Sqrt(float64(n))) {
+				t.Errorf("%s: value %d is %g, off by %.3g", name, i, x, d)
+				break
+			}
 		}
 	}
 	return norm
@@ -149,10 +153,9 @@ func checkValues(t *testing.T, a linalg.Matrix, values []float64) (norm float64)
 
 const unit = 0x1p-52
 
-// checkEigen holds a decomposition of a against what defines it too: residuals relative to the largest eigenvalue.
-func checkEigen(t *testing.T, a linalg.Matrix, values []float64, vectors linalg.Matrix) {
+// checkVectors holds a decomposition of a against what defines it: residuals relative to the largest eigenvalue, norm.
+func checkVectors(t *testing.T, a linalg.Matrix, norm float64, values []float64, vectors linalg.Matrix) {
 	t.Helper()
-	norm := checkValues(t, a, values)
 	n := a.Rows
 	normal, scale := normalized(a)
 	scaled := linalg.New(n, n)
@@ -189,7 +192,7 @@ func btoi(b bool) int {
 }
 
 func TestEigen(t *testing.T) {
-	sizes := []int{0, 1, 2, 3, 5, 17, 33, 70}
+	sizes := []int{0, 1, 2, 3, 5, 17, 33, 49, 70, 96}
 	if !testing.Short() {
 		sizes = append(sizes, 150, 300)
 	}
@@ -212,17 +215,70 @@ func testEigen(t *testing.T, sizes []int) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			checkEigen(t, a, values, vectors)
-			for _, band := range []bool{false, true} {
+			found := map[string][]float64{"Eigen": values}
+			for name, band := range map[string]bool{"direct": false, "by way of a band": true} {
 				linalg.WithBand(band, func() {
-					alone, err := linalg.Eigenvalues(read)
-					if err != nil {
+					if found[name], err = linalg.Eigenvalues(read); err != nil {
 						t.Fatal(err)
 					}
-					checkValues(t, a, alone)
 				})
 			}
+			norm := checkValues(t, a, found)
+			checkVectors(t, a, norm, values, vectors)
 		})
+	}
+}
+
+// TestEigenvaluesLarge finds known eigenvalues of a matrix that goes by way of a band, and the same ones without.
+func TestEigenvaluesLarge(t *testing.T) {
+	n := 1003
+	want := spectrum(n, func(i int) float64 {
+		if i%3 == 0 {
+			return 1 // many times
+		}
+		return math.Pow(10, -9*float64(i)/float64(n)) * float64(1-i%2*2)
+	})
+	a := linalg.New(n, n)
+	for i, x := range want {
+		a.Row(i)[i] = x
+	}
+	for seed := range uint64(3) {
+		reflectBoth(a, random(newRand(seed), 1, n).Data)
+	}
+	slices.Sort(want)
+	slices.Reverse(want)
+	for name, find := range map[string]func(f func()){
+		"chosen": func(f func()) { f() },
+		"direct": func(f func()) { linalg.WithBand(false, f) },
+		"band":   func(f func()) { linalg.WithBand(true, f) },
+	} {
+		find(func() {
+			values, err := linalg.Eigenvalues(a)
+			if err != nil {
+				t.Fatal(err)
+			}
+			near(t, name, linalg.Matrix{Rows: 1, Cols: n, Data: values}, linalg.Matrix{Rows: 1, Cols: n, Data: want}, 20*unit*math.Sqrt(float64(n)))
+		})
+	}
+}
+
+// reflectBoth makes a symmetric a h·a·h, with the reflection h along v.
+func reflectBoth(a linalg.Matrix, v []float64) {
+	var length, product float64
+	for _, x := range v {
+		length += x * x
+	}
+	y := make([]float64, len(v)) // 2·a·v/|v|²
+	for i := range y {
+		for j, x := range a.Row(i) {
+			y[i] += 2 * x * v[j] / length
+		}
+		product += y[i] * v[i]
+	}
+	for i := range y {
+		for j := range a.Row(i) {
+			a.Row(i)[j] -= v[i]*y[j] + y[i]*v[j] - 2*product/length*v[i]*v[j]
+		}
 	}
 }
 

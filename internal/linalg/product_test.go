@@ -115,6 +115,13 @@ func TestThreads(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		linalg.WithBand(true, func() {
+			banded, err := linalg.Eigenvalues(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			alone = append(alone, banded...)
+		})
 		return [][]float64{linalg.Mul(a, b).Data, single, alone, linalg.Quadratic(a, s), l.Data, upper(u).Data, values, vectors.Data, some, leading.Data, floats, x.Data, y.Data}
 	}
 	runtime.GOMAXPROCS(1)

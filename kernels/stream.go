@@ -111,8 +111,9 @@ type Arena interface {
 	Alloc(rows, cols int, t DType) (Mat, error)
 	// Used returns the bytes handed out, padding included.
 	Used() int64
-	// Reset takes all pieces back: they must not be touched any more, and what is handed out from now on is zero again. That is
-	// quicker than an arena made anew, whose memory the system has to find.
+	// Reset takes all pieces back: they must not be touched any more, nothing that a stream was asked to do with them may be
+	// pending, and what is handed out from now on is zero again. That is quicker than an arena made anew, whose memory the
+	// system has to find.
 	Reset() error
 	Close() error
 }

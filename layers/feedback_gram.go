@@ -136,21 +136,15 @@ func (in inputs) arrange() (order []int32, ordered inputs) {
 
 // check returns an error that names an element of gram that no sum of products has.
 func (in inputs) check() error {
-	notFinite := func(v float64) bool { return v-v != 0 }
-	at := func(i, j int) error {
-		return fmt.Errorf("quantize with feedback: element (%d, %d) of the Gram matrix is %g", i, j, in.gram.Row(i)[j])
+	if err := linalg.CheckFiniteBelow(in.gram); err != nil {
+		return fmt.Errorf("quantize with feedback: Gram matrix: %w", err)
 	}
-	i := linalg.FirstRow(in.gram.Rows, in.gram.Cols, func(i int) bool {
-		row := in.gram.Row(i)[:i+1]
-		return row[i] < 0 || slices.ContainsFunc(row, notFinite)
-	})
-	if i < 0 {
-		return nil
+	for i := range in.gram.Rows {
+		if v := in.gram.Row(i)[i]; v < 0 {
+			return fmt.Errorf("quantize with feedback: element (%d, %d) of the Gram matrix is %g", i, i, v)
+		}
 	}
-	if j := slices.IndexFunc(in.gram.Row(i)[:i+1], notFinite); j >= 0 {
-		return at(i, j)
-	}
-	return at(i, i)
+	return nil
 }
 
 // blockFactor returns what panels hold of the damped inputs, and what they are damped by.

@@ -473,8 +473,8 @@ func TestFeedbackRefuses(t *testing.T) {
 	}{
 		{"shape", w[:63], good, r, "2 rows of a matrix of 63 elements, and a Gram matrix of 1024"},
 		{"not square", w, good[:1000], r, "Gram matrix of 1000"},
-		{"not a number", w, with(7*32+5, math.NaN()), r, "element (7, 5) of the Gram matrix is NaN"},
-		{"infinite", w, with(0, math.Inf(1)), r, "element (0, 0) of the Gram matrix is +Inf"},
+		{"not a number", w, with(7*32+5, math.NaN()), r, "element (7, 5) of the matrix is NaN"},
+		{"infinite", w, with(0, math.Inf(1)), r, "element (0, 0) of the matrix is +Inf"},
 		{"negative", w, with(33, -1), r, "element (1, 1) of the Gram matrix is -1"},
 		{"not definite", w, with(7*32+5, 100), r, "Gram matrix with 1 of its mean diagonal added: matrix is not positive definite"},
 		{"all zero", w, make([]float64, 32*32), r, "not positive definite"},

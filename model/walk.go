@@ -257,8 +257,8 @@ func (w *Walker) Embed(hidden []float32, ids []int32) error {
 	return nil
 }
 
-// Logits hands use the logits (rows, vocab) that follow from hidden (tokens, dim), the state of one sequence after the
-// last block: some rows at a time and in order; first is the row of hidden that they begin with. They are valid until use
+// Logits hands use the logits (rows, vocab) that follow from hidden (tokens, dim), states after the last block of whatever
+// sequences, at most Window rows: some rows at a time and in order; first is the row of hidden that they begin with. They are valid until use
 // returns, whose error ends it. hidden stays as it is.
 func (w *Walker) Logits(hidden []float32, use func(first int, logits kernels.Mat) error) error {
 	name := headName
@@ -421,7 +421,7 @@ func (b *WalkedBlock) bind(src Source) error {
 		b.weights = spareArena{a, need}
 	}
 	if err := b.build(src, b.weights); err != nil {
-		return errors.Join(err, b.Close())
+		return errors.Join(err, b.weights.close())
 	}
 	return nil
 }
@@ -470,8 +470,11 @@ func (b *WalkedBlock) Close() error {
 	if w.inputs == nil || keep.Arena == nil {
 		return errors.Join(drop.close(), keep.close())
 	}
+	if err := keep.Reset(); err != nil {
+		return errors.Join(err, drop.close(), keep.close())
+	}
 	w.spare = keep
-	return errors.Join(drop.close(), keep.Reset())
+	return drop.close()
 }
 
 // Sites returns the block's sites in the order in which it reads them.

@@ -20,7 +20,7 @@ func Cholesky(a Matrix) (l Matrix, err error) {
 	for i := range n {
 		copy(l.Row(i)[:i+1], a.Row(i)[:i+1])
 	}
-	if err := factorize(l.view(), 0, 0); err != nil {
+	if err := factorize(l.view(), 0); err != nil {
 		return Matrix{}, err
 	}
 	clearAbove(l)
@@ -33,10 +33,10 @@ func clearAbove(l Matrix) {
 }
 
 // factorize replaces the lower triangle of a, which begins at row first of the whole matrix, by its Cholesky factor: blocks
-// of columns from left to right, and after each the product that takes its part from all that is right of it. Products may be
-// Single. What lies above the diagonal has any value afterwards.
-func factorize(a view, first int, t Trait) error {
-	n, width := a.rows, panelWidth(a.rows, t)
+// of columns from left to right, and after each the product that takes its part from all that is right of it. What lies
+// above the diagonal has any value afterwards.
+func factorize(a view, first int) error {
+	n, width := a.rows, panelWidth(a.rows, 0)
 	if width == n {
 		return factorizeSmall(a, first)
 	}
@@ -44,7 +44,7 @@ func factorize(a view, first int, t Trait) error {
 	for at := 0; at < n; at += width {
 		cols := min(width, n-at)
 		block := a.part(at, at, cols, cols)
-		if err := factorize(block, first+at, 0); err != nil {
+		if err := factorize(block, first+at); err != nil {
 			return err
 		}
 		below := n - at - cols
@@ -55,9 +55,9 @@ func factorize(a view, first int, t Trait) error {
 		under := a.part(at+cols, at, below, cols)
 		rows := view{panel[:cols*below], cols, below, below}
 		transpose(rows, under)
-		solveLower(block, rows, t)
+		solveLower(block, rows, 0)
 		transpose(under, rows)
-		addProduct(a.part(at+cols, at+cols, below, below), -1, rows, true, rows, false, lowerC|t)
+		addProduct(a.part(at+cols, at+cols, below, below), -1, rows, true, rows, false, lowerC)
 	}
 	return nil
 }
@@ -107,24 +107,6 @@ func transpose(dst, src view) {
 	})
 }
 
-// eachColumnBelow hands use the lower triangle of a (n, n), of which it reads no more, in pieces of columns: elements of a
-// column from a row on. Several threads call use, each for pieces of its own.
-func eachColumnBelow(a view, use func(row, column int, elements []float64)) {
-	n := a.rows
-	parallel(ceil(n, squareSide), func(block int) {
-		var s square
-		i := block * squareSide
-		for j := 0; j <= i; j += squareSide {
-			part := a.part(i, j, min(squareSide, n-i), min(squareSide, n-j))
-			s.turn(part)
-			for c := range part.cols {
-				above := max(0, j+c-i)
-				use(i+above, j+c, s[c][above:part.rows])
-			}
-		}
-	})
-}
-
 // A square is a part of a matrix with columns as rows, on its way to where it is written so. Rows of a large matrix fall on the
 // same lines of the first cache: read and written element by element, they would drive each other out.
 type square [squareSide][squareSide]float64
@@ -140,7 +122,7 @@ func (s *square) turn(part view) {
 }
 
 // SolveLower sets b (n, cols) to l⁻¹·b for a lower triangular l (n, n) without zeros on its diagonal, of which it reads the
-// lower triangle. With t Single its products are, in their range: see Mul.
+// lower triangle. With t Single its products are: numbers must be well within the range of float32.
 func SolveLower(l, b Matrix, t Trait) {
 	mustFit(l, b)
 	solveLower(l.view(), b.view(), t)

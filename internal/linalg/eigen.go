@@ -78,7 +78,7 @@ func Eigenvalues(a Matrix) ([]float64, error) {
 // large to be squared: a is that times 2^exponent.
 func prepare(a Matrix) (reduced Matrix, exponent int, err error) {
 	mustBeSquare("eigenvalues", a)
-	if err := checkFinite(a, true); err != nil {
+	if err := CheckFiniteBelow(a); err != nil {
 		return Matrix{}, 0, fmt.Errorf("find eigenvalues: %w", err)
 	}
 	_, exponent = math.Frexp(largestBelow(a))

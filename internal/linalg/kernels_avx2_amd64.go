@@ -9,7 +9,7 @@ package linalg
 //go:noescape
 func tileAVX2(c *float64, stride int, a *float64, b *float64, k int)
 
-// tileSingleAVX2 is tileSingleGeneric with a larger tile.
+// tileSingleAVX2 is tileGeneric with a larger tile.
 //
 //go:noescape
 func tileSingleAVX2(c *float64, stride int, a *float32, b *float32, k int)

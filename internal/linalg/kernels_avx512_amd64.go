@@ -9,7 +9,7 @@ package linalg
 //go:noescape
 func tileAVX512(c *float64, stride int, a *float64, b *float64, k int)
 
-// tileSingleAVX512 is tileSingleGeneric with a larger tile.
+// tileSingleAVX512 is tileGeneric with a larger tile.
 //
 //go:noescape
 func tileSingleAVX512(c *float64, stride int, a *float32, b *float32, k int)

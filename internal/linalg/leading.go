@@ -22,9 +22,9 @@ const directDivisor = 3
 // positive. It reads all of a. An element that is not finite is an error.
 //
 // It is the randomized block subspace iteration of Halko, Martinsson and Tropp (arXiv 0909.4061, algorithm 4.4) with a
-// Rayleigh-Ritz step. The iteration is Single, that step is not: vectors are orthonormal as those of Eigen are, and values are those of a in the subspace found, never
-// above the true ones but for rounding, and close to them where the spectrum falls. Where r is a large part of n, it is
-// Eigen. It takes four matrices (r+Oversample, n).
+// Rayleigh-Ritz step. The iteration is Single, that step is not: vectors are orthonormal as those of Eigen are, and values are
+// those of a in the subspace found, never above the true ones but for rounding, and close to them where the spectrum falls.
+// Where r is a large part of n, it is Eigen. It takes four matrices (r+Oversample, n).
 func Leading(a Matrix, r int, o Iteration) (values []float64, vectors Matrix, err error) {
 	mustBeSquare("leading eigenvalues", a)
 	n := a.Rows
@@ -54,14 +54,14 @@ func Leading(a Matrix, r int, o Iteration) (values []float64, vectors Matrix, er
 		return values[:r], vectors, nil
 	}
 
-	// Directions are rows. A scale keeps products from overflowing.
+	// Directions are rows. A scale keeps products within the range of single precision.
 	var top float64 // of the diagonal, where no element is larger than the largest there
 	for i := range n {
 		top = max(top, a.Row(i)[i])
 	}
 	_, exponent := math.Frexp(top)
 	scaled := a
-	if exponent > 400 || exponent < -400 {
+	if exponent > 60 || exponent < -60 {
 		scaled = New(n, n)
 		scale(scaled.Data, a.Data, -exponent)
 	} else {

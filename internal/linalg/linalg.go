@@ -75,7 +75,9 @@ func mustBeSquare(what string, a Matrix) {
 // CheckFinite returns an error that names the first element of a that is not finite.
 func CheckFinite(a Matrix) error { return checkFinite(a, false) }
 
-// checkFinite is CheckFinite, of the lower triangle alone where it says so.
+// CheckFiniteBelow is CheckFinite of the lower triangle alone.
+func CheckFiniteBelow(a Matrix) error { return checkFinite(a, true) }
+
 func checkFinite(a Matrix, lower bool) error {
 	bad := FirstRow(a.Rows, a.Cols, func(i int) bool {
 		row := a.Row(i)
@@ -97,9 +99,11 @@ func notFinite(x float64) bool { return x-x != 0 }
 func largestBelow(a Matrix) float64 {
 	tops := make([]float64, a.Rows)
 	EachRow(a.Rows, a.Cols, func(i int) {
+		var top float64
 		for _, x := range a.Row(i)[:i+1] {
-			tops[i] = max(tops[i], math.Abs(x))
+			top = max(top, math.Abs(x))
 		}
+		tops[i] = top
 	})
 	return slices.Max(append(tops, 0))
 }

@@ -139,7 +139,19 @@ func sameMatrix(a, b Matrix) bool {
 // Mirror copies the lower triangle of a (n, n) to the upper one.
 func Mirror(a Matrix) {
 	mustBeSquare("mirror", a)
-	eachColumnBelow(a.view(), func(row, column int, elements []float64) { copy(a.Row(column)[row:], elements) })
+	n := a.Rows
+	parallel(ceil(n, squareSide), func(block int) {
+		var s square
+		i := block * squareSide
+		for j := 0; j <= i; j += squareSide {
+			part := a.view().part(i, j, min(squareSide, n-i), min(squareSide, n-j))
+			s.turn(part)
+			for c := range part.cols {
+				above := max(0, j+c-i)
+				copy(a.Row(j + c)[i+above:], s[c][above:part.rows])
+			}
+		}
+	})
 }
 
 // A view is a part of a matrix: rows that lie stride apart in data.

@@ -87,7 +87,9 @@ func (a *arena) Reset() error {
 	}
 	d := a.device
 	err := d.do("clear an arena of "+d.label()+"'s memory", func() error { return d.driver.zero(d.service, a.addr, a.used) })
-	a.used, a.left = 0, a.size
+	if err == nil {
+		a.used, a.left = 0, a.size
+	}
 	return err
 }
 

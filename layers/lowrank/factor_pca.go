@@ -67,9 +67,7 @@ func OutputPCA(w linalg.Matrix, g *Gram, r int, centre bool) (f Factors, bias []
 // c is not the sum of g.
 func principal(w linalg.Matrix, g *Gram, c linalg.Matrix, r int, centred bool) (energy []float64, u linalg.Matrix, err error) {
 	if w.Rows <= w.Cols {
-		squared := linalg.MulT(linalg.Mul(w, c), w)
-		linalg.Mirror(squared)
-		energy, u, err = leading(squared, r)
+		energy, u, err = leading(linalg.MulT(linalg.Mul(w, c), w, linalg.Symmetric), r)
 		if err != nil {
 			return nil, u, err
 		}
@@ -90,9 +88,7 @@ func principal(w linalg.Matrix, g *Gram, c linalg.Matrix, r int, centred bool) (
 	}
 	f := linalg.Mul(w, q)
 	scaleColumns(f, roots)
-	squared := linalg.TMul(f, f)
-	linalg.Mirror(squared)
-	energy, v, err := leading(squared, r)
+	energy, v, err := leading(linalg.TMul(f, f), r)
 	if err != nil {
 		return nil, u, err
 	}

@@ -32,16 +32,22 @@ func NewCorrection(d Drift, alpha float64) (*Correction, error) {
 	for i := range n {
 		trace += d.Gram.Data[i*n+i]
 	}
-	damped := linalg.New(n, n)
-	copy(damped.Data, d.Gram.Data)
+	// Divided by the mean diagonal, which changes nothing, numbers are within the range of single precision.
+	damped, mean := linalg.New(n, n), trace/float64(n)
+	for i, v := range d.Gram.Data {
+		damped.Data[i] = v / mean
+	}
 	for i := range n {
-		damped.Data[i*n+i] += alpha * trace / float64(n)
+		damped.Data[i*n+i] += alpha
 	}
 	l, err := linalg.Cholesky(damped)
 	if err != nil {
 		return nil, fmt.Errorf("correct for drift: moments with %g of their mean diagonal added: %w", alpha, err)
 	}
 	step := subtract(d.Cross, d.Gram).Transpose()
+	for i := range step.Data {
+		step.Data[i] /= mean
+	}
 	t := lowrank.Precision(n, n, n)
 	linalg.SolveLower(l, step, t)
 	linalg.SolveLowerT(l, step, t)
@@ -104,6 +110,9 @@ func (c *Correction) Strength(w linalg.Matrix, check Drift, lambdas ...float64) 
 	}
 	for _, v := range linalg.Quadratic(step, check.Gram) {
 		square += v
+	}
+	if all := linear + square; math.IsNaN(all) || math.IsInf(all, 0) {
+		return 0, fmt.Errorf("%s: its effect on other inputs is %g and %g, not finite", what, linear, square)
 	}
 	best, least := 0.0, math.Inf(1)
 	for _, l := range lambdas {

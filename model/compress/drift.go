@@ -32,7 +32,7 @@ type drift struct {
 
 // pairs collects the moments of inputs x of the model and y of the compressed one.
 type pairs struct {
-	x, y  *accumulator // y.gram is the one Gram matrix that is made
+	x, y  *accumulator // y.gram is the one Gram matrix that is made; x has none
 	cross linalg.Matrix
 }
 
@@ -40,7 +40,9 @@ type pairs struct {
 func newDrift(products *multiplier, w *model.Walker, site string, in int, several bool) *drift {
 	d := &drift{products: products, keep: several}
 	for i := range d.halves {
-		d.halves[i] = pairs{newAccumulator(site, in, batchOf(w)), newAccumulator(site, in, batchOf(w)), linalg.New(in, in)}
+		x := newAccumulator(site, in, batchOf(w))
+		x.gram = linalg.Matrix{}
+		d.halves[i] = pairs{x, newAccumulator(site, in, batchOf(w)), linalg.New(in, in)}
 	}
 	return d
 }
@@ -87,7 +89,7 @@ func (p *pairs) flush(m *multiplier) error {
 	return nil
 }
 
-// finish sums the halves up and returns the Gram matrix of the compressed model's inputs.
+// finish sums the halves up and returns the Gram matrix of the compressed model's inputs. Nothing can be added after it.
 func (d *drift) finish() (*lowrank.Gram, error) {
 	in, tokens := d.halves[0].x.in, 0
 	d.both = residual.Drift{Cross: linalg.New(in, in), Gram: linalg.New(in, in)}
@@ -96,6 +98,7 @@ func (d *drift) finish() (*lowrank.Gram, error) {
 		if err := p.flush(d.products); err != nil {
 			return nil, err
 		}
+		p.x.columns, p.y.columns = nil, nil
 		linalg.Mirror(p.y.gram)
 		for j, v := range p.y.gram.Data {
 			d.both.Gram.Data[j] += v
@@ -108,8 +111,8 @@ func (d *drift) finish() (*lowrank.Gram, error) {
 	return lowrank.NewGram(d.both.Gram, tokens, nil, shrinkage(in, tokens))
 }
 
-// correct has the target make up for the drift, and returns how strongly it does. What is known of the target's errors must be
-// found out after it.
+// correct has the target make up for the drift, and returns how strongly it does. What was found out about the target before is
+// forgotten.
 func (d *drift) correct(t *Target) (strength float64, err error) {
 	strength = 0.5 // where a single window leaves nothing to check it on
 	if d.windows > 1 {

@@ -30,7 +30,7 @@ const (
 	// maxSiteColumns bounds what a file can ask to be allocated, beside its own length.
 	maxSiteColumns = 1 << 17
 	// statisticsVersion changes with the layout, and with whatever makes statistics differ that a Key does not tell.
-	statisticsVersion = 1
+	statisticsVersion = 2
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

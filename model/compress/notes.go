@@ -28,7 +28,7 @@ const maxNote = 256 << 20
 
 // noteVersion changes with the first line of notes, and with whatever makes their content differ that a Key does not tell:
 // how texts are written, what is predicted for a choice, how sensitivities and costs are measured.
-const noteVersion = 1
+const noteVersion = 2
 
 // A note is a line that says what it is, and JSON. The line holds the checksum (CRC-32C) of the JSON; nothing of it is
 // believed before that was compared.

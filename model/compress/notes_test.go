@@ -52,7 +52,7 @@ func TestNotes(t *testing.T) {
 	for what, damaged := range map[string]string{
 		"cut short":          string(whole[:len(whole)-1]),
 		"changed":            strings.Replace(string(whole), "3", "5", 1),
-		"of another version": strings.Replace(string(whole), "note 1", "note 0", 1),
+		"of another version": strings.Replace(string(whole), "note 2", "note 1", 1),
 		"empty":              "",
 		"without a line":     strings.TrimSpace(strings.Repeat("x ", 10)),
 	} {

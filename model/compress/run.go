@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -112,9 +113,12 @@ func (r *run) walk(ctx context.Context) error {
 		r.Progress("compressing", i+1, r.w.Layers())
 	}
 	r.report.Seconds["compress"] = time.Since(start).Seconds()
-	if len(r.Verify) == 0 {
-		return nil
+	err := r.products.close()
+	r.products = nil
+	if err != nil || len(r.Verify) == 0 {
+		return err
 	}
+	debug.FreeOSMemory() // the heads of both models and their logits take the place of what the last blocks took
 	start = time.Now()
 	m, err := diverge(r.w, r.compressed, r.Verify, r.true[len(r.Drift):], r.made[len(r.Drift):])
 	if err != nil {

@@ -183,7 +183,7 @@ func divergeAll(a, b *model.Walker, windows [][]int32, of states, from []states)
 	for i := range meters {
 		meters[i] = new(divergence.Meter)
 	}
-	const rows = model.LogitsRows
+	rows := min(model.LogitsRows, a.Window())
 	dim, vocab, threads := a.Config().Dim, a.Config().Vocab, runtime.GOMAXPROCS(0)
 	original, logits := make([]float32, rows*vocab), make([]float32, rows*vocab)
 	hidden := make([]float32, rows*dim)

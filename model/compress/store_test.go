@@ -156,7 +156,7 @@ func TestStoreRefuses(t *testing.T) {
 		"a number":          {func(b []byte) []byte { b[100] ^= 1; return b }, "numbers of site"},
 		"the last number":   {func(b []byte) []byte { b[8*43+4*(6+820)-1] ^= 1; return b }, "numbers of site b"},
 		"the index":         {func(b []byte) []byte { b[len(b)-30] ^= 1; return b }, "index is damaged"},
-		"another version":   {func(b []byte) []byte { return replace(b, `"version":1`, `"version":2`) }, "version 2, want 1"},
+		"another version":   {func(b []byte) []byte { return replace(b, `"version":2`, `"version":1`) }, "version 1, want 2"},
 		"another digest":    {func(b []byte) []byte { return replace(b, st.Digest, strings.Repeat("0", 64)) }, "digest 000000000000"},
 		"a wider site":      {func(b []byte) []byte { return replace(b, `"in":40`, `"in":99`) }, "sites take"},
 		"a site of nothing": {func(b []byte) []byte { return replace(b, `"in":3`, `"in":0`) }, "has 0 columns"},

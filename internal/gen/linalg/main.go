@@ -82,7 +82,7 @@ var (
 // tile emits the inner loop of the product: every element of the tile has an accumulator, and each step of k adds the
 // products of a column of a, one number a row, with a row of b.
 func (t isa) tile(name string, p precision) {
-	t.text(name, "func(c *float64, stride int, a, b *"+p.name+", k int)", "is "+name+"Generic with a larger tile.")
+	t.text(name, "func(c *float64, stride int, a, b *"+p.name+", k int)", "is tileGeneric with a larger tile.")
 	bytes := t.lanes * 8 // of a vector
 	c, stride, a, b, k := param("c"), param("stride"), param("a"), param("b"), param("k")
 	build.SHLQ(operand.U8(3), stride)

@@ -65,11 +65,12 @@ func storedBytes(w layers.Weight) int64 {
 	return n
 }
 
-// A Footprint is what a form stores of a matrix: what it takes in memory, and what is read to apply it.
+// A Footprint is what a form stores of a matrix, from which follow what it takes and what is read to apply it.
 type Footprint struct {
 	Matrices []Stored
 	Shared   []Stored // more of them, which neighbours that read the same input and have the same choice store once for all
 	Indices  int      // of 4 bytes
+	Derived  int      // more of them, which are made when the matrix is bound
 	Kept     int64    // bytes of what stays as it is stored, in a kind of its own
 }
 
@@ -92,6 +93,20 @@ func (f Footprint) Bytes() int64 {
 	n := 4*int64(f.Indices) + f.Kept
 	for _, s := range slices.Concat(f.Matrices, f.Shared) {
 		n += s.Bytes()
+	}
+	return n
+}
+
+// Memory returns the bytes that the parts take in memory: more than Bytes where rows are filled up, as those of thin factors in
+// codes are.
+func (f Footprint) Memory() int64 {
+	n := kernels.ArenaBytes(f.Indices, 1, kernels.I32) + kernels.ArenaBytes(f.Derived, 1, kernels.I32) + f.Kept
+	for _, s := range slices.Concat(f.Matrices, f.Shared) {
+		if s.Rounding == nil {
+			n += kernels.ArenaBytes(s.Rows, s.Cols, kernels.BF16)
+		} else {
+			n += kernels.ArenaBytes(1, s.Rounding.Format(s.Rows, s.Cols).PackedBytes(), kernels.U8)
+		}
 	}
 	return n
 }

@@ -31,6 +31,7 @@ type Space struct {
 type Policy struct {
 	Words    string  // for people
 	Bytes    int64   // of the matrices of the blocks
+	InMemory bool    // Bytes are those in memory (Footprint.Memory), not those in a checkpoint
 	Loss     float64 // the most that may be lost, in the unit of Plan.Loss
 	Seconds  float64 // to apply all matrices of the blocks to a token, by Costs
 	Costs    Costs
@@ -273,9 +274,12 @@ type entity struct {
 func (p *Planner) Plan(policy Policy) (*Plan, error) {
 	cost := func(f Footprint) float64 { return float64(f.Bytes()) }
 	budget, unit, scale := float64(policy.Bytes), "bytes", 1.0
-	if policy.Seconds != 0 {
+	switch {
+	case policy.Seconds != 0:
 		cost = policy.Costs.Seconds
 		budget, unit, scale = policy.Seconds, "microseconds a token", 1e6
+	case policy.InMemory:
+		cost = func(f Footprint) float64 { return float64(f.Memory()) }
 	}
 	var entities []entity
 	for _, s := range p.sites {

@@ -197,7 +197,7 @@ func (pifaForm) Footprint(out, in int, c Choice) (Footprint, error) {
 		return Footprint{}, err
 	}
 	f, err := c.factors([2]int{c.Rank, in}, [2]int{out - c.Rank, c.Rank})
-	f.Indices = c.Rank
+	f.Indices, f.Derived = c.Rank, out-c.Rank
 	return f, err
 }
 

@@ -121,7 +121,7 @@ func (c *compression) policy() (compress.Policy, error) {
 		if err != nil {
 			return p, err
 		}
-		p.Bytes = int64(f.Memory) - rest
+		p.Bytes, p.InMemory = int64(f.Memory)-rest, true
 	case f.Latency != 0:
 		if err := c.measureCosts(); err != nil {
 			return p, err

@@ -23,13 +23,8 @@ func Cholesky(a Matrix) (l Matrix, err error) {
 	if err := factorize(l.view(), 0); err != nil {
 		return Matrix{}, err
 	}
-	clearAbove(l)
+	EachRow(n, n, func(i int) { clear(l.Row(i)[i+1:]) }) // which products have written to
 	return l, nil
-}
-
-// clearAbove sets what lies above the diagonal, which products have written to, to 0.
-func clearAbove(l Matrix) {
-	EachRow(l.Rows, l.Cols, func(i int) { clear(l.Row(i)[i+1:]) })
 }
 
 // factorize replaces the lower triangle of a, which begins at row first of the whole matrix, by its Cholesky factor: blocks

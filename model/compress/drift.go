@@ -40,9 +40,7 @@ type pairs struct {
 func newDrift(products *multiplier, w *model.Walker, site string, in int, several bool) *drift {
 	d := &drift{products: products, keep: several}
 	for i := range d.halves {
-		x := newAccumulator(site, in, batchOf(w))
-		x.gram = linalg.Matrix{}
-		d.halves[i] = pairs{x, newAccumulator(site, in, batchOf(w)), linalg.New(in, in)}
+		d.halves[i] = pairs{newColumns(site, in, batchOf(w)), newAccumulator(site, in, batchOf(w)), linalg.New(in, in)}
 	}
 	return d
 }

@@ -283,31 +283,31 @@ func (r *Reader) Moments(site string) (*Moments, error) {
 	raw := io.NewSectionReader(r.file, s.Offset, s.bytes())
 	sum := crc32.New(castagnoli)
 	m := &Moments{Tokens: s.Tokens, Chosen: s.Chosen, Gram: linalg.New(s.In, s.In), Mean: make([]float64, s.In)}
-	row := make([]byte, max(8*s.In, 1<<20))
+	buffer := make([]byte, max(8*s.In, 1<<20))
 	next := func(n int) error {
-		if _, err := io.ReadFull(raw, row[:n]); err != nil {
+		if _, err := io.ReadFull(raw, buffer[:n]); err != nil {
 			return fmt.Errorf("read statistics %s: %w", r.path, err)
 		}
-		sum.Write(row[:n])
+		sum.Write(buffer[:n])
 		return nil
 	}
 	if err := next(8 * s.In); err != nil {
 		return nil, err
 	}
 	for j := range m.Mean {
-		m.Mean[j] = math.Float64frombits(binary.LittleEndian.Uint64(row[8*j:]))
+		m.Mean[j] = math.Float64frombits(binary.LittleEndian.Uint64(buffer[8*j:]))
 	}
 	for i := 0; i < s.In; {
 		// Rows of the triangle, as many as next has room for, one behind the other.
 		rows, elements := 1, i+1
-		for ; i+rows < s.In && 4*(elements+i+rows+1) <= len(row); rows++ {
+		for ; i+rows < s.In && 4*(elements+i+rows+1) <= len(buffer); rows++ {
 			elements += i + rows + 1
 		}
 		if err := next(4 * elements); err != nil {
 			return nil, err
 		}
 		linalg.EachRow(rows, i+rows, func(r int) {
-			from := row[4*(r*(i+1)+r*(r-1)/2):]
+			from := buffer[4*(r*(i+1)+r*(r-1)/2):]
 			for j := range i + r + 1 {
 				m.Gram.Data[(i+r)*s.In+j] = float64(math.Float32frombits(binary.LittleEndian.Uint32(from[4*j:])))
 			}

@@ -128,9 +128,16 @@ type accumulator struct {
 func stride(batch int) int { return (batch+15)/16*16 + 16 }
 
 func newAccumulator(site string, in, batch int) *accumulator {
+	a := newColumns(site, in, batch)
+	a.gram = linalg.New(in, in)
+	return a
+}
+
+// newColumns returns an accumulator without a Gram matrix, of which only what it has collected is used.
+func newColumns(site string, in, batch int) *accumulator {
 	return &accumulator{
 		site: site, in: in, batch: batch, stride: stride(batch),
-		gram: linalg.New(in, in), mean: make([]float64, in), columns: make([]float32, in*stride(batch)),
+		mean: make([]float64, in), columns: make([]float32, in*stride(batch)),
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"math/rand/v2"
 	"os"
 	"regexp"
 	"slices"
@@ -32,7 +33,7 @@ const tablePath = "../../docs/cuda.md"
 // The shapes of the tables: llama3.2-1b, with 2048 tokens of context.
 const (
 	tableDim, tableInner, tableHeads, tableKeyHeads, tableHeadDim = 2048, 8192, 32, 8, 64
-	tableContext                                                  = 2048
+	tableContext, tableVocab                                      = 2048, 128256
 )
 
 // tableGPU is what occupancy is stated for.
@@ -193,6 +194,20 @@ func groupedProduct(tokens, bits int) func(b *tableBench) {
 	}
 }
 
+// choose picks a token of a row whose weights fall with their ranks as Zipf's law has it, of the first that have 0.9 of them.
+func choose(b *tableBench) {
+	logits := make([]float32, tableVocab)
+	for rank, id := range rand.New(rand.NewPCG(1, 2)).Perm(len(logits)) {
+		logits[id] = -2 * float32(math.Log(float64(1+rank)))
+	}
+	how := make([]int32, kernels.ChoiceWords)
+	kernels.Choice{Scale: 1, Low: float32(math.Inf(-1)), TopP: 0.9, Draw: 1 << 52}.Put(how)
+	row, choice := b.f32(1, tableVocab), b.ints(how...)
+	b.Upload(row, kernels.Float32Bytes(logits))
+	choice.Rows, choice.Cols, choice.Stride = 1, len(how), len(how)
+	b.Choose(b.ints(0), row, choice)
+}
+
 // tableRows lists the verbs. Where a kernel takes more tokens than one, the row has as many as fit it.
 func tableRows() []tableRow {
 	const dim, inner = tableDim, tableInner
@@ -232,6 +247,8 @@ func tableRows() []tableRow {
 			w := b.grouped(4)
 			b.Pack(w, 0, make([]byte, 1024*dim), make([]byte, 2*1024*w.Groups()), nil)
 		}},
+		{"choose_top choose_weigh choose_draw", "128256 logits, top-p 0.9", choose},
+		{"choose_follow", "1 id", func(b *tableBench) { b.Follow(b.ints(-1), b.ints(5)) }},
 	}
 	for _, n := range []int{8, 16, 32, 64} {
 		tokens, plural := n, fmt.Sprintf("%d tokens", n)
@@ -373,8 +390,8 @@ func kilobytes(n int64) string {
 	return fmt.Sprintf("%.2f", kb)
 }
 
-// TestTable holds the tables of docs/cuda.md against the kernels that there are: every kernel of the PTX is named in the
-// document, and figures are those of its launches and of ptxas.
+// TestTable holds the tables of docs/cuda.md against the kernels that there are: every kernel of the PTX has a row,
+// and figures are those of its launches and of ptxas.
 func TestTable(t *testing.T) {
 	if UnderRace {
 		t.Skip("no code of Go is at stake")
@@ -391,8 +408,8 @@ func TestTable(t *testing.T) {
 		}
 		for _, image := range images {
 			for _, m := range entry.FindAllSubmatch(image, -1) {
-				if !strings.Contains(string(text), "`"+string(m[1])+"`") {
-					t.Errorf("%s says nothing of kernel %s", tablePath, m[1])
+				if !strings.Contains(string(text), "\n| `"+string(m[1])+"` |") {
+					t.Errorf("%s has no row for kernel %s", tablePath, m[1])
 				}
 			}
 		}

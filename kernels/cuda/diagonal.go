@@ -34,7 +34,8 @@ func (s *stream) DiagonalMatMul(y, x kernels.Mat, ws []kernels.Mat, m kernels.Mo
 
 // DiagonalSwiGLU computes silu(gate) ⊙ up of the halves of y = x·wᵀ, for the matrix w that has ws along its diagonal, those of
 // gate and of up: it is in the first half of y (tokens, 2·out) then, with the bits of DiagonalMatMul and SwiGLU one after the
-// other; the second half is used up. With few tokens and aligned BF16 weights it is one launch.
+// other; the second half is used up. With few tokens and aligned BF16 weights it is one launch, which costs a barrier, a fence
+// and an atomic a tile, while the next weights are on their way; no block waits for another.
 func (s *stream) DiagonalSwiGLU(y, x kernels.Mat, ws []kernels.Mat) {
 	if y.Rows == 0 || s.diagonal(y, x, ws, kernels.Set, true) {
 		return

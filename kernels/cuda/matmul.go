@@ -183,6 +183,11 @@ type skinnyPlan struct {
 // memory; odd says that the weights are not aligned. It takes the smallest variant that has room for the tokens, or the
 // next smaller one where they are too wide for its shared memory. No cut changes a bit: sums run over slices in the order
 // of one tree.
+//
+// Splits, blocks that share the columns of a tile, are for small out, and for activations that are too many to be staged by
+// every block: those are read from the second-level cache, blocks·tokens·in/splits·4 bytes, and so are 8·splits·tokens·out
+// bytes of partial sums. In shared memory are tokens·in/splits·2 bytes of activations and 10, 20, 20 or 40 KB of sums, by
+// variant: two blocks have room at once on an H100 up to 1408 columns a split with 32 tokens, 512 with 64.
 func planSkinny(tokens, out, in, multiprocessors, shared int, odd bool) skinnyPlan {
 	variant := len(skinnyVariants) - 1
 	for variant > 0 && skinnyVariants[variant-1].tokens >= tokens {

@@ -2,14 +2,14 @@ package linalg
 
 import "math"
 
-// WithSingle calls f while products of Quadratic and BlockFactor are in single precision whatever the size, or while they never
-// are.
+// WithSingle calls f while every product is Large, and those of BlockFactor are in single precision whatever the size, or while
+// none is.
 func WithSingle(always bool, f func()) {
-	products, rows := singleQuadratic, singleFactor
-	defer func() { singleQuadratic, singleFactor = products, rows }()
-	singleQuadratic, singleFactor = math.MaxInt64, math.MaxInt
+	products, rows := manyProducts, singleFactor
+	defer func() { manyProducts, singleFactor = products, rows }()
+	manyProducts, singleFactor = math.MaxInt64, math.MaxInt
 	if always {
-		singleQuadratic, singleFactor = 0, 0
+		manyProducts, singleFactor = 0, 0
 	}
 	f()
 }

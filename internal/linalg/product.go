@@ -95,18 +95,31 @@ func singleHolds(results []float64) bool {
 	return sum > 1e-40 && sum <= math.MaxFloat64
 }
 
-// singleQuadratic is the number of products, rows·n·n, beyond which Quadratic makes them in single precision.
-var singleQuadratic int64 = 1 << 32
+// manyProducts is the bound of Large: half of the products of 2048 x 2048 by itself. A variable for the sake of tests.
+var manyProducts int64 = 1 << 32
+
+// Large reports whether to multiply (m, k) by (k, n) takes more than 2³² products of two numbers: so many that it is worth
+// giving up accuracy that nothing stands on.
+func Large(m, k, n int) bool { return int64(m)*int64(k)*int64(n) > manyProducts }
+
+// Precision returns what is granted to a product of (m, k) by (k, n) that serves a spectrum, a correction or an error: Single
+// where it is Large.
+func Precision(m, k, n int) Trait {
+	if Large(m, k, n) {
+		return Single
+	}
+	return 0
+}
 
 // Quadratic returns e·c·eᵀ for each row of e (rows, n) and a symmetric c (n, n). It takes little more than half of the
-// operations of e·c, and (rows, 512) beside its result. Where rows·n·n is beyond 2³², e·c is Single, of twice as many columns
-// at once: a result is off by about 1e-7 of the sum of magnitudes |e|·|c|·|e|ᵀ.
+// operations of e·c, and (rows, 512) beside its result. Where e·c is Large, it is Single, of twice as many columns at once: a
+// result is off by about 1e-7 of the sum of magnitudes |e|·|c|·|e|ᵀ.
 func Quadratic(e, c Matrix) []float64 {
 	mustBeSquare("quadratic form", c)
 	if e.Cols != c.Rows {
 		panic(fmt.Sprintf("BUG: quadratic form of %d x %d with %d x %d", e.Rows, e.Cols, c.Rows, c.Cols))
 	}
-	if int64(e.Rows)*int64(c.Rows)*int64(c.Cols) > singleQuadratic {
+	if Large(e.Rows, c.Rows, c.Cols) {
 		if norms := quadratic(e, c, 1024, Single); singleHolds(norms) {
 			return norms
 		}

@@ -64,17 +64,8 @@ func relative(of, whole float64) float64 {
 	return of / whole
 }
 
-// singleProducts is how many products of two numbers a product of matrices takes beyond which it is made in single precision,
-// where what it is for is a spectrum, a correction or an error.
-var singleProducts int64 = 1 << 32
-
-// Precision returns what is granted to a product that serves such a purpose, of (m, k) by (k, n).
-func Precision(m, k, n int) linalg.Trait {
-	if int64(m)*int64(k)*int64(n) > singleProducts {
-		return linalg.Single
-	}
-	return 0
-}
+// precision is what products that serve a spectrum or an error are granted. A variable for the sake of tests.
+var precision = linalg.Precision
 
 // blockRows is how many rows of a matrix are worked on at once where their products need not stay.
 const blockRows = 256

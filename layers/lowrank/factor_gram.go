@@ -138,7 +138,7 @@ func (g *Gram) Ridge() float64 { return g.shrinkage * g.trace / float64(g.Dim())
 
 // Times returns e·G for e (rows, n), in single precision where that is a large product: see Spectrum.
 func (g *Gram) Times(e linalg.Matrix) linalg.Matrix {
-	p := linalg.Mul(e, g.sum, Precision(e.Rows, g.Dim(), g.Dim()))
+	p := linalg.Mul(e, g.sum, precision(e.Rows, g.Dim(), g.Dim()))
 	keep, ridge := 1-g.shrinkage, g.Ridge()
 	for i, v := range e.Data {
 		p.Data[i] = keep*p.Data[i] + ridge*v

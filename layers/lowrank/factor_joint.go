@@ -59,8 +59,8 @@ func (j *JointSpectrum) share() error {
 	scale := j.all.energy
 	if !j.all.output { // w·s·v is u·σ
 		n := j.all.w.Cols
-		u = j.all.norm.root(u, Precision(n, n, u.Cols))
-		u, scale = linalg.Mul(j.all.w, u, Precision(j.all.w.Rows, n, u.Cols)), nil
+		u = j.all.norm.root(u, precision(n, n, u.Cols))
+		u, scale = linalg.Mul(j.all.w, u, precision(j.all.w.Rows, n, u.Cols)), nil
 	}
 	for i := range j.norms {
 		worth := make([]float64, j.Rank()+1)

@@ -25,11 +25,11 @@ type plain struct{}
 func (plain) size(e linalg.Matrix) float64 { return dot(e, e) }
 
 func (plain) output(w linalg.Matrix) linalg.Matrix {
-	return linalg.MulT(w, w, Precision(w.Rows, w.Rows, w.Cols))
+	return linalg.MulT(w, w, precision(w.Rows, w.Rows, w.Cols))
 }
 
 func (plain) input(w linalg.Matrix) linalg.Matrix {
-	return linalg.TMul(w, w, Precision(w.Rows, w.Cols, w.Cols))
+	return linalg.TMul(w, w, precision(w.Rows, w.Cols, w.Cols))
 }
 
 func (plain) root(v linalg.Matrix, _ linalg.Trait) linalg.Matrix { return v }
@@ -74,15 +74,15 @@ type whitening struct {
 }
 
 func (g whitening) output(w linalg.Matrix) linalg.Matrix {
-	return linalg.MulT(g.Times(w), w, linalg.Symmetric, Precision(w.Rows, w.Rows, w.Cols))
+	return linalg.MulT(g.Times(w), w, linalg.Symmetric, precision(w.Rows, w.Rows, w.Cols))
 }
 
 // input multiplies wᵀ·w first, of which it takes one half: with what the triangle l saves, that is less work than the square of
 // w·l where w is two thirds taller than wide, and little more where it is not.
 func (g whitening) input(w linalg.Matrix) linalg.Matrix {
 	n := w.Cols
-	ww := linalg.TMul(w, w, Precision(w.Rows, n, n))
-	return linalg.TMul(linalg.Mul(ww, g.l, linalg.LowerB, Precision(n, n, n)), g.l, linalg.LowerB, linalg.Symmetric, Precision(n, n, n))
+	ww := linalg.TMul(w, w, precision(w.Rows, n, n))
+	return linalg.TMul(linalg.Mul(ww, g.l, linalg.LowerB, precision(n, n, n)), g.l, linalg.LowerB, linalg.Symmetric, precision(n, n, n))
 }
 
 func (g whitening) root(v linalg.Matrix, t linalg.Trait) linalg.Matrix {
@@ -235,7 +235,7 @@ func (s *Spectrum) SampleErrors() ([]float64, error) {
 		}
 		d := vectors.Transpose()
 		if s.output {
-			d = linalg.Mul(d, s.w, Precision(d.Rows, s.w.Rows, s.w.Cols))
+			d = linalg.Mul(d, s.w, precision(d.Rows, s.w.Rows, s.w.Cols))
 		} else {
 			v := firstColumns(vectors, s.Rank())
 			g.solve(v)
@@ -299,7 +299,7 @@ func (s *Spectrum) Factors(r int) (Factors, error) {
 
 // measure returns the error of f, computed from its product.
 func (s *Spectrum) measure(f Factors) float64 {
-	t := Precision(s.w.Rows, f.Rank(), s.w.Cols)
+	t := precision(s.w.Rows, f.Rank(), s.w.Cols)
 	e := blockwise(s.w, s.norm.size, func(from, to int) linalg.Matrix {
 		return subtract(rows(s.w, from, to), linalg.Mul(rows(f.U, from, to), f.V, t))
 	})

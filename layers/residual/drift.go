@@ -5,7 +5,6 @@ import (
 	"math"
 
 	"eckart/internal/linalg"
-	"eckart/layers/lowrank"
 )
 
 // Drift is the moments of a site whose inputs have drifted: x are those of the original model, (tokens, in), and y those that
@@ -48,7 +47,7 @@ func NewCorrection(d Drift, alpha float64) (*Correction, error) {
 	for i := range step.Data {
 		step.Data[i] /= mean
 	}
-	t := lowrank.Precision(n, n, n)
+	t := linalg.Precision(n, n, n)
 	linalg.SolveLower(l, step, t)
 	linalg.SolveLowerT(l, step, t)
 	step = step.Transpose()
@@ -68,7 +67,7 @@ func (c *Correction) Corrected(w linalg.Matrix, lambda float64) (linalg.Matrix, 
 	if err := fits(w, c.step); err != nil {
 		return linalg.Matrix{}, err
 	}
-	target := linalg.Mul(w, c.step, lowrank.Precision(w.Rows, w.Cols, w.Cols))
+	target := linalg.Mul(w, c.step, linalg.Precision(w.Rows, w.Cols, w.Cols))
 	for i, v := range w.Data {
 		target.Data[i] = v + lambda*target.Data[i]
 	}
@@ -102,7 +101,7 @@ func (c *Correction) Strength(w linalg.Matrix, check Drift, lambdas ...float64) 
 			return 0, err
 		}
 	}
-	t := lowrank.Precision(w.Rows, w.Cols, w.Cols)
+	t := linalg.Precision(w.Rows, w.Cols, w.Cols)
 	step, towards := linalg.Mul(w, c.step, t), linalg.Mul(w, subtract(check.Cross, check.Gram), t)
 	var linear, square float64
 	for i, v := range step.Data {

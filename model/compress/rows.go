@@ -29,13 +29,10 @@ const (
 // fewProducts is how many products the error of all rows may take where nothing is estimated: a moment's work.
 const fewProducts = 1 << 28
 
-// judgedProducts is how many products the error of all rows of a matrix may take: half of those of 2048 x 2048. Beyond it a
-// sample is judged: finding the error would take longer than making what has it.
-const judgedProducts = 1 << 32
-
-// judged returns the rows on which a representation of the whole matrix is judged.
+// judged returns the rows on which a representation of the whole matrix is judged: a sample where the products for all are many,
+// because to find the error would take longer than to make what has it.
 func (t *Target) judged() *sample {
-	if t.W.Rows*t.W.Cols*t.W.Cols > judgedProducts {
+	if linalg.Large(t.W.Rows, t.W.Cols, t.W.Cols) {
 		return t.sample()
 	}
 	return t.all()

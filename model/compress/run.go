@@ -441,7 +441,7 @@ func heldOut(of, made layers.Weight, inputs [][]float32, s *sample) (*float64, e
 	lost, whole := make([]float64, w.Rows), make([]float64, w.Rows)
 	for _, x := range inputs {
 		m := linalg.FromFloat32s(x, len(x)/w.Cols, w.Cols)
-		t := lowrank.Precision(m.Rows, m.Cols, w.Rows)
+		t := linalg.Precision(m.Rows, m.Cols, w.Rows)
 		addSquares(lost, linalg.MulT(m, e, t))
 		addSquares(whole, linalg.MulT(m, w, t))
 	}

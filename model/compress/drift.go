@@ -7,7 +7,6 @@ import (
 	"eckart/kernels"
 	"eckart/layers/lowrank"
 	"eckart/layers/residual"
-	"eckart/model"
 )
 
 // driftAlpha damps the correction of drift where inputs are few (weight-compression.md 18.1).
@@ -19,7 +18,7 @@ var driftStrengths = []float64{1, 0.75, 0.5, 0.25, 0}
 // A drift collects how far the inputs of a site in the compressed model are from those in the model itself. Windows go to
 // two halves by turns: how strongly to correct is found on one for the correction by the other.
 type drift struct {
-	products *multiplier // of the walk: for 2·in columns and batchOf tokens
+	products *multiplier // of the walk: for 2·in columns and as many tokens as a half holds at once
 	halves   [2]pairs
 	windows  int
 	both     residual.Drift
@@ -36,17 +35,15 @@ type pairs struct {
 	cross linalg.Matrix
 }
 
-// newDrift returns a drift that is to correct one matrix that reads the site, or several.
-func newDrift(products *multiplier, w *model.Walker, site string, in int, several bool) *drift {
+// newDrift returns a drift that is to correct one matrix that reads the site, or several. A half holds at most batch tokens at
+// once.
+func newDrift(products *multiplier, site string, in, batch int, several bool) *drift {
 	d := &drift{products: products, keep: several}
 	for i := range d.halves {
-		d.halves[i] = pairs{newColumns(site, in, batchOf(w)), newAccumulator(site, in, batchOf(w)), linalg.New(in, in)}
+		d.halves[i] = pairs{newColumns(site, in, batch), newAccumulator(site, in, batch), linalg.New(in, in)}
 	}
 	return d
 }
-
-// batchOf returns the tokens of a batch of whole windows.
-func batchOf(w *model.Walker) int { return max(1, batchTokens/w.Window()) * w.Window() }
 
 // add takes in a window: the inputs x of the model and y of the compressed one for the same tokens, (tokens, in).
 func (d *drift) add(x, y []float32) error {

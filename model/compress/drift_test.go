@@ -42,20 +42,20 @@ func demoWalker(t *testing.T, window int) *model.Walker {
 func TestDriftSums(t *testing.T) {
 	w := demoWalker(t, 40)
 
-	const in, batches = 37, 131 // more tokens than are held at once, in windows of different lengths
+	const in, windows, batch = 37, 131, 400 // more tokens than are held at once, in windows of different lengths
 	r := rand.New(rand.NewPCG(1, 2))
-	products, err := newMultiplier(w.Device(), w.Stream(), 2*in, batchOf(w))
+	products, err := newMultiplier(w.Device(), w.Stream(), 2*in, batch)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer products.close()
-	d := newDrift(products, w, "site", in, true)
+	d := newDrift(products, "site", in, batch, true)
 	var halves [2]residual.Drift
 	for i := range halves {
 		halves[i] = residual.Drift{Cross: linalg.New(in, in), Gram: linalg.New(in, in)}
 	}
 	tokens := 0
-	for n := range batches {
+	for n := range windows {
 		rows := 1 + r.IntN(40)
 		tokens += rows
 		x, y := make([]float32, rows*in), make([]float32, rows*in)

@@ -21,6 +21,10 @@ const (
 	transposeTile = 32
 )
 
+// batchOf returns the most tokens whose products are summed at once, of so many windows of at most the given tokens: as many
+// whole windows as batchTokens holds.
+func batchOf(window, windows int) int { return min(max(1, batchTokens/window), windows) * window }
+
 // A multiplier makes Gram matrices on a stream, one at a time, in memory that all sites share.
 type multiplier struct {
 	stream  kernels.Stream

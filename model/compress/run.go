@@ -260,16 +260,17 @@ func (r *run) inputs(s model.Site, b *model.WalkedBlock) (*siteInputs, error) {
 
 // drift returns an empty drift for a site.
 func (r *run) drift(s model.Site) (*drift, error) {
+	batch := batchOf(r.w.Window(), (len(r.Drift)+1)/2) // windows of the larger half
 	if r.products == nil || r.products.widest < 2*s.In {
 		err := r.products.close()
 		if err == nil {
-			r.products, err = newMultiplier(r.w.Device(), r.w.Stream(), 2*s.In, batchOf(r.w))
+			r.products, err = newMultiplier(r.w.Device(), r.w.Stream(), 2*s.In, batch)
 		}
 		if err != nil {
 			return nil, err
 		}
 	}
-	return newDrift(r.products, r.w, s.Name, s.In, len(s.Weights) > 1), nil
+	return newDrift(r.products, s.Name, s.In, batch, len(s.Weights) > 1), nil
 }
 
 // weighing returns the Gram matrix by which errors count where drift is corrected: that of the compressed model's inputs, or of

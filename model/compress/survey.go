@@ -109,9 +109,6 @@ func (s *survey) close() error {
 	return err
 }
 
-// batch returns the most tokens whose products are summed at once: as many whole windows as batchTokens holds.
-func (s *survey) batch() int { return min(max(1, batchTokens/s.longest), len(s.hidden)) * s.longest }
-
 // block runs all windows through block i.
 func (s *survey) block(ctx context.Context, i int) (out BlockStatistics, err error) {
 	out = BlockStatistics{Layer: i, Sites: map[string]*Moments{}}
@@ -167,13 +164,13 @@ type collector interface {
 
 // collectors returns those of a block's sites, and makes room for the widest.
 func (s *survey) collectors(sites []model.Site) (map[string]collector, error) {
-	widest := 0
+	widest, batch := 0, batchOf(s.longest, len(s.hidden))
 	all := map[string]collector{}
 	for _, site := range sites {
 		if s.sampling.Share < 1 {
-			all[site.Name] = newSampler(site.Name, site.In, s.batch(), s.tokens, s.sampling)
+			all[site.Name] = newSampler(site.Name, site.In, batch, s.tokens, s.sampling)
 		} else {
-			all[site.Name] = newAccumulator(site.Name, site.In, s.batch())
+			all[site.Name] = newAccumulator(site.Name, site.In, batch)
 		}
 		widest = max(widest, site.In)
 	}
@@ -184,7 +181,7 @@ func (s *survey) collectors(sites []model.Site) (map[string]collector, error) {
 		return nil, err
 	}
 	var err error
-	s.products, err = newMultiplier(s.Device(), s.Stream(), widest, s.batch())
+	s.products, err = newMultiplier(s.Device(), s.Stream(), widest, batch)
 	s.rows = make([]float32, s.longest*widest)
 	return all, err
 }

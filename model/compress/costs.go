@@ -147,7 +147,9 @@ func (m *costMeter) turn(turns int) (float64, error) {
 		}
 		times = append(times, time.Since(start).Seconds())
 	}
-	return median(times[1:]), nil
+	times = times[1:]
+	slices.Sort(times)
+	return times[turns/2], nil
 }
 
 func (m *costMeter) close() error {
@@ -155,10 +157,4 @@ func (m *costMeter) close() error {
 		return nil
 	}
 	return m.weights.Close()
-}
-
-// median returns the middle of times, which it sorts.
-func median(times []float64) float64 {
-	slices.Sort(times)
-	return times[len(times)/2]
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	goruntime "runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -170,13 +169,10 @@ func TestAheadEqualsAlone(t *testing.T) {
 					}
 				})
 			}
-			for len(e.calls) < len(all) {
-				goruntime.Gosched()
-			}
+			e.await(len(all))
 			e.serve(t)
 			wg.Wait()
-			e.Drain()
-			<-e.done
+			e.drained()
 			stats := e.Stats()
 			if (*p).awaits == 0 {
 				t.Error("no step was started ahead")
@@ -235,8 +231,7 @@ func TestAheadRows(t *testing.T) {
 			if len(a.tokens) != test.tokens {
 				t.Errorf("%d tokens, want %d", len(a.tokens), test.tokens)
 			}
-			e.Drain()
-			<-e.done
+			e.drained()
 			if rows := int(e.Stats().Rows) - len(r.Prompt); rows != test.rows || (*p).awaits != test.awaits {
 				t.Errorf("%d rows and %d steps ahead, want %d and %d", rows, (*p).awaits, test.rows, test.awaits)
 			}
@@ -259,9 +254,7 @@ func TestLeavingAhead(t *testing.T) {
 			if q.id == "leaves" && q.generated() == 5 && q.underway == 2 && leaver == nil {
 				leaver, left = q, steps
 				go e.leave(q)
-				for len(e.calls) == 0 {
-					goruntime.Gosched()
-				}
+				e.await(1)
 			}
 		}
 		if leaver != nil && steps > left && steps <= left+2 {
@@ -274,9 +267,7 @@ func TestLeavingAhead(t *testing.T) {
 			t.Errorf("the one that stays: %s", diff)
 		}
 	})
-	for len(e.calls) < 1 {
-		goruntime.Gosched()
-	}
+	e.await(1)
 	wg.Go(func() {
 		n := 0
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -287,13 +278,10 @@ func TestLeavingAhead(t *testing.T) {
 			}
 		}
 	})
-	for len(e.calls) < 2 {
-		goruntime.Gosched()
-	}
+	e.await(2)
 	e.serve(t)
 	wg.Wait()
-	e.Drain()
-	<-e.done
+	e.drained()
 	if leaver == nil || (*p).awaits == 0 {
 		t.Fatal("nobody left while a step was under way")
 	}
@@ -328,17 +316,13 @@ func TestBadLogitsAhead(t *testing.T) {
 	var first answer
 	var wg sync.WaitGroup
 	wg.Go(func() { first = e.ask(t.Context(), r) })
-	for len(e.calls) < 1 {
-		goruntime.Gosched()
-	}
+	e.await(1)
 	wg.Go(func() {
 		if diff := e.ask(t.Context(), other).same(want); diff != "" {
 			t.Errorf("the other: %s", diff)
 		}
 	})
-	for len(e.calls) < 2 {
-		goruntime.Gosched()
-	}
+	e.await(2)
 	e.serve(t)
 	wg.Wait()
 	if !errors.Is(first.err, ErrLogits) || len(first.tokens) != 5 {
@@ -367,9 +351,7 @@ func TestFaultAhead(t *testing.T) {
 			}
 		})
 	}
-	for len(e.calls) < 5 {
-		goruntime.Gosched()
-	}
+	e.await(5)
 	if err := e.Run(t.Context()); !errors.Is(err, broken) {
 		t.Errorf("run ended with %v", err)
 	}
@@ -377,10 +359,7 @@ func TestFaultAhead(t *testing.T) {
 	if (*p).awaits == 0 || waits != 6 { // the step at fault, and the one behind it
 		t.Errorf("%d waits, %d of them with a step behind", waits, (*p).awaits)
 	}
-	check(t, e.o.Cache.Check())
-	if e.o.Cache.Used() != 0 {
-		t.Errorf("%d blocks are used", e.o.Cache.Used())
-	}
+	e.holdsNothing(t)
 }
 
 // TestStopAhead holds that an engine whose context ends waits for the step that is under way.
@@ -406,10 +385,7 @@ func TestStopAhead(t *testing.T) {
 	if starts != waits || (*p).awaits == 0 {
 		t.Errorf("%d steps were started and %d waited for", starts, waits)
 	}
-	check(t, e.o.Cache.Check())
-	if e.o.Cache.Used() != 0 {
-		t.Errorf("%d blocks are used", e.o.Cache.Used())
-	}
+	e.holdsNothing(t)
 }
 
 // TestHammerAhead lets clients of all kinds come and go as they like while the engine runs ahead.
@@ -420,40 +396,13 @@ func TestHammerAhead(t *testing.T) {
 	more := mixture(6)
 	all, want = slices.Concat(all, more), slices.Concat(want, alone(t, roomy, more))
 	e := newEngine(t, s).serve(t)
-	var wg sync.WaitGroup
-	for client := range 16 {
-		wg.Go(func() {
-			rng := rand.New(rand.NewPCG(uint64(client), 7))
-			for range 8 {
-				i := rng.IntN(len(all))
-				r := all[i]
-				if len(r.Prompt)+r.MaxTokens > s.context {
-					continue
-				}
-				leave, n := rng.IntN(20), 0
-				for tok, err := range e.Generate(t.Context(), r) {
-					if errors.Is(err, ErrQueueFull) {
-						break
-					}
-					if err != nil || tok.ID != want[i].tokens[n].ID || tok.Text != want[i].tokens[n].Text {
-						t.Errorf("client %d, request %d, token %d: %+v, error %v, want %+v", client, i, n, tok, err, want[i].tokens[n])
-						break
-					}
-					if n++; n == leave {
-						break
-					}
-				}
-			}
-		})
-	}
-	wg.Wait()
+	e.hammer(t, 7, 8, all, want, func(rng *rand.Rand, _ func()) int { return rng.IntN(20) })
 	// While clients come and go it may be that no step can be foreseen. Those of one that is alone can.
 	i := slices.IndexFunc(all, func(r Request) bool { return len(r.Prompt)+r.MaxTokens <= s.context && r.MaxTokens > 4 })
 	for _, err := range e.Generate(t.Context(), all[i]) {
 		check(t, err)
 	}
-	e.Drain()
-	<-e.done
+	e.drained()
 	if (*p).awaits == 0 {
 		t.Error("no step was started ahead")
 	}

@@ -126,12 +126,34 @@ func (e *Engine) serve(t testing.TB) *Engine {
 	t.Cleanup(func() {
 		check(t, e.Close(context.Background()))
 		check(t, <-done)
-		check(t, e.o.Cache.Check())
-		if s := e.Stats(); e.o.Cache.Used() != 0 || s.Running != 0 || s.Waiting != 0 || s.BlocksUsed != 0 {
-			t.Errorf("in the end %d blocks are used, stats are %+v", e.o.Cache.Used(), s)
+		e.holdsNothing(t)
+		if s := e.Stats(); s.Running != 0 || s.Waiting != 0 || s.BlocksUsed != 0 {
+			t.Errorf("in the end stats are %+v", s)
 		}
 	})
 	return e
+}
+
+// holdsNothing checks that the cache is in order and none of its blocks is held.
+func (e *Engine) holdsNothing(t testing.TB) {
+	t.Helper()
+	check(t, e.o.Cache.Check())
+	if n := e.o.Cache.Used(); n != 0 {
+		t.Errorf("%d blocks are used", n)
+	}
+}
+
+// drained waits until an engine that serves has answered everything, and takes nothing more.
+func (e *Engine) drained() {
+	e.Drain()
+	<-e.done
+}
+
+// await waits until the loop finds n calls when it looks for them next.
+func (e *Engine) await(n int) {
+	for len(e.calls) < n {
+		goruntime.Gosched()
+	}
 }
 
 // answer is all that a request was answered.
@@ -255,9 +277,7 @@ func batchEqualsAlone(t *testing.T, blockTokens int) {
 			})
 		}
 		if !e.started.Load() { // the first time all come at once
-			for len(e.calls) < len(all) {
-				goruntime.Gosched()
-			}
+			e.await(len(all))
 			e.serve(t)
 		}
 		wg.Wait()

@@ -11,6 +11,41 @@ import (
 	"time"
 )
 
+// hammer lets 16 clients come and go, each of which asks for some of all at random, and holds what they read to want. For each
+// request leave says after how many tokens they lose interest, 0 for never; it may also cancel it at any time.
+func (e *Engine) hammer(t *testing.T, seed uint64, turns int, all []Request, want []answer, leave func(rng *rand.Rand, cancel func()) int) {
+	t.Helper()
+	ask := func(client, i int, leave func(cancel func()) int) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		n, last := 0, leave(cancel)
+		for got, err := range e.Generate(ctx, all[i]) {
+			if errors.Is(err, ErrQueueFull) || errors.Is(err, context.Canceled) {
+				return
+			}
+			if w := want[i].tokens[n]; err != nil || got.ID != w.ID || got.Text != w.Text || got.Logprob != w.Logprob {
+				t.Errorf("client %d, request %d, token %d: %+v, error %v, want %+v", client, i, n, got, err, w)
+				return
+			}
+			if n++; n == last {
+				return
+			}
+		}
+	}
+	var wg sync.WaitGroup
+	for client := range 16 {
+		wg.Go(func() {
+			rng := rand.New(rand.NewPCG(uint64(client), seed))
+			for range turns {
+				if i := rng.IntN(len(all)); len(all[i].Prompt)+all[i].MaxTokens <= e.o.Context {
+					ask(client, i, func(cancel func()) int { return leave(rng, cancel) })
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
 // TestHammer lets many clients come and go as they like. Afterwards no block is held and no goroutine is left.
 func TestHammer(t *testing.T) {
 	before := goruntime.NumGoroutine()
@@ -20,49 +55,23 @@ func TestHammer(t *testing.T) {
 		e := newEngine(t, s).serve(t)
 		all := mixture(32)
 		want := alone(t, roomy, all)
-		var wg sync.WaitGroup
-		for client := range 16 {
-			wg.Go(func() {
-				rng := rand.New(rand.NewPCG(uint64(client), 4))
-				for range 12 {
-					i := rng.IntN(len(all))
-					r := all[i]
-					if len(r.Prompt)+r.MaxTokens > s.context {
-						continue
-					}
-					ctx, cancel := context.WithCancel(t.Context())
-					leave := -1
-					if rng.IntN(2) == 0 {
-						leave = rng.IntN(6)
-					}
-					if leave >= 0 && rng.IntN(2) == 0 {
-						turns := rng.IntN(2000)
-						go func() {
-							for range turns {
-								goruntime.Gosched()
-							}
-							cancel()
-						}()
-						leave = -1
-					}
-					n := 0
-					for tok, err := range e.Generate(ctx, r) {
-						if errors.Is(err, ErrQueueFull) || errors.Is(err, context.Canceled) {
-							break
-						}
-						if err != nil || tok.ID != want[i].tokens[n].ID || tok.Logprob != want[i].tokens[n].Logprob {
-							t.Errorf("client %d, request %d, token %d: %+v, error %v, want %+v", client, i, n, tok, err, want[i].tokens[n])
-							break
-						}
-						if n++; n == leave {
-							break
-						}
-					}
-					cancel()
+		e.hammer(t, 4, 12, all, want, func(rng *rand.Rand, cancel func()) int {
+			if rng.IntN(2) > 0 {
+				return 0
+			}
+			leave := rng.IntN(6)
+			if rng.IntN(2) > 0 {
+				return leave
+			}
+			turns := rng.IntN(2000)
+			go func() {
+				for range turns {
+					goruntime.Gosched()
 				}
-			})
-		}
-		wg.Wait()
+				cancel()
+			}()
+			return 0
+		})
 	})
 	for i := 0; goruntime.NumGoroutine() > before; i++ {
 		if i > 1000 {

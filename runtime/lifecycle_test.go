@@ -57,15 +57,11 @@ func TestLeaving(t *testing.T) {
 				}
 				gone <- nil
 			}()
-			for len(e.calls) < 1 {
-				goruntime.Gosched() // until it waits; the loop stands before the model
-			}
+			e.await(1) // the loop stands before the model
 			waits, cancelWaits := context.WithCancel(t.Context())
 			never := make(chan answer)
 			go func() { never <- e.ask(waits, Request{ID: "never", Prompt: []int32{1}, Logprobs: -1}) }()
-			for len(e.calls) < 2 {
-				goruntime.Gosched()
-			}
+			e.await(2)
 			cancelWaits()
 			if a := <-never; !errors.Is(a.err, context.Canceled) || len(a.tokens) > 0 {
 				t.Errorf("waiting and cancelled: %+v", a)
@@ -254,10 +250,7 @@ func TestFault(t *testing.T) {
 	if a := e.ask(t.Context(), Request{Prompt: []int32{1}}); !errors.Is(a.err, ErrFault) {
 		t.Errorf("a request after the fault: %v", a.err)
 	}
-	check(t, e.o.Cache.Check())
-	if e.o.Cache.Used() != 0 {
-		t.Errorf("%d blocks are used", e.o.Cache.Used())
-	}
+	e.holdsNothing(t)
 	check(t, e.Close(t.Context()))
 }
 
@@ -331,9 +324,7 @@ func TestCloseWithDeadline(t *testing.T) {
 				t.Errorf("%d tokens, error %v", len(a.tokens), a.err)
 			}
 		}
-		if e.o.Cache.Used() != 0 {
-			t.Errorf("%d blocks are used", e.o.Cache.Used())
-		}
+		e.holdsNothing(t)
 	})
 }
 

@@ -25,10 +25,11 @@ type reply struct {
 	margins []float32
 }
 
-// greedyReplies has a model answer prompts side by side.
-func greedyReplies(t *testing.T, m *Model, device string, prompts []string, n int) []reply {
+// serving calls f while an engine runs the model on a device.
+func serving(t *testing.T, m *Model, device string, sizing Sizing, f func(*Instance)) {
 	t.Helper()
-	o := Options{Sizing: Sizing{Slots: len(prompts), StepTokens: 72, Context: 128, CacheType: kernels.F16}, Threads: 2}
+	sizing.CacheType = kernels.F16
+	o := Options{Sizing: sizing, Threads: 2}
 	var err error
 	if o.Device, err = ParseDevice(device); err != nil {
 		t.Fatal(err)
@@ -40,23 +41,7 @@ func greedyReplies(t *testing.T, m *Model, device string, prompts []string, n in
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- i.Run(ctx) }()
-	replies := make([]reply, len(prompts))
-	var all sync.WaitGroup
-	for at, text := range prompts {
-		all.Go(func() {
-			r := &replies[at]
-			prompt := i.Tokenizer.Encode(text, tokenizer.EncodeOptions{})
-			for token, err := range i.Engine.Generate(ctx, runtime.Request{Prompt: prompt, MaxTokens: n, IgnoreEOS: true, Logprobs: 2}) {
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				r.ids = append(r.ids, token.ID)
-				r.margins = append(r.margins, token.Top[0].Logprob-token.Top[1].Logprob)
-			}
-		})
-	}
-	all.Wait()
+	f(i)
 	stop()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Error(err)
@@ -64,6 +49,30 @@ func greedyReplies(t *testing.T, m *Model, device string, prompts []string, n in
 	if err := i.Close(); err != nil {
 		t.Error(err)
 	}
+}
+
+// greedyReplies has a model answer prompts side by side.
+func greedyReplies(t *testing.T, m *Model, device string, prompts []string, n int) []reply {
+	t.Helper()
+	replies := make([]reply, len(prompts))
+	serving(t, m, device, Sizing{Slots: len(prompts), StepTokens: 72, Context: 128}, func(i *Instance) {
+		var all sync.WaitGroup
+		for at, text := range prompts {
+			all.Go(func() {
+				r := &replies[at]
+				prompt := i.Tokenizer.Encode(text, tokenizer.EncodeOptions{})
+				for token, err := range i.Engine.Generate(t.Context(), runtime.Request{Prompt: prompt, MaxTokens: n, IgnoreEOS: true, Logprobs: 2}) {
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					r.ids = append(r.ids, token.ID)
+					r.margins = append(r.margins, token.Top[0].Logprob-token.Top[1].Logprob)
+				}
+			})
+		}
+		all.Wait()
+	})
 	return replies
 }
 
@@ -140,49 +149,34 @@ func TestCUDAChoices(t *testing.T) {
 		{Temperature: 1.2, TopP: 0.9},
 		{Temperature: 1, TopK: 50, TopP: 0.95, MinP: 0.01},
 	}
-	o := Options{Sizing: Sizing{Slots: len(samplings), StepTokens: 40, Context: 64, CacheType: kernels.F16}, Threads: 2}
-	if o.Device, err = ParseDevice("cuda"); err != nil {
-		t.Fatal(err)
-	}
-	i, err := Start(t.Context(), m, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- i.Run(ctx) }()
-	prompt := i.Tokenizer.Encode("The gopher went down to the river and", tokenizer.EncodeOptions{})
-	ask := func(logprobs int) [][]int32 {
-		replies := make([][]int32, len(samplings))
-		var all sync.WaitGroup
-		for at, s := range samplings {
-			all.Go(func() {
-				seed := uint64(at)
-				s.Seed = &seed
-				r := runtime.Request{Prompt: prompt, Sampling: s, MaxTokens: 2 + at, IgnoreEOS: true, Logprobs: logprobs}
-				for token, err := range i.Engine.Generate(ctx, r) {
-					if err != nil {
-						t.Error(err)
-						return
+	var host, device [][]int32
+	serving(t, m, "cuda", Sizing{Slots: len(samplings), StepTokens: 40, Context: 64}, func(i *Instance) {
+		prompt := i.Tokenizer.Encode("The gopher went down to the river and", tokenizer.EncodeOptions{})
+		ask := func(logprobs int) [][]int32 {
+			replies := make([][]int32, len(samplings))
+			var all sync.WaitGroup
+			for at, s := range samplings {
+				all.Go(func() {
+					seed := uint64(at)
+					s.Seed = &seed
+					r := runtime.Request{Prompt: prompt, Sampling: s, MaxTokens: 2 + at, IgnoreEOS: true, Logprobs: logprobs}
+					for token, err := range i.Engine.Generate(t.Context(), r) {
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						replies[at] = append(replies[at], token.ID)
 					}
-					replies[at] = append(replies[at], token.ID)
-				}
-			})
+				})
+			}
+			all.Wait()
+			return replies
 		}
-		all.Wait()
-		return replies
-	}
-	host, device := ask(0), ask(-1)
+		host, device = ask(0), ask(-1)
+	})
 	for at := range samplings {
 		if !slices.Equal(host[at], device[at]) || len(host[at]) != 2+at {
 			t.Errorf("sampling %+v: the host chose %v, the device %v", samplings[at], host[at], device[at])
 		}
-	}
-	stop()
-	if err := <-ended; !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
-	if err := i.Close(); err != nil {
-		t.Error(err)
 	}
 }

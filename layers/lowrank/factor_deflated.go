@@ -57,10 +57,23 @@ func (d *Deflated) Sum() linalg.Matrix {
 	for i, v := range d.sum.Data {
 		left.Data[i] = v - left.Data[i]
 	}
-	for i := range left.Rows {
-		left.Row(i)[i] = max(0, left.Row(i)[i])
+	for i, v := range d.Squares() {
+		left.Row(i)[i] = v
 	}
 	return left
+}
+
+// Squares returns the diagonal of Sum, (n).
+func (d *Deflated) Squares() []float64 {
+	squares := make([]float64, d.sum.Rows)
+	for i := range squares {
+		left := d.sum.Row(i)[i]
+		for _, v := range d.taken.Row(i) {
+			left -= v * v
+		}
+		squares[i] = max(0, left)
+	}
+	return squares
 }
 
 // Feedback returns the matrix prepared for rounding with feedback; damping and descending are as in layers.Feedback. For

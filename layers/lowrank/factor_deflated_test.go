@@ -32,13 +32,14 @@ func TestDeflated(t *testing.T) {
 	var vectors mat.Dense
 	eigen.VectorsTo(&vectors)
 	values := eigen.Values(nil) // ascending
-	want := linalg.New(n, n)
+	want, diagonal := linalg.New(n, n), make([]float64, n)
 	copy(want.Data, sum.Data)
 	for r := 1; r < n; r++ {
 		for i := range n {
 			for j := range n {
 				want.Data[i*n+j] -= values[n-r] * vectors.At(i, n-r) * vectors.At(j, n-r)
 			}
+			diagonal[i] = want.Data[i*n+i]
 		}
 		v, leading, err := g.DeflateLeading(r)
 		if err != nil {
@@ -51,6 +52,8 @@ func TestDeflated(t *testing.T) {
 			t.Fatal(err)
 		}
 		near(t, "sum without directions", other.Sum().Data, want.Data, 1e-7)
+		near(t, "its diagonal without leading directions", leading.Squares(), diagonal, 1e-9)
+		near(t, "its diagonal without directions", other.Squares(), diagonal, 1e-7)
 	}
 	for _, r := range []int{0, n + 1} {
 		if _, _, err := g.DeflateLeading(r); err == nil {

@@ -120,15 +120,24 @@ func (g *Gram) Tokens() int { return g.tokens }
 // Sum returns the sum of products as it was given, without shrinkage. It must not be changed.
 func (g *Gram) Sum() linalg.Matrix { return g.sum }
 
+// Squares returns the diagonal of Sum, (n).
+func (g *Gram) Squares() []float64 {
+	squares := make([]float64, g.Dim())
+	for i := range squares {
+		squares[i] = g.sum.Row(i)[i]
+	}
+	return squares
+}
+
 // Shrinkage returns α. Where a decomposition has needed more, its results are in the norm of that: see Spectrum.
 func (g *Gram) Shrinkage() float64 { return g.shrinkage }
 
 // Diagonal returns the root mean square of each input, (n): the scale of Diagonal that makes it a whitening by the
 // diagonal of the Gram matrix.
 func (g *Gram) Diagonal() []float64 {
-	scale := make([]float64, g.Dim())
-	for i := range scale {
-		scale[i] = math.Sqrt(g.sum.Data[i*g.Dim()+i] / float64(g.tokens))
+	scale := g.Squares()
+	for i, v := range scale {
+		scale[i] = math.Sqrt(v / float64(g.tokens))
 	}
 	return scale
 }

@@ -15,20 +15,22 @@ type Quantizer func(target linalg.Matrix, m Moments) (*layers.Grouped, error)
 type Moments interface {
 	// Sum returns the sum of products of the inputs (in, in), symmetric and positive semidefinite.
 	Sum() linalg.Matrix
-	// Feedback returns it prepared for rounding with feedback, as layers.NewFeedbackGram does.
+	// Squares returns its diagonal, (in), which is not negative.
+	Squares() []float64
+	// Feedback returns the sum prepared for rounding with feedback, as layers.NewFeedbackGram does.
 	Feedback(damping float64, descending bool) (*layers.FeedbackGram, error)
 }
 
 // Rounded is plain rounding: the diagonal of the sum says how much an error in a column matters.
 func Rounded(r layers.Rounding) Quantizer {
 	return func(target linalg.Matrix, m Moments) (*layers.Grouped, error) {
-		gram := m.Sum()
-		if err := sameShape("round a matrix", gram, linalg.Matrix{Rows: target.Cols, Cols: target.Cols}); err != nil {
-			return nil, err
+		squares := m.Squares()
+		if len(squares) != target.Cols {
+			return nil, fmt.Errorf("round a matrix: moments of %d inputs for a matrix of %d x %d", len(squares), target.Rows, target.Cols)
 		}
-		importance := make([]float32, target.Cols)
-		for i := range importance {
-			importance[i] = float32(max(0, gram.Data[i*gram.Cols+i]))
+		importance := make([]float32, len(squares))
+		for i, v := range squares {
+			importance[i] = float32(v)
 		}
 		return r.Quantize(target.Float32s(), target.Rows, importance)
 	}

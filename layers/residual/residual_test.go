@@ -135,23 +135,29 @@ func TestRounded(t *testing.T) {
 	for i, v := range w.Data {
 		single[i] = float32(v)
 	}
-	for i := range importance {
-		importance[i] = float32(g.Sum().Data[i*(w.Cols+1)])
-	}
-	want, err := rounding(3).Quantize(single, w.Rows, importance)
+	_, left, err := g.DeflateLeading(4)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := residual.Rounded(rounding(3))(w, g)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !slices.Equal(matrixtest.Of(t, got).Data, matrixtest.Of(t, want).Data) {
-		t.Error("other codes than with the diagonal as importance")
+	for name, m := range map[string]residual.Moments{"all": g, "some directions": left} {
+		for i := range importance {
+			importance[i] = float32(m.Sum().Data[i*(w.Cols+1)])
+		}
+		want, err := rounding(3).Quantize(single, w.Rows, importance)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := residual.Rounded(rounding(3))(w, m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(matrixtest.Of(t, got).Data, matrixtest.Of(t, want).Data) {
+			t.Errorf("errors in %s count: other codes than with the diagonal as importance", name)
+		}
 	}
 	_, _, other := site(t, 1, 6, 31, 0)
 	_, err = residual.Rounded(rounding(3))(w, other)
-	matrixtest.Refuses(t, err, "matrices of 31 x 31 and 32 x 32")
+	matrixtest.Refuses(t, err, "moments of 31 inputs for a matrix of 6 x 32")
 }
 
 // TestIntrinsic: the right factor is the inputs' own, the base is rounded for what it leaves, and the left factor is the

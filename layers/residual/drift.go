@@ -10,22 +10,23 @@ import (
 // Drift is the moments of a site whose inputs have drifted: x are those of the original model, (tokens, in), and y those that
 // the layers compressed so far produce for the same tokens.
 type Drift struct {
-	Cross linalg.Matrix // xᵀ·y, (in, in)
+	Shift linalg.Matrix // (x - y)ᵀ·y, (in, in)
 	Gram  linalg.Matrix // yᵀ·y, (in, in), symmetric
 }
 
 // A Correction makes up for drifted inputs. What it takes does not depend on the matrix: all that read the site share it.
 type Correction struct {
-	// step is (M - C)·(C + α·tr(C)/n·I)⁻¹ (n, n): what a matrix is multiplied by for what is added to it.
+	// step is S·(C + α·tr(C)/n·I)⁻¹ (n, n) for the moments S of the shift and C of the inputs: what a matrix is multiplied by
+	// for what is added to it.
 	step linalg.Matrix
 }
 
-// NewCorrection returns the correction by the moments d, M = d.Cross and C = d.Gram. α damps it where inputs are few: 0.03 is
+// NewCorrection returns the correction by the moments d, S = d.Shift and C = d.Gram. α damps it where inputs are few: 0.03 is
 // a good value. Where C + α·tr(C)/n·I is not definite the error is linalg.ErrNotDefinite.
 func NewCorrection(d Drift, alpha float64) (*Correction, error) {
 	n := d.Gram.Rows
-	if d.Gram.Cols != n || d.Cross.Rows != n || d.Cross.Cols != n {
-		return nil, fmt.Errorf("correct for drift: moments of %d x %d and %d x %d, want both square and alike", d.Cross.Rows, d.Cross.Cols, n, d.Gram.Cols)
+	if d.Gram.Cols != n || d.Shift.Rows != n || d.Shift.Cols != n {
+		return nil, fmt.Errorf("correct for drift: moments of %d x %d and %d x %d, want both square and alike", d.Shift.Rows, d.Shift.Cols, n, d.Gram.Cols)
 	}
 	var trace float64
 	for i := range n {
@@ -43,7 +44,7 @@ func NewCorrection(d Drift, alpha float64) (*Correction, error) {
 	if err != nil {
 		return nil, fmt.Errorf("correct for drift: moments with %g of their mean diagonal added: %w", alpha, err)
 	}
-	step := subtract(d.Cross, d.Gram).Transpose()
+	step := d.Shift.Transpose()
 	for i := range step.Data {
 		step.Data[i] /= mean
 	}
@@ -60,7 +61,7 @@ func NewCorrection(d Drift, alpha float64) (*Correction, error) {
 }
 
 // Corrected returns the target that makes up for drifted inputs, the same for every kind of weight:
-// w + λ·w·(M - C)·(C + α·tr(C)/n·I)⁻¹ (out, in). For λ = 1 and α = 0 it is w·M·C⁻¹, the matrix that takes the inputs y closest
+// w + λ·w·S·(C + α·tr(C)/n·I)⁻¹ (out, in). For λ = 1 and α = 0 it is w·xᵀ·y·C⁻¹, the matrix that takes the inputs y closest
 // to the results w·x, whatever approximates it then under C (weight-compression.md 18.1; AA-SVD, arXiv 2604.02119, for low
 // rank; GPTAQ and ResComp, arXiv 2604.07955, for rounding with feedback). Between 0 and 1, λ trusts the correction in part.
 func (c *Correction) Corrected(w linalg.Matrix, lambda float64) (linalg.Matrix, error) {
@@ -85,9 +86,9 @@ func fits(w, moments linalg.Matrix) error {
 // Strength returns which of lambdas is best for w by the moments check of other inputs than those that the correction is by:
 // |x·wᵀ - y·targetᵀ|² is computed for them. The first of equals is taken.
 //
-// With S the step for λ = 1, so that w·S is what is added to w, that is a constant - 2λ·tr(w·(M - C)·(w·S)ᵀ) +
-// λ²·tr(w·S·C·(w·S)ᵀ) for the M and C of the other inputs. What the compression of the target adds does not depend on λ to
-// first order. Rows count by their squares, so that some of them, scaled up, may stand for all.
+// With T the step, so that λ·w·T is what is added to w, that is a constant - 2λ·tr(w·S·(w·T)ᵀ) + λ²·tr(w·T·C·(w·T)ᵀ) for the
+// S and C of the other inputs. What the compression of the target adds does not depend on λ to first order. Rows count by their
+// squares, so that some of them, scaled up, may stand for all.
 func (c *Correction) Strength(w linalg.Matrix, check Drift, lambdas ...float64) (float64, error) {
 	const what = "correct for drift"
 	if len(lambdas) == 0 {
@@ -96,13 +97,13 @@ func (c *Correction) Strength(w linalg.Matrix, check Drift, lambdas ...float64) 
 	if err := fits(w, c.step); err != nil {
 		return 0, err
 	}
-	for _, m := range []linalg.Matrix{check.Gram, check.Cross} {
+	for _, m := range []linalg.Matrix{check.Gram, check.Shift} {
 		if err := sameShape(what, c.step, m); err != nil {
 			return 0, err
 		}
 	}
 	t := linalg.Precision(w.Rows, w.Cols, w.Cols)
-	step, towards := linalg.Mul(w, c.step, t), linalg.Mul(w, subtract(check.Cross, check.Gram), t)
+	step, towards := linalg.Mul(w, c.step, t), linalg.Mul(w, check.Shift, t)
 	var linear, square float64
 	for i, v := range step.Data {
 		linear += v * towards.Data[i]

@@ -26,7 +26,7 @@ func newDrift(rng *rand.Rand, change linalg.Matrix, tokens int, noise float64) d
 }
 
 func (d drift) moments() residual.Drift {
-	return residual.Drift{Cross: linalg.TMul(d.x, d.y), Gram: linalg.TMul(d.y, d.y)}
+	return residual.Drift{Shift: linalg.TMul(minus(d.x, d.y), d.y), Gram: linalg.TMul(d.y, d.y)}
 }
 
 // error is |x·wᵀ - y·targetᵀ|².
@@ -93,13 +93,13 @@ func TestCorrected(t *testing.T) {
 				t.Fatalf("%v: element %d of half a correction is %g", shape, i, v)
 			}
 		}
-		// |x·wᵀ - y·targetᵀ|² + α·tr(C)/n·|target - w|² is stationary: (target·C - w·M) + α·tr(C)/n·(target - w) = 0.
+		// |x·wᵀ - y·targetᵀ|² + α·tr(C)/n·|target - w|² is stationary: (target - w)·C - w·S + α·tr(C)/n·(target - w) = 0.
 		const alpha = 0.2
 		damped, err := corrected(w, m, 1, alpha)
 		if err != nil {
 			t.Fatal(err)
 		}
-		slope := minus(linalg.Mul(damped, m.Gram), linalg.Mul(w, m.Cross))
+		slope := minus(linalg.Mul(minus(damped, w), m.Gram), linalg.Mul(w, m.Shift))
 		trace := 0.0
 		for i := range shape[1] {
 			trace += m.Gram.Data[i*(shape[1]+1)]
@@ -110,11 +110,11 @@ func TestCorrected(t *testing.T) {
 			}
 		}
 	}
-	_, err := residual.NewCorrection(residual.Drift{Cross: linalg.New(3, 3), Gram: linalg.New(2, 2)}, 0)
+	_, err := residual.NewCorrection(residual.Drift{Shift: linalg.New(3, 3), Gram: linalg.New(2, 2)}, 0)
 	matrixtest.Refuses(t, err, "moments of 3 x 3 and 2 x 2")
-	_, err = residual.NewCorrection(residual.Drift{Cross: linalg.New(3, 3), Gram: linalg.New(3, 3)}, 0.03)
+	_, err = residual.NewCorrection(residual.Drift{Shift: linalg.New(3, 3), Gram: linalg.New(3, 3)}, 0.03)
 	matrixtest.Refuses(t, err, "not positive definite")
-	_, err = corrected(linalg.New(2, 3), residual.Drift{Cross: linalg.New(2, 2), Gram: matrixtest.Identity(2)}, 1, 0)
+	_, err = corrected(linalg.New(2, 3), residual.Drift{Shift: linalg.New(2, 2), Gram: matrixtest.Identity(2)}, 1, 0)
 	matrixtest.Refuses(t, err, "moments of 2 x 2 for a matrix of 2 x 3")
 }
 
@@ -156,7 +156,7 @@ func TestStrength(t *testing.T) {
 	if len(seen) < 3 {
 		t.Errorf("all cases choose among %v: they show nothing", seen)
 	}
-	w, d := linalg.New(2, 3), residual.Drift{Cross: linalg.New(3, 3), Gram: matrixtest.Identity(3)}
+	w, d := linalg.New(2, 3), residual.Drift{Shift: linalg.New(3, 3), Gram: matrixtest.Identity(3)}
 	by, err := residual.NewCorrection(d, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -165,6 +165,6 @@ func TestStrength(t *testing.T) {
 	matrixtest.Refuses(t, err, "no strength")
 	_, err = by.Strength(linalg.New(2, 2), d, 0, 1)
 	matrixtest.Refuses(t, err, "moments of 3 x 3 for a matrix of 2 x 2")
-	_, err = by.Strength(w, residual.Drift{Cross: linalg.New(2, 2), Gram: linalg.New(3, 3)}, 0, 1)
+	_, err = by.Strength(w, residual.Drift{Shift: linalg.New(2, 2), Gram: linalg.New(3, 3)}, 0, 1)
 	matrixtest.Refuses(t, err, "matrices of 3 x 3 and 2 x 2")
 }

@@ -32,7 +32,7 @@ type drift struct {
 // pairs collects the moments of inputs x of the model and y of the compressed one.
 type pairs struct {
 	x, y  *accumulator // y.gram is the one Gram matrix that is made; x has none
-	cross linalg.Matrix
+	shift linalg.Matrix // xᵀ·y, and in the end (x - y)ᵀ·y
 }
 
 // newDrift returns a drift that is to correct one matrix that reads the site, or several. A half holds at most batch tokens at
@@ -73,7 +73,7 @@ func (p *pairs) flush(m *multiplier) error {
 	x, y := both.Slice(0, in), both.Slice(in, in)
 	for row := 0; row < in; row += gramRows {
 		n := min(gramRows, in-row)
-		if err := m.addRows(p.cross, row, x.Slice(row, n), y); err != nil {
+		if err := m.addRows(p.shift, row, x.Slice(row, n), y); err != nil {
 			return err
 		}
 		if err := m.addRows(p.y.gram, row, y.Slice(row, n), y.Slice(0, row+n)); err != nil {
@@ -87,7 +87,7 @@ func (p *pairs) flush(m *multiplier) error {
 // finish sums the halves up and returns the Gram matrix of the compressed model's inputs. Nothing can be added after it.
 func (d *drift) finish() (*lowrank.Gram, error) {
 	in, tokens := d.halves[0].x.in, 0
-	d.both = residual.Drift{Cross: linalg.New(in, in), Gram: linalg.New(in, in)}
+	d.both = residual.Drift{Shift: linalg.New(in, in), Gram: linalg.New(in, in)}
 	for i := range d.halves {
 		p := &d.halves[i]
 		if err := p.flush(d.products); err != nil {
@@ -96,10 +96,9 @@ func (d *drift) finish() (*lowrank.Gram, error) {
 		p.x.columns, p.y.columns = nil, nil
 		linalg.Mirror(p.y.gram)
 		for j, v := range p.y.gram.Data {
+			p.shift.Data[j] -= v
 			d.both.Gram.Data[j] += v
-		}
-		for j, v := range p.cross.Data {
-			d.both.Cross.Data[j] += v
+			d.both.Shift.Data[j] += p.shift.Data[j]
 		}
 		tokens += p.x.tokens
 	}
@@ -146,7 +145,7 @@ func (d *drift) correction(kept **residual.Correction, by residual.Drift) (*resi
 	return c, err
 }
 
-func (p pairs) moments() residual.Drift { return residual.Drift{Cross: p.cross, Gram: p.y.gram} }
+func (p pairs) moments() residual.Drift { return residual.Drift{Shift: p.shift, Gram: p.y.gram} }
 
 // shrinkage returns what part of a Gram matrix of in inputs is replaced by its mean diagonal: less for more tokens.
 func shrinkage(in, tokens int) float64 {

@@ -52,7 +52,7 @@ func TestDriftSums(t *testing.T) {
 	d := newDrift(products, "site", in, batch, true)
 	var halves [2]residual.Drift
 	for i := range halves {
-		halves[i] = residual.Drift{Cross: linalg.New(in, in), Gram: linalg.New(in, in)}
+		halves[i] = residual.Drift{Shift: linalg.New(in, in), Gram: linalg.New(in, in)}
 	}
 	tokens := 0
 	for n := range windows {
@@ -69,7 +69,7 @@ func TestDriftSums(t *testing.T) {
 		for row := range rows {
 			for i := range in {
 				for j := range in {
-					halves[n%2].Cross.Data[i*in+j] += float64(x[row*in+i]) * float64(y[row*in+j])
+					halves[n%2].Shift.Data[i*in+j] += float64(x[row*in+i]-y[row*in+i]) * float64(y[row*in+j])
 					halves[n%2].Gram.Data[i*in+j] += float64(y[row*in+i]) * float64(y[row*in+j])
 				}
 			}
@@ -86,7 +86,7 @@ func TestDriftSums(t *testing.T) {
 		for _, m := range []struct {
 			name      string
 			got, want linalg.Matrix
-		}{{"cross", d.halves[h].cross, halves[h].Cross}, {"gram", d.halves[h].y.gram, halves[h].Gram}} {
+		}{{"shift", d.halves[h].shift, halves[h].Shift}, {"gram", d.halves[h].y.gram, halves[h].Gram}} {
 			for i, v := range m.want.Data {
 				if math.Abs(m.got.Data[i]-v) > 1e-5*float64(tokens) {
 					t.Fatalf("%s of half %d: element (%d, %d) is %g, want %g", m.name, h, i/in, i%in, m.got.Data[i], v)
@@ -107,10 +107,10 @@ func TestDriftSums(t *testing.T) {
 	if strength < 0.75 { // y is x with noise: what x says is worth following
 		t.Errorf("strength %g", strength)
 	}
-	both := residual.Drift{Cross: linalg.New(in, in), Gram: linalg.New(in, in)}
+	both := residual.Drift{Shift: linalg.New(in, in), Gram: linalg.New(in, in)}
 	for _, h := range halves {
 		for i := range h.Gram.Data {
-			both.Cross.Data[i] += h.Cross.Data[i]
+			both.Shift.Data[i] += h.Shift.Data[i]
 			both.Gram.Data[i] += h.Gram.Data[i]
 		}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -43,7 +44,7 @@ type cachedEntry struct {
 	Sites  int       `json:"sites,omitempty"`
 	Bytes  int64     `json:"bytes"`
 	Used   time.Time `json:"used"`
-	Damage string    `json:"damage,omitempty"` // why it cannot be read
+	Damage string    `json:"damage,omitempty"` // why it cannot be used
 }
 
 // Run lists what is kept, the latest used first.
@@ -62,10 +63,13 @@ func (c *cacheListCommand) Run(_ context.Context, env command.Env) error {
 		list.Bytes += e.Bytes
 		one := cachedEntry{Kind: e.Kind, Digest: e.Digest, Text: e.Source, Tokens: e.Tokens, Sites: e.Sites, Bytes: e.Bytes, Used: e.Used}
 		row := []string{e.Digest[:12] + "  " + e.Kind, "", "", "", launch.Bytes(e.Bytes).String(), e.Used.Format(time.DateTime)}
+		var damaged *compress.DamagedError
 		switch {
 		case e.Damage != nil:
 			one.Damage = e.Damage.Error()
-			row[1] = "damaged"
+			if row[1] = "damaged"; errors.As(e.Damage, &damaged) && damaged.Obsolete {
+				row[1] = "of another version"
+			}
 		case e.Kind == compress.KindStatistics:
 			row[1], row[2], row[3] = e.Source, strconv.Itoa(e.Tokens), strconv.Itoa(e.Sites)
 		}

@@ -39,29 +39,31 @@ func TestCache(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(store.Dir, damaged+".statistics"), []byte("abc"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	earlier := strings.Repeat("1", 64)
+	if err := os.WriteFile(filepath.Join(store.Dir, earlier+".costs"), []byte("eckart note 1 costs "+earlier+" 00000000\n{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	status, stdout, stderr = eckart(t, "", "cache", "list")
-	for _, want := range []string{st.Digest[:12] + "  statistics", "self", "77      1", "000000000000  statistics", "damaged", note[:12] + "  text"} {
+	for _, want := range []string{st.Digest[:12] + "  statistics", "self", "77      1", "000000000000  statistics", "damaged", note[:12] + "  text", "111111111111  costs       of another version"} {
 		if status != 0 || stderr != "" || !strings.Contains(stdout, want) {
 			t.Errorf("status %d, %q, %q, want %q", status, stdout, stderr, want)
 		}
 	}
 	status, stdout, _ = eckart(t, "", "cache", "list", "--json")
 	var list cacheList
-	if err := json.Unmarshal([]byte(stdout), &list); err != nil || status != 0 || len(list.Entries) != 3 {
+	if err := json.Unmarshal([]byte(stdout), &list); err != nil || status != 0 || len(list.Entries) != 4 {
 		t.Fatalf("status %d, %v: %s", status, err, stdout)
 	}
+	want := map[string]string{st.Digest: "", note: "", damaged: "too few", earlier: "version 1"}
 	for _, e := range list.Entries {
-		if e.Digest == note {
-			if e.Kind != "text" || e.Damage != "" {
-				t.Errorf("note %+v", e)
-			}
-			continue
+		if damage, ok := want[e.Digest]; !ok || (damage == "") != (e.Damage == "") || !strings.Contains(e.Damage, damage) {
+			t.Errorf("entry %+v, want damage %q", e, damage)
 		}
-		if whole := e.Digest == st.Digest && e.Tokens == 77 && e.Damage == ""; !whole && (e.Digest != damaged || !strings.Contains(e.Damage, "too few")) {
+		if e.Digest == st.Digest && (e.Tokens != 77 || e.Kind != compress.KindStatistics) || e.Digest == note && e.Kind != compress.KindText {
 			t.Errorf("entry %+v", e)
 		}
 	}
-	if status, stdout, stderr = eckart(t, "", "cache", "clear"); status != 0 || !strings.HasPrefix(stdout, "removed 3 files, ") {
+	if status, stdout, stderr = eckart(t, "", "cache", "clear"); status != 0 || !strings.HasPrefix(stdout, "removed 4 files, ") {
 		t.Errorf("status %d, %q, %q", status, stdout, stderr)
 	}
 	if left, err := os.ReadDir(store.Dir); err != nil || len(left) != 0 {

@@ -31,7 +31,7 @@ type drift struct {
 
 // pairs collects the moments of inputs x of the model and y of the compressed one.
 type pairs struct {
-	x, y  *accumulator // y.gram is the one Gram matrix that is made; x has none
+	x, y  *accumulator  // y.gram is the one Gram matrix that is made; x has none
 	shift linalg.Matrix // xᵀ·y, and in the end (x - y)ᵀ·y
 }
 

@@ -58,10 +58,11 @@ type indexSite struct {
 // bytes returns what a site takes.
 func (s *indexSite) bytes() int64 { return 8*int64(s.In) + 4*int64(s.In)*(int64(s.In)+1)/2 }
 
-// A DamagedError is about a file that does not hold the statistics it should. They have to be made anew.
+// A DamagedError is about a file that does not hold the statistics, or the note, that it should. They have to be made anew.
 type DamagedError struct {
-	Path string
-	What string
+	Path     string
+	What     string
+	Obsolete bool // nothing is damaged, but another version of the program wrote it, for a layout or meaning of its own
 }
 
 // Error names the file and what is wrong with it.
@@ -199,7 +200,12 @@ func openStatistics(path string) (*Reader, error) {
 }
 
 func (r *Reader) damaged(format string, args ...any) error {
-	return &DamagedError{r.path, fmt.Sprintf(format, args...)}
+	return &DamagedError{Path: r.path, What: fmt.Sprintf(format, args...)}
+}
+
+// obsolete returns the error of a file of a version that is not the one wanted.
+func obsolete(path string, version, want int) error {
+	return &DamagedError{Path: path, What: fmt.Sprintf("it has version %d, want %d", version, want), Obsolete: true}
 }
 
 func (r *Reader) readIndex() error {
@@ -233,7 +239,7 @@ func (r *Reader) readIndex() error {
 		return r.damaged("its index is not one: %v", err)
 	}
 	if v := r.index.Version; v != statisticsVersion {
-		return r.damaged("it has version %d, want %d", v, statisticsVersion)
+		return obsolete(r.path, v, statisticsVersion)
 	}
 	// Sites lie one behind another, so that no two of them can ask for the same bytes.
 	next := int64(0)

@@ -99,15 +99,19 @@ func readNote(path, kind, digest string) ([]byte, error) {
 		return nil, fmt.Errorf("recall %s: %w", kind, err)
 	}
 	if info.Size() > maxNote {
-		return nil, &DamagedError{path, fmt.Sprintf("the file has %d bytes, more than any note", info.Size())}
+		return nil, &DamagedError{Path: path, What: fmt.Sprintf("the file has %d bytes, more than any note", info.Size())}
 	}
 	note, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("recall %s: %w", kind, err)
 	}
-	_, content, _ := bytes.Cut(note, []byte("\n"))
+	head, content, _ := bytes.Cut(note, []byte("\n"))
+	var version int
+	if n, _ := fmt.Sscanf(string(head), "eckart note %d ", &version); n == 1 && version != noteVersion {
+		return nil, obsolete(path, version, noteVersion)
+	}
 	if !bytes.HasPrefix(note, noteHead(kind, digest, content)) {
-		return nil, &DamagedError{path, "its first line is not that of such a note, or its content is damaged"}
+		return nil, &DamagedError{Path: path, What: "its first line is not that of such a note, or its content is damaged"}
 	}
 	return content, nil
 }

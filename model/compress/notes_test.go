@@ -1,6 +1,7 @@
 package compress_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -62,7 +63,9 @@ func TestNotes(t *testing.T) {
 		if recall(compress.KindText, key) {
 			t.Errorf("a note that is %s is recalled as %v", what, got)
 		}
-		if list, err := s.List(); err != nil || len(list) != 1 || list[0].Damage == nil {
+		list, err := s.List()
+		var damage *compress.DamagedError
+		if err != nil || len(list) != 1 || !errors.As(list[0].Damage, &damage) || damage.Obsolete != (what == "of another version") {
 			t.Errorf("a note that is %s is listed as %+v, %v", what, list, err)
 		}
 	}

@@ -45,10 +45,11 @@ type Entry struct {
 	Digest string
 	Bytes  int64
 	Used   time.Time // when it was written, or read last
-	// Of statistics; zero in a note, and where Damage says why they cannot be read.
+	// Of statistics; zero in a note, and where there is Damage.
 	Source string
 	Tokens int
 	Sites  int
+	// Damage says why the file cannot be used; nil if it can. A *DamagedError says whether it is only of another version.
 	Damage error
 }
 
@@ -98,7 +99,7 @@ func (s Store) Open(digest string) (*Reader, error) {
 	}
 	if r.index.Digest != digest {
 		_ = r.Close()
-		return nil, &DamagedError{path, fmt.Sprintf("it holds the statistics of digest %.12s", r.index.Digest)}
+		return nil, &DamagedError{Path: path, What: fmt.Sprintf("it holds the statistics of digest %.12s", r.index.Digest)}
 	}
 	now := time.Now()
 	_ = os.Chtimes(path, now, now) // a folder that cannot be written to still serves

@@ -176,6 +176,8 @@ func TestStoreRefuses(t *testing.T) {
 			var damaged *compress.DamagedError
 			if _, err := s.Load(st.Digest); !errors.As(err, &damaged) || !strings.Contains(err.Error(), c.says) || !strings.Contains(err.Error(), file) {
 				t.Errorf("got %v, want %q", err, c.says)
+			} else if damaged.Obsolete != (name == "another version") {
+				t.Errorf("%v is said to be obsolete: %v", err, damaged.Obsolete)
 			}
 			save(t, s, st) // made anew in its place
 			if _, err := s.Load(st.Digest); err != nil {

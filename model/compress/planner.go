@@ -40,14 +40,16 @@ type Policy struct {
 
 // A BudgetError is a budget that no choice meets.
 type BudgetError struct {
-	Want, Least float64
-	Unit        string // "bytes" or "microseconds a token"
+	Want  float64 // what there is for the matrices of the blocks; below 0 where not even all else is within the budget
+	Least float64 // what they take at least
+	Unit  string  // "bytes" or "microseconds a token"
 }
 
 // Error says by how much the budget is missed.
 func (e *BudgetError) Error() string {
 	if e.Want <= 0 {
-		return fmt.Sprintf("plan compression: the budget leaves nothing for the matrices of the blocks, which take at least %.0f %s", e.Least, e.Unit)
+		return fmt.Sprintf("plan compression: the budget leaves nothing for the matrices of the blocks: all else takes %.0f %s more, and they take at least %.0f, which is %.0f more together",
+			-e.Want, e.Unit, e.Least, e.Least-e.Want)
 	}
 	return fmt.Sprintf("plan compression: the budget leaves %.0f %s for the matrices of the blocks, and they take at least %.0f, which is %.0f more",
 		e.Want, e.Unit, e.Least, e.Least-e.Want)

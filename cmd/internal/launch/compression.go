@@ -32,6 +32,7 @@ type compression struct {
 	model   *Model
 	device  kernels.Device
 	options *Options
+	asked   Sizing // before anything was chosen of what it leaves open
 	walker  *model.Walker
 	store   compress.Store
 	bar     *stageBar
@@ -52,7 +53,7 @@ type compression struct {
 
 // newCompression makes ready what compressing m takes. Close closes it.
 func newCompression(ctx context.Context, f *CompressFlags, m *Model, d kernels.Device, o *Options) (*compression, error) {
-	c := &compression{flags: f, model: m, device: d, options: o, seconds: map[string]float64{}, bar: newStageBar(o.Progress)}
+	c := &compression{flags: f, model: m, device: d, options: o, asked: o.Sizing, seconds: map[string]float64{}, bar: newStageBar(o.Progress)}
 	window := min(calibrationWindow, m.Config.MaxPositions)
 	c.free, _ = d.Memory()
 	var err error

@@ -2,9 +2,11 @@ package launch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"os"
+	"time"
 
 	"eckart/model"
 	"eckart/model/compress"
@@ -80,6 +82,14 @@ func (c *compression) plan(ctx context.Context) (*compress.Plan, error) {
 // choose has planner choose, and says what the plan is for.
 func (c *compression) choose(planner *compress.Planner, policy compress.Policy) (*compress.Plan, error) {
 	p, err := planner.Plan(policy)
+	var short *compress.BudgetError
+	if errors.As(err, &short) {
+		least, e := c.smallest(short)
+		if e != nil {
+			return nil, errors.Join(err, e)
+		}
+		return nil, fmt.Errorf("%w; the least is %s", err, least)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -88,6 +98,38 @@ func (c *compression) choose(planner *compress.Planner, policy compress.Policy) 
 		p.Calibration = c.known.Statistics().Digest
 	}
 	return p, nil
+}
+
+// smallest returns the flag that asks for the least there is, in the place of one that asks for less: a little more, so that
+// its value is short.
+func (c *compression) smallest(e *compress.BudgetError) (string, error) {
+	sum, err := compress.Matrices(c.walker)
+	if err != nil {
+		return "", err
+	}
+	switch f := c.flags; {
+	case f.Ratio != 0:
+		return fmt.Sprintf("--ratio %.4f", math.Ceil(1e4*e.Least/float64(sum.Bytes))/1e4), nil
+	case f.Bits != 0:
+		return fmt.Sprintf("--bits %.3f", math.Ceil(1e3*8*e.Least/float64(sum.Elements))/1e3), nil
+	case f.Latency != 0:
+		const step = 10 * time.Microsecond
+		missing := time.Duration((e.Least - e.Want) * float64(time.Microsecond))
+		return fmt.Sprintf("--latency %v", (f.Latency + missing + step).Truncate(step)), nil
+	}
+	// A context and a cache that are left open grow with memory.
+	for memory := int64(c.flags.Memory); ; {
+		s := c.asked
+		rest, err := c.model.besides(&s, memory, sum.Bytes)
+		if err != nil {
+			return "", err
+		}
+		least := (rest + int64(e.Least) + 1<<20 - 1) >> 20 << 20
+		if least <= memory {
+			return fmt.Sprintf("--memory %dMiB", memory>>20), nil
+		}
+		memory = least
+	}
 }
 
 // space returns what the planner chooses from.
@@ -203,7 +245,7 @@ func (m *Model) besides(s *Sizing, memory, matrices int64) (int64, error) {
 		s.StepTokens = max(defaultStepTokens, s.Slots)
 	}
 	measure := func(l model.Limits) (model.Footprint, error) { return model.Measure(m.Source, l) }
-	quarter := memory / 4
+	quarter := max(1, memory/4) // a cache of 0 bytes would stand for one that is left open
 	if s.CacheMemory > 0 {
 		quarter = s.CacheMemory
 	} else {

@@ -6,8 +6,10 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"eckart/kernels"
 	"eckart/kernels/cpu"
@@ -41,7 +43,7 @@ func testCompression(t *testing.T, path string, f *CompressFlags) (*compression,
 		t.Fatal(err)
 	}
 	return &compression{
-		flags: f, model: m, device: d, options: o, seconds: map[string]float64{}, bar: newStageBar(nil), digest: digest,
+		flags: f, model: m, device: d, options: o, asked: o.Sizing, seconds: map[string]float64{}, bar: newStageBar(nil), digest: digest,
 		store: compress.Store{Dir: filepath.Join(t.TempDir(), "kept"), Limit: compress.DefaultLimit},
 	}, stages
 }
@@ -212,5 +214,55 @@ func TestPlanningInterrupted(t *testing.T) {
 	}
 	if made == 0 {
 		t.Error("nothing of the first block is compressed")
+	}
+}
+
+// TestSmallest: where nothing is as small as was asked for, the error names a flag that can be met, and little less cannot.
+func TestSmallest(t *testing.T) {
+	c, _ := testCompression(t, "../../../model/testdata/qwen2", nil)
+	giveText(t, c)
+	c.learn = nil
+	c.costs = &compress.Costs{Rates: map[int]float64{16: 1e8, 8: 1e8, 4: 1e8, 3: 1e8, 2: 1e8}, Overhead: 1e-6}
+	c.asked.StepTokens = 4096 // some megabytes
+	plan := func(f CompressFlags) error {
+		c.flags, c.options.Sizing = &f, c.asked
+		_, err := c.plan(t.Context())
+		return err
+	}
+	for _, asked := range []CompressFlags{{Ratio: 0.01}, {Bits: 0.01}, {Memory: 1}, {Memory: 5 << 20}, {Latency: 10 * time.Microsecond}} {
+		err := plan(asked)
+		var short *compress.BudgetError
+		if !errors.As(err, &short) {
+			t.Errorf("%s: %v", asked.words(), err)
+			continue
+		}
+		flag, value, _ := strings.Cut(err.Error()[strings.LastIndex(err.Error(), "--"):], " ")
+		least, less := asked, asked
+		switch flag {
+		case "--ratio":
+			least.Ratio, err = strconv.ParseFloat(value, 64)
+			less.Ratio = least.Ratio - 1.1e-4
+		case "--bits":
+			least.Bits, err = strconv.ParseFloat(value, 64)
+			less.Bits = least.Bits - 1.1e-3
+		case "--latency":
+			least.Latency, err = time.ParseDuration(value)
+			less.Latency = least.Latency - 11*time.Microsecond
+		case "--memory":
+			err = least.Memory.UnmarshalText([]byte(value))
+			less.Memory = least.Memory - 1<<20
+		}
+		if err != nil {
+			t.Errorf("%s: %v", asked.words(), err)
+		}
+		if err := plan(least); err != nil {
+			t.Errorf("%s, which is said to be the least: %v", least.words(), err)
+		}
+		if err := plan(less); !errors.As(err, &short) {
+			t.Errorf("%s, less than the least: %v", less.words(), err)
+		}
+	}
+	if err := c.close(); err != nil {
+		t.Error(err)
 	}
 }

@@ -33,6 +33,7 @@ type requestError struct {
 	closeAfter bool          // the connection is of no further use: its body was not read
 }
 
+// Error returns the sentence that the client is sent.
 func (e *requestError) Error() string { return e.message }
 
 // invalid is the refusal of a field's value.

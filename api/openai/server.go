@@ -196,6 +196,7 @@ type response struct {
 	stream                         bool
 }
 
+// WriteHeader notes the status that the client gets, the first one.
 func (w *response) WriteHeader(status int) {
 	if w.status == 0 {
 		w.status = status
@@ -203,6 +204,7 @@ func (w *response) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
+// Write notes the status that the client gets where none was set.
 func (w *response) Write(b []byte) (int, error) {
 	if w.status == 0 {
 		w.status = http.StatusOK

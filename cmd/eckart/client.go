@@ -30,6 +30,7 @@ type refusal struct {
 	Message string `json:"message"`
 }
 
+// Error returns what the server said.
 func (r *refusal) Error() string { return r.Message }
 
 // chunk is what is read of an event.

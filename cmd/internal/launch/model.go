@@ -158,6 +158,7 @@ func (m *Model) Template(file string) (*chat.Template, error) {
 // look like a model without a template.
 type templateFileError struct{ err error }
 
+// Error names the flag, and what is wrong with its file.
 func (e *templateFileError) Error() string { return fmt.Sprintf("read --chat-template: %v", e.err) }
 
 // hubSnapshot matches the folder of a model in the Hugging Face cache.

@@ -27,11 +27,19 @@ func (v V) String() string { return fmt.Sprintf("V%d", int(v)) }
 // F is the name of the register in instructions on scalars, loads and stores.
 func (v V) F() string { return fmt.Sprintf("F%d", int(v)) }
 
-// B16 is the register as 16 bytes, H8 as halves, S4 as words, D2 as double words; S is one word.
-func (v V) B16() string    { return v.String() + ".B16" }
-func (v V) H8() string     { return v.String() + ".H8" }
-func (v V) S4() string     { return v.String() + ".S4" }
-func (v V) D2() string     { return v.String() + ".D2" }
+// B16 is the register as 16 bytes.
+func (v V) B16() string { return v.String() + ".B16" }
+
+// H8 is the register as 8 halves.
+func (v V) H8() string { return v.String() + ".H8" }
+
+// S4 is the register as 4 words.
+func (v V) S4() string { return v.String() + ".S4" }
+
+// D2 is the register as 2 double words.
+func (v V) D2() string { return v.String() + ".D2" }
+
+// S is one word of the register, the i-th.
 func (v V) S(i int) string { return fmt.Sprintf("%s.S[%d]", v, i) }
 
 // Param is a parameter of a function; Type is int, bool, float32 or a pointer.

@@ -32,6 +32,15 @@ type Part struct {
 	Read       func(dst []byte, row int) error // fills dst with the bytes from the start of row on; for several goroutines at once
 }
 
+// StoredBytes returns the bytes of all parts of w.
+func StoredBytes(w Weight) int64 {
+	var n int64
+	for _, p := range w.Parts() {
+		n += int64(p.Rows) * int64(p.Cols) * int64(p.Type.Bytes())
+	}
+	return n
+}
+
 // Nested returns the parts of w as parts of a weight that holds it under name: a dense matrix is the part called name
 // itself; another kind has parts called name.kind.part, so that a reader knows the kind from the name ("a.grouped.codes").
 func Nested(name string, w Weight) []Part {

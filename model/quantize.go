@@ -51,7 +51,7 @@ func (q *QuantizedSource) Weight(name string) (layers.Weight, error) {
 		return nil, err
 	}
 	out, in := w.Dims()
-	bytes := storedBytes(w)
+	bytes := layers.StoredBytes(w)
 	m := roundedMatrix{elements: int64(out) * int64(in), before: bytes, after: bytes}
 	r := q.how.Blocks
 	if name == embedName+".weight" || name == headName+".weight" {
@@ -63,21 +63,13 @@ func (q *QuantizedSource) Weight(name string) (layers.Weight, error) {
 			if err != nil {
 				return nil, err
 			}
-			w, m.after = rounded, storedBytes(rounded)
+			w, m.after = rounded, layers.StoredBytes(rounded)
 		} else {
 			m.kept = true
 		}
 	}
 	q.asked[name] = m
 	return w, nil
-}
-
-func storedBytes(w layers.Weight) int64 {
-	var n int64
-	for _, p := range w.Parts() {
-		n += int64(p.Rows) * int64(p.Cols) * int64(p.Type.Bytes())
-	}
-	return n
 }
 
 // A QuantizedSum is what rounding comes to, over the matrices that a model asked for.

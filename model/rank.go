@@ -38,8 +38,8 @@ func CutRank(src Source, share float64) (*RankedSource, error) {
 			return nil, fmt.Errorf("cut the rank of %s: %w", name, err)
 		}
 		r.Nested++
-		r.Before += storedBytes(n)
-		r.After += storedBytes(cut)
+		r.Before += layers.StoredBytes(n)
+		r.After += layers.StoredBytes(cut)
 	}
 	if r.Nested == 0 {
 		return nil, errors.New("cut the rank: the model has no nested factors, which alone can be cut while they are loaded")

@@ -112,8 +112,8 @@ func newCostMeter(d kernels.Device, bits, rows int, bytes int64) (*costMeter, er
 			return m, err
 		}
 	}
-	count := max(1, int(bytes/storedBytes(w)))
-	if m.weights, err = d.NewArena(2*int64(count)*(storedBytes(w)+kernels.Align) + 8*int64(rows) + 4096); err != nil {
+	count := max(1, int(bytes/layers.StoredBytes(w)))
+	if m.weights, err = d.NewArena(2*int64(count)*(layers.StoredBytes(w)+kernels.Align) + 8*int64(rows) + 4096); err != nil {
 		return m, err
 	}
 	for range count {

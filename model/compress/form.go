@@ -56,15 +56,6 @@ func formOf(c Choice) (Form, error) {
 	return nil, fmt.Errorf("form %q is unknown (%v are known)", c.Form, slices.Sorted(maps.Keys(forms)))
 }
 
-// storedBytes returns the bytes of all parts of w.
-func storedBytes(w layers.Weight) int64 {
-	var n int64
-	for _, p := range w.Parts() {
-		n += int64(p.Rows) * int64(p.Cols) * int64(p.Type.Bytes())
-	}
-	return n
-}
-
 // A Footprint is what a form stores of a matrix, from which follow what it takes and what is read to apply it.
 type Footprint struct {
 	Matrices []Stored
@@ -76,10 +67,10 @@ type Footprint struct {
 
 // FootprintOf returns the footprint of a weight as it is stored.
 func FootprintOf(w layers.Weight) Footprint {
-	if out, in := w.Dims(); w.Kind() == "dense" && storedBytes(w) == 2*int64(out)*int64(in) {
+	if out, in := w.Dims(); w.Kind() == "dense" && layers.StoredBytes(w) == 2*int64(out)*int64(in) {
 		return Footprint{Matrices: []Stored{{out, in, nil}}}
 	}
-	return Footprint{Kept: storedBytes(w)}
+	return Footprint{Kept: layers.StoredBytes(w)}
 }
 
 // A Stored is a matrix of a Footprint, in bf16 or rounded.

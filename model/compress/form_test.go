@@ -7,6 +7,7 @@ import (
 	"eckart/internal/linalg"
 	"eckart/internal/matrixtest"
 	"eckart/kernels"
+	"eckart/layers"
 	"eckart/layers/lowrank"
 )
 
@@ -43,8 +44,8 @@ func TestFootprintMemory(t *testing.T) {
 		if _, err := made.Bind(&bound, kernels.Discard{}); err != nil {
 			t.Fatalf("%s: %v", words, err)
 		}
-		if used := bound.Used(); used > said.Memory() || used < said.Memory()*95/100 || storedBytes(made) != said.Bytes() {
-			t.Errorf("%s takes %d bytes in memory, %d were said; %d in a checkpoint, %d were said", words, bound.Used(), said.Memory(), storedBytes(made), said.Bytes())
+		if used := bound.Used(); used > said.Memory() || used < said.Memory()*95/100 || layers.StoredBytes(made) != said.Bytes() {
+			t.Errorf("%s takes %d bytes in memory, %d were said; %d in a checkpoint, %d were said", words, bound.Used(), said.Memory(), layers.StoredBytes(made), said.Bytes())
 		}
 	}
 }

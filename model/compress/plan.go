@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"eckart/layers"
 	"eckart/model"
 )
 
@@ -40,7 +41,7 @@ func Keep(w *model.Walker) (*Plan, error) {
 		if err != nil {
 			return err
 		}
-		m := PlannedModule{Name: moduleName(sw.Name), Choice: Choice{Form: FormKeep}, Bytes: storedBytes(weight), Sensitivity: 1}
+		m := PlannedModule{Name: moduleName(sw.Name), Choice: Choice{Form: FormKeep}, Bytes: layers.StoredBytes(weight), Sensitivity: 1}
 		p.Modules = append(p.Modules, m)
 		p.Bytes += m.Bytes
 		return nil

@@ -386,7 +386,7 @@ func (r *run) matrix(s model.Site, i int, in *siteInputs, g *group) error {
 	if err != nil {
 		return err
 	}
-	done := ModuleReport{Name: m.Name, Layer: s.Layer, Form: m.Form, Kind: m.Choice.String(), BytesBefore: storedBytes(w), Bytes: storedBytes(w), elements: int64(sw.Out) * int64(s.In)}
+	done := ModuleReport{Name: m.Name, Layer: s.Layer, Form: m.Form, Kind: m.Choice.String(), BytesBefore: layers.StoredBytes(w), Bytes: layers.StoredBytes(w), elements: int64(sw.Out) * int64(s.In)}
 	defer func() { r.report.Modules = append(r.report.Modules, done) }()
 	if m.Form == FormKeep {
 		return nil
@@ -410,7 +410,7 @@ func (r *run) matrix(s model.Site, i int, in *siteInputs, g *group) error {
 	if done.HeldOut, err = heldOut(w, made, in.held, t.judged()); err != nil {
 		return err
 	}
-	done.Bytes = storedBytes(made)
+	done.Bytes = layers.StoredBytes(made)
 	if shares(i, choice) {
 		size, err := f.Footprint(sw.Out, s.In, m.Choice)
 		if err != nil {

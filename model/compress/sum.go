@@ -1,6 +1,9 @@
 package compress
 
-import "eckart/model"
+import (
+	"eckart/layers"
+	"eckart/model"
+)
 
 // A Sum is what the matrices of a model's blocks come to.
 type Sum struct {
@@ -16,7 +19,7 @@ func Matrices(w *model.Walker) (Sum, error) {
 		if err != nil {
 			return err
 		}
-		sum.Bytes += storedBytes(weight)
+		sum.Bytes += layers.StoredBytes(weight)
 		sum.Matrices++
 		sum.Elements += int64(sw.Out) * int64(s.In)
 		return nil

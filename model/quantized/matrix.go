@@ -77,11 +77,7 @@ func dense(rows, cols int, t kernels.DType, what string, values func(dst []float
 // became returns the matrix that the module is: w, which is what text and how say.
 func (m *module) became(w layers.Weight, text, how string) matrix {
 	rows, cols := w.Dims()
-	x := matrix{weight: w, text: text + ": " + how, elements: rows * cols, stored: m.bytes()}
-	for _, p := range w.Parts() {
-		x.computed += int64(p.Rows) * int64(p.Cols) * int64(p.Type.Bytes())
-	}
-	return x
+	return matrix{weight: w, text: text + ": " + how, elements: rows * cols, stored: m.bytes(), computed: layers.StoredBytes(w)}
 }
 
 // widened is became for a matrix that is computed in a wider type.

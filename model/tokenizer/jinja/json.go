@@ -286,15 +286,7 @@ func (r *run) dumps(v Value, style jsonStyle) (string, error) {
 }
 
 func (r *run) writeJSON(t *text, v Value, style *jsonStyle, depth int) {
-	if t.err != nil {
-		return
-	}
-	if err := r.step(1); err != nil {
-		t.fail(err)
-		return
-	}
-	if depth > maxDepth {
-		t.fail(limitf("values nested more than %d deep", maxDepth))
+	if !r.enter(t, depth) {
 		return
 	}
 	newline := func(depth int) {

@@ -38,18 +38,23 @@ func (r *run) repr(v Value) (string, error) {
 	return t.result()
 }
 
-// writeRepr writes repr(v). Objects without a literal form print as Python's do,
-// without the address.
-func (r *run) writeRepr(t *text, v Value, depth int) {
+// enter counts a value that is about to be written to t, so deep within another, and reports whether it may be.
+func (r *run) enter(t *text, depth int) bool {
 	if t.err != nil {
-		return
+		return false
 	}
 	if err := r.step(1); err != nil {
 		t.fail(err)
-		return
-	}
-	if depth > maxDepth {
+	} else if depth > maxDepth {
 		t.fail(limitf("values nested more than %d deep", maxDepth))
+	}
+	return t.err == nil
+}
+
+// writeRepr writes repr(v). Objects without a literal form print as Python's do,
+// without the address.
+func (r *run) writeRepr(t *text, v Value, depth int) {
+	if !r.enter(t, depth) {
 		return
 	}
 	switch v := v.(type) {

@@ -201,16 +201,22 @@ func companies() []attention {
 	return a
 }
 
+// whole returns all tokens of every sequence.
+func (a attention) whole() []part {
+	var all []part
+	for seq, n := range a.lengths {
+		all = append(all, part{seq, 0, n})
+	}
+	return all
+}
+
 // testAttendInCompany holds prompts in chunks of any size, beside others and alone, against whole prompts. Each chunk
 // is stored only before it is attended to, so that what is behind it is no more than NaNs.
 func testAttendInCompany(b *bench) {
 	for _, a := range companies() {
 		b.reset()
 		c := b.converse(a)
-		var whole []part
-		for seq, n := range a.lengths {
-			whole = append(whole, part{seq, 0, n})
-		}
+		whole := a.whole()
 		c.store(packed, whole...)
 		together := c.attend(packed, whole...)
 		width, at := a.heads*a.valueDim, 0
@@ -320,10 +326,7 @@ func sampleAttend(b *bench) (all []float32) {
 	for _, a := range companies() {
 		b.reset()
 		c := b.converse(a)
-		var whole []part
-		for seq, n := range a.lengths {
-			whole = append(whole, part{seq, 0, n})
-		}
+		whole := a.whole()
 		c.store(packed, whole...)
 		all = append(all, c.attend(packed, whole...)...)
 	}

@@ -13,22 +13,6 @@ import (
 	"eckart/layers/kindtest"
 )
 
-// products counts the calls of the verbs that multiply by weights.
-type products struct {
-	kernels.Stream
-	calls int
-}
-
-func (p *products) MatMul(y, x, w kernels.Mat, m kernels.Mode) {
-	p.calls++
-	p.Stream.MatMul(y, x, w, m)
-}
-
-func (p *products) GroupedMatMul(y, x kernels.Mat, w kernels.Grouped, m kernels.Mode) {
-	p.calls++
-	p.Stream.GroupedMatMul(y, x, w, m)
-}
-
 // TestStack binds matrices that read one input: neighbours that are stored alike run as one, in one call, others do not,
 // and the results are those of each alone.
 func TestStack(t *testing.T) {
@@ -87,7 +71,7 @@ func TestStack(t *testing.T) {
 				t.Fatal(err)
 			}
 			p := d.Pass(1 << 16)
-			count := &products{Stream: p.Stream}
+			count := &kindtest.Products{Stream: p.Stream}
 			p.Stream = count
 			x := d.Steps(2, base.Cols, nil)
 			if kindtest.Order(want[0]) != nil { // a row that is whole steps in any order
@@ -100,8 +84,8 @@ func TestStack(t *testing.T) {
 			for i, y := range []kernels.Mat{a, b, c} {
 				d.Near(fmt.Sprint("member ", i), y, d.Want(want[i], x, nil, y, false))
 			}
-			if count.calls != row.calls {
-				t.Errorf("%d products, want %d", count.calls, row.calls)
+			if count.Calls != row.calls {
+				t.Errorf("%d products, want %d", count.Calls, row.calls)
 			}
 		})
 	}
@@ -121,15 +105,15 @@ func TestStackOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := d.Pass(1 << 16)
-	count := &products{Stream: p.Stream}
+	count := &kindtest.Products{Stream: p.Stream}
 	p.Stream = count
 	x := d.Steps(2, f.Cols, order)
 	a, b := g.Out2(p, x)
 	for i, y := range []kernels.Mat{a, b} {
 		d.Near(fmt.Sprint("member ", i), y, d.Want(members[i].Weight, x, nil, y, false))
 	}
-	if count.calls != 1 {
-		t.Errorf("%d products, want 1", count.calls)
+	if count.Calls != 1 {
+		t.Errorf("%d products, want 1", count.Calls)
 	}
 }
 

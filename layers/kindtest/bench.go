@@ -34,6 +34,24 @@ func New(t *testing.T, dev kernels.Device) *Bench {
 	return &Bench{t, a, s, rand.New(rand.NewPCG(1, 2))}
 }
 
+// Products is a stream that counts the calls of the verbs that multiply by weights.
+type Products struct {
+	kernels.Stream
+	Calls int
+}
+
+// MatMul counts one more.
+func (p *Products) MatMul(y, x, w kernels.Mat, m kernels.Mode) {
+	p.Calls++
+	p.Stream.MatMul(y, x, w, m)
+}
+
+// GroupedMatMul counts one more.
+func (p *Products) GroupedMatMul(y, x kernels.Mat, w kernels.Grouped, m kernels.Mode) {
+	p.Calls++
+	p.Stream.GroupedMatMul(y, x, w, m)
+}
+
 // Pass returns a pass with so much scratch.
 func (b *Bench) Pass(bytes int64) *layers.Pass {
 	b.Helper()

@@ -28,22 +28,6 @@ func bf16(b *kindtest.Bench, out, in int) layers.Weight { return b.Factor(out, i
 // int4 returns a grouped factor.
 func int4(b *kindtest.Bench, out, in int) layers.Weight { return grouped(4, false).make(b, out, in) }
 
-// products counts the calls of the verbs that multiply by weights.
-type products struct {
-	kernels.Stream
-	calls int
-}
-
-func (p *products) MatMul(y, x, w kernels.Mat, m kernels.Mode) {
-	p.calls++
-	p.Stream.MatMul(y, x, w, m)
-}
-
-func (p *products) GroupedMatMul(y, x kernels.Mat, w kernels.Grouped, m kernels.Mode) {
-	p.calls++
-	p.Stream.GroupedMatMul(y, x, w, m)
-}
-
 // TestGroups binds matrices that read one input: what they can share they share, which shows in the number of products
 // and in the bytes that are read, and the results are those of each alone.
 func TestGroups(t *testing.T) {
@@ -141,7 +125,7 @@ func TestGroups(t *testing.T) {
 				t.Errorf("takes %d bytes and reads %d, want %d and %d as counted, and %d", used, g.Bytes(), counter.Used(), counted.Bytes(), row.bytes)
 			}
 			p := b.Pass(1 << 16)
-			count := &products{Stream: p.Stream}
+			count := &kindtest.Products{Stream: p.Stream}
 			p.Stream = count
 			x := b.Steps(3, in, nil)
 			y := b.Random(3, 19+7+33)
@@ -155,8 +139,8 @@ func TestGroups(t *testing.T) {
 					b.Near(fmt.Sprint("member ", i), y.Window(at, outs[i]), want[i])
 				}
 			}
-			if count.calls != row.calls {
-				t.Errorf("%d products, want %d", count.calls, row.calls)
+			if count.Calls != row.calls {
+				t.Errorf("%d products, want %d", count.Calls, row.calls)
 			}
 		})
 	}
@@ -289,10 +273,10 @@ func TestFaultNamed(t *testing.T) {
 }
 
 // onePass is a stream that adds a product of low rank in the pass of a grouped one.
-type onePass struct{ products }
+type onePass struct{ kindtest.Products }
 
 func (p *onePass) GroupedMatMulPlus(y, x kernels.Mat, w kernels.Grouped, z, u kernels.Mat, m kernels.Mode) {
-	p.calls++
+	p.Calls++
 	p.Stream.GroupedMatMul(y, x, w, m)
 	p.Stream.MatMul(y, z, u, kernels.Add)
 }
@@ -318,11 +302,11 @@ func TestSumInOnePass(t *testing.T) {
 		}
 		p := b.Pass(1 << 10)
 		l.Apply(p, want, x, kernels.Add)
-		fused := &onePass{products{Stream: p.Stream}}
+		fused := &onePass{kindtest.Products{Stream: p.Stream}}
 		p.Stream = fused
 		l.Apply(p, got, x, kernels.Add)
-		if fused.calls != row.calls || p.Mark() != 0 {
-			t.Errorf("%s: %d products that leave %d elements of scratch, want %d and none", row.name, fused.calls, p.Mark(), row.calls)
+		if fused.Calls != row.calls || p.Mark() != 0 {
+			t.Errorf("%s: %d products that leave %d elements of scratch, want %d and none", row.name, fused.Calls, p.Mark(), row.calls)
 		}
 		for i := range 3 {
 			for j, v := range got.Float32s(i) {

@@ -70,7 +70,7 @@ func NewStoredGrouped(format kernels.Grouped, order []int32, codes, scales, zero
 		if err := codes.Read(packed, row); err != nil {
 			return err
 		}
-		unpackBits(dst.Codes, packed, format.Cols, format.Bits)
+		UnpackBits(dst.Codes, packed, format.Cols, format.Bits)
 		if err := scales.Read(dst.Scales, row); err != nil || dst.Zeros == nil {
 			return err
 		}
@@ -136,7 +136,7 @@ func (g *Grouped) ReadParts(dst [][]byte, row, n int) error {
 	return nil
 }
 
-// packBits sets dst to the codes, bits of each, low bits first; every run of cols begins at a byte.
+// packBits sets dst to the codes, at most 8 bits of each, low bits first; every run of cols begins at a byte.
 func packBits(dst, codes []byte, cols, bits int) {
 	clear(dst)
 	rowBytes := (cols*bits + 7) / 8
@@ -150,8 +150,9 @@ func packBits(dst, codes []byte, cols, bits int) {
 	}
 }
 
-// unpackBits is the inverse of packBits.
-func unpackBits(codes, packed []byte, cols, bits int) {
+// UnpackBits sets codes (rows, cols) to those that are packed as a part holds them: at most 8 bits of each, low bits first, a row
+// beginning at a byte.
+func UnpackBits(codes, packed []byte, cols, bits int) {
 	mask := byte(1<<bits - 1)
 	rowBytes := (cols*bits + 7) / 8
 	for ; len(codes) > 0; codes, packed = codes[cols:], packed[rowBytes:] {

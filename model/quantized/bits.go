@@ -1,6 +1,10 @@
 package quantized
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"eckart/layers"
+)
 
 // unpack sets dst to codes of the given bits, which lie in little-endian words as one stream, low bits first.
 func unpack(dst, words []byte, bits int) {
@@ -18,15 +22,7 @@ func unpack(dst, words []byte, bits int) {
 		}
 		return
 	}
-	mask := byte(1<<bits - 1)
-	for i := range dst {
-		at := i * bits
-		code := uint16(words[at/8])
-		if at/8+1 < len(words) {
-			code |= uint16(words[at/8+1]) << 8
-		}
-		dst[i] = byte(code>>(at%8)) & mask
-	}
+	layers.UnpackBits(dst, words, len(dst), bits)
 }
 
 // nibbles spreads the eight nibbles of a word over bytes, the lowest first.

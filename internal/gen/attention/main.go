@@ -11,6 +11,8 @@ import (
 	"github.com/mmcloughlin/avo/buildtags"
 	"github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
+
+	"eckart/internal/gen/amd64"
 )
 
 // What kernels/cpu/attention.go knows by the same names.
@@ -123,30 +125,29 @@ func (t isa) multiply(cache string, sums [][]reg.VecVirtual, scalar func(query i
 // scores emits a scoresFunc. A score is one chain of multiply-adds along the features.
 func scores(t isa, cache string, queries int) {
 	name := fmt.Sprintf("scores%d%s%s", queries, cache, t.name)
-	build.TEXT(name, build.NOSPLIT, "func(s, q *float32, rows *int, k *byte, chunks, ahead *int, groups, dim int)")
-	build.Doc(fmt.Sprintf("%s is a scoresFunc of %d queries.", name, queries))
-	build.Pragma("noescape")
+	amd64.Text(name, "func(s, q *float32, rows *int, k *byte, chunks, ahead *int, groups, dim int)",
+		fmt.Sprintf("is a scoresFunc of %d queries.", queries))
 	perChunk := chunkTokens / t.lanes
 	chunks := t.most(queries) / perChunk // of a pass
 	// What the inner loop does not need stays in the frame.
 	frame := func(name string, at int) operand.Mem { return operand.NewParamAddr(name, at) }
 	build.SHLQ(operand.U8(2), frame("dim", 56))
 	if passes := groupTokens / chunkTokens / chunks; passes > 1 {
-		build.SHLQ(operand.U8(log2(passes)), frame("groups", 48))
+		build.SHLQ(operand.U8(amd64.Log2(passes)), frame("groups", 48))
 	}
-	offsets := param("rows")
+	offsets := amd64.Param("rows")
 	row := make([]reg.GPVirtual, queries)
 	for i := range row {
-		row[i] = param("q")
+		row[i] = amd64.Param("q")
 		build.ADDQ(operand.Mem{Base: offsets, Disp: i * 8}, row[i])
 	}
 
 	build.Label("pass")
 	key := make([]reg.GPVirtual, chunks)
 	var ahead []reg.GPVirtual
-	now, later := param("chunks"), param("ahead")
+	now, later := amd64.Param("chunks"), amd64.Param("ahead")
 	for i := range key {
-		key[i] = param("k")
+		key[i] = amd64.Param("k")
 		if queries <= fewQueries {
 			ahead = append(ahead, build.GP64())
 			build.MOVQ(key[i], ahead[i])
@@ -174,7 +175,7 @@ func scores(t isa, cache string, queries int) {
 	build.CMPQ(feature, frame("dim", 56))
 	build.JLT(operand.LabelRef("feature"))
 
-	s := param("s")
+	s := amd64.Param("s")
 	for q := range sums {
 		for i, v := range sums[q] {
 			build.VMOVUPS(v, operand.Mem{Base: s, Disp: q*tileTokens*4 + i*t.lanes*4})
@@ -185,20 +186,18 @@ func scores(t isa, cache string, queries int) {
 	build.ADDQ(operand.U32(chunks*8), frame("ahead", 40))
 	build.DECQ(frame("groups", 48))
 	build.JNZ(operand.LabelRef("pass"))
-	build.VZEROUPPER()
-	build.RET()
+	amd64.Return()
 }
 
 // values emits a valuesFunc. A feature of a result is one chain of multiply-adds along the tokens.
 func values(t isa, cache string, queries int) {
 	name := fmt.Sprintf("values%d%s%s", queries, cache, t.name)
-	build.TEXT(name, build.NOSPLIT, "func(y *float32, stride int, p *float32, v *byte, chunks, ahead *int, from, to, width int)")
-	build.Doc(fmt.Sprintf("%s is a valuesFunc of %d queries.", name, queries))
-	build.Pragma("noescape")
+	amd64.Text(name, "func(y *float32, stride int, p *float32, v *byte, chunks, ahead *int, from, to, width int)",
+		fmt.Sprintf("is a valuesFunc of %d queries.", queries))
 	frame := func(name string, at int) operand.Mem { return operand.NewParamAddr(name, at) }
 	bytes := elementBytes(cache)
-	tokenBytes := param("width")
-	build.SHLQ(operand.U8(log2(bytes)), tokenBytes)
+	tokenBytes := amd64.Param("width")
+	build.SHLQ(operand.U8(amd64.Log2(bytes)), tokenBytes)
 	for n := t.most(queries); n*t.lanes >= chunkTokens; n /= 2 {
 		label := func(s string) string { return fmt.Sprintf("%s%d", s, n*t.lanes) }
 		build.Label(label("features"))
@@ -206,16 +205,16 @@ func values(t isa, cache string, queries int) {
 		build.JLT(operand.LabelRef(label("done")))
 		sums := t.sums(queries, n, func(reg.VecVirtual) {})
 		t.each(sums, func(m operand.Mem, v reg.VecVirtual) { build.VMOVUPS(m, v) })
-		token := param("from")
+		token := amd64.Param("from")
 
 		build.Label(label("chunk"))
 		value, count, p := build.GP64(), build.GP64(), build.GP64()
 		build.MOVQ(token, count)
-		build.SHRQ(operand.U8(log2(chunkTokens)), count)
+		build.SHRQ(operand.U8(amd64.Log2(chunkTokens)), count)
 		build.Load(build.Param("chunks"), value)
 		build.MOVQ(operand.Mem{Base: value, Index: count, Scale: 8}, value)
 		build.ADDQ(frame("v", 24), value)
-		ahead := param("ahead")
+		ahead := amd64.Param("ahead")
 		build.MOVQ(operand.Mem{Base: ahead, Index: count, Scale: 8}, ahead)
 		build.ADDQ(frame("v", 24), ahead)
 		build.MOVQ(token, count)
@@ -230,7 +229,7 @@ func values(t isa, cache string, queries int) {
 		// count = min(the chunk's rest, the tokens' rest)
 		build.SUBQ(operand.U8(chunkTokens), count)
 		build.NEGQ(count)
-		rest := param("to")
+		rest := amd64.Param("to")
 		build.SUBQ(token, rest)
 		build.CMPQ(rest, count)
 		build.CMOVQLT(rest, count)
@@ -258,8 +257,7 @@ func values(t isa, cache string, queries int) {
 		build.JMP(operand.LabelRef(label("features")))
 		build.Label(label("done"))
 	}
-	build.VZEROUPPER()
-	build.RET()
+	amd64.Return()
 }
 
 // sums returns queries by n vectors, each prepared.
@@ -277,7 +275,7 @@ func (t isa) sums(queries, n int, prepare func(reg.VecVirtual)) [][]reg.VecVirtu
 
 // each moves sums from or to y, whose rows lie stride bytes apart.
 func (t isa) each(sums [][]reg.VecVirtual, move func(m operand.Mem, v reg.VecVirtual)) {
-	y, stride := param("y"), param("stride")
+	y, stride := amd64.Param("y"), amd64.Param("stride")
 	for q := range sums {
 		for i, v := range sums[q] {
 			move(operand.Mem{Base: y, Disp: i * t.lanes * 4}, v)
@@ -286,19 +284,4 @@ func (t isa) each(sums [][]reg.VecVirtual, move func(m operand.Mem, v reg.VecVir
 			build.ADDQ(stride, y)
 		}
 	}
-}
-
-// param loads a parameter of 64 bits into a register.
-func param(name string) reg.GPVirtual {
-	r := build.GP64()
-	build.Load(build.Param(name), r)
-	return r
-}
-
-func log2(n int) uint64 {
-	var b uint64
-	for 1<<b < n {
-		b++
-	}
-	return b
 }

@@ -11,6 +11,8 @@ import (
 	"github.com/mmcloughlin/avo/buildtags"
 	"github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
+
+	"eckart/internal/gen/amd64"
 )
 
 const (
@@ -30,26 +32,9 @@ func main() {
 	build.Generate()
 }
 
-func text(name, signature, doc string) {
-	build.TEXT(name, build.NOSPLIT, signature)
-	build.Doc(name + " " + doc)
-	build.Pragma("noescape")
-}
-
-func ret() {
-	build.VZEROUPPER()
-	build.RET()
-}
-
-func param(name string) reg.GPVirtual {
-	r := build.GP64()
-	build.Load(build.Param(name), r)
-	return r
-}
-
 func spreadText(isa string) (x, e, u, n reg.GPVirtual) {
-	text("spread"+isa, "func(x, e, u *float32, n int)", "is Spread for n > 0 columns.")
-	return param("x"), param("e"), param("u"), param("n")
+	amd64.Text("spread"+isa, "func(x, e, u *float32, n int)", "is Spread for n > 0 columns.")
+	return amd64.Param("x"), amd64.Param("e"), amd64.Param("u"), amd64.Param("n")
 }
 
 // spreadAVX512 holds the panel in registers, a column in each.
@@ -75,7 +60,7 @@ func spreadAVX512() {
 	for c := range sum {
 		build.VMOVUPS(sum[c], operand.Mem{Base: x, Disp: c * line})
 	}
-	ret()
+	amd64.Return()
 }
 
 // spreadAVX2 holds some columns of the panel at a time, each in two registers.
@@ -124,14 +109,14 @@ func spreadAVX2() {
 	build.ADDQ(operand.U8(cols*4), u)
 	build.DECQ(left)
 	build.JNZ(operand.LabelRef("columns"))
-	ret()
+	amd64.Return()
 }
 
 // round leaves the panel in memory and goes through its columns one by one, each in two registers. A column waits for the one
 // before, so that wider registers are no faster (BenchmarkRoundPanel).
 func round() {
-	text("roundAVX2", "func(codes *byte, x, u, grids *float32, top float32)", "is RoundPanel.")
-	codes, x, u, grids := param("codes"), param("x"), param("u"), param("grids")
+	amd64.Text("roundAVX2", "func(codes *byte, x, u, grids *float32, top float32)", "is RoundPanel.")
+	codes, x, u, grids := amd64.Param("codes"), amd64.Param("x"), amd64.Param("u"), amd64.Param("grids")
 	vec := func() reg.VecVirtual { return build.YMM() }
 	bits, low, high := build.GP32(), vec(), vec() // the least and the greatest of the sums that hold codes
 	build.MOVL(operand.U32(math.Float32bits(whole)), bits)
@@ -197,5 +182,5 @@ func round() {
 	build.ADDQ(operand.U8(line+4), u) // down the diagonal
 	build.JMP(operand.LabelRef("column"))
 	build.Label("done")
-	ret()
+	amd64.Return()
 }

@@ -10,6 +10,8 @@ import (
 	"github.com/mmcloughlin/avo/buildtags"
 	"github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
+
+	"eckart/internal/gen/amd64"
 )
 
 const (
@@ -28,8 +30,6 @@ func main() {
 	extremes()
 	build.Generate()
 }
-
-func pointer(name string) reg.Register { return build.Load(build.Param(name), build.GP64()) }
 
 // fill broadcasts a parameter.
 func fill(name string) reg.VecVirtual {
@@ -59,13 +59,11 @@ func zero() reg.VecVirtual {
 
 // trial computes Trial.Run with the rounding of the plain version at every step: products and sums are not fused.
 func trial(name, signature string, weighted bool) {
-	build.TEXT(name, build.NOSPLIT, signature)
-	build.Doc(name + " is Trial.Run for n > 0 numbers.")
-	build.Pragma("noescape")
-	t, x, n := pointer("t"), pointer("x"), pointer("n")
+	amd64.Text(name, signature, "is Trial.Run for n > 0 numbers.")
+	t, x, n := amd64.Param("t"), amd64.Param("x"), amd64.Param("n")
 	var hx, h reg.Register
 	if weighted {
-		hx, h = pointer("hx"), pointer("h")
+		hx, h = amd64.Param("hx"), amd64.Param("h")
 	}
 	field := func(i, half int) operand.Mem { return operand.Mem{Base: t, Disp: i*fieldBytes + half*32} }
 
@@ -135,16 +133,14 @@ func trial(name, signature string, weighted bool) {
 	build.ORL(operand.U32(1<<15), mask[0]) // where numbers are no numbers, no lane is the best
 	build.BSFL(mask[0], mask[0])
 	build.Store(mask[0].As64(), build.ReturnIndex(0))
-	build.VZEROUPPER()
-	build.RET()
+	amd64.Return()
 }
 
 // encode rounds 32 numbers to 32 bytes in each turn: a sum's lowest byte is the code.
 func encode() {
-	build.TEXT("encodeAVX2", build.NOSPLIT, "func(dst *byte, x *float32, n int, inverse, zero, top float32)")
-	build.Doc("encodeAVX2 is Encode for n > 0 numbers, a multiple of 32.")
-	build.Pragma("noescape")
-	dst, x, n := pointer("dst"), pointer("x"), pointer("n")
+	amd64.Text("encodeAVX2", "func(dst *byte, x *float32, n int, inverse, zero, top float32)",
+		"is Encode for n > 0 numbers, a multiple of 32.")
+	dst, x, n := amd64.Param("dst"), amd64.Param("x"), amd64.Param("n")
 	inverse := fill("inverse")
 	low, high, shift := constant(whole), fill("top"), fill("zero")
 	build.VADDPS(high, low, high)
@@ -175,15 +171,12 @@ func encode() {
 	build.ADDQ(operand.Imm(32), dst)
 	build.SUBQ(operand.Imm(32), n)
 	build.JNZ(operand.LabelRef("numbers"))
-	build.VZEROUPPER()
-	build.RET()
+	amd64.Return()
 }
 
 func extremes() {
-	build.TEXT("extremesAVX2", build.NOSPLIT, "func(x *float32, n int) (lo, hi float32)")
-	build.Doc("extremesAVX2 is Extremes for n > 0 numbers, a multiple of 8.")
-	build.Pragma("noescape")
-	x, n := pointer("x"), pointer("n")
+	amd64.Text("extremesAVX2", "func(x *float32, n int) (lo, hi float32)", "is Extremes for n > 0 numbers, a multiple of 8.")
+	x, n := amd64.Param("x"), amd64.Param("n")
 	lo, hi := zero(), zero()
 	build.Label("eight")
 	build.VMINPS(operand.Mem{Base: x}, lo, lo)
@@ -195,8 +188,7 @@ func extremes() {
 	fold(hi, build.VMAXPS)
 	build.Store(lo.AsX(), build.Return("lo"))
 	build.Store(hi.AsX(), build.Return("hi"))
-	build.VZEROUPPER()
-	build.RET()
+	amd64.Return()
 }
 
 // fold reduces the lanes of v to the lowest.

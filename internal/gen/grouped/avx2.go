@@ -6,6 +6,8 @@ import (
 	"github.com/mmcloughlin/avo/build"
 	"github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
+
+	"eckart/internal/gen/amd64"
 )
 
 // avx2 multiplies unsigned bytes by signed ones to pairs of 16 bits (VPMADDUBSW). Pairs of codes of 4 bits or less add
@@ -151,10 +153,9 @@ func (avx2) scaled(x reg.GPVirtual, token int, scale reg.VecVirtual) reg.VecVirt
 
 // record emits recordAVX2, the twin of recordGeneric.
 func record() {
-	build.TEXT("recordAVX2", build.NOSPLIT, "func(dst *byte, x *float32, blocks, stride int)")
-	build.Doc("recordAVX2 rounds blocks of activations to records, as recordGeneric does.")
-	build.Pragma("noescape")
-	dst, x, n, stride := param("dst"), param("x"), param("blocks"), param("stride")
+	amd64.Text("recordAVX2", "func(dst *byte, x *float32, blocks, stride int)",
+		"rounds blocks of activations to records, as recordGeneric does.")
+	dst, x, n, stride := amd64.Param("dst"), amd64.Param("x"), amd64.Param("blocks"), amd64.Param("stride")
 	a := avx2{}
 	magnitude, wide, order := a.constant(0x7fffffff, false).(reg.VecVirtual), a.constant(ones, false), build.YMM()
 	bytes := a.constant(0x01010101, false)
@@ -223,8 +224,7 @@ func record() {
 	build.ADDQ(stride, dst)
 	build.DECQ(n)
 	build.JNZ(operand.LabelRef("block"))
-	build.VZEROUPPER()
-	build.RET()
+	amd64.Return()
 
 	zero := build.YMM()
 	build.Label("nan")

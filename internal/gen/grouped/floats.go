@@ -6,17 +6,18 @@ import (
 	"github.com/mmcloughlin/avo/build"
 	"github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
+
+	"eckart/internal/gen/amd64"
 )
 
 // unpackPanel emits an unpackFunc for codes of some bits.
 func unpackPanel(t isa, bits int) {
 	p := &product{isa: t, bits: bits, masks: map[uint32]operand.Op{}}
 	name := fmt.Sprintf("unpack%d%s", bits, p.name())
-	build.TEXT(name, build.NOSPLIT, "func(dst *float32, w *byte, blocks, groupBlocks, scaleType int, zeros bool)")
-	build.Doc(fmt.Sprintf("%s is an unpackFunc for codes of %d bits.", name, bits))
-	build.Pragma("noescape")
-	to, left := param("dst"), param("blocks")
-	p.w, p.zeros, p.scale, p.zero = param("w"), build.GP64(), p.vec(), p.vec()
+	amd64.Text(name, "func(dst *float32, w *byte, blocks, groupBlocks, scaleType int, zeros bool)",
+		fmt.Sprintf("is an unpackFunc for codes of %d bits.", bits))
+	to, left := amd64.Param("dst"), amd64.Param("blocks")
+	p.w, p.zeros, p.scale, p.zero = amd64.Param("w"), build.GP64(), p.vec(), p.vec()
 	build.MOVBQZX(build.Load(build.Param("zeros"), build.GP8()), p.zeros)
 	for _, v := range append(masksOf[bits], 0xff) {
 		p.mask(v)
@@ -50,8 +51,7 @@ func unpackPanel(t isa, bits int) {
 	p.nextBlock(n)
 	build.TESTQ(left, left)
 	build.JNZ(operand.LabelRef("group"))
-	build.VZEROUPPER()
-	build.RET()
+	amd64.Return()
 }
 
 // floatTokens is how many tokens go side by side: with four partial sums each, as many as there are registers for.
@@ -60,15 +60,13 @@ const floatTokens = 3
 // floats emits a floatsFunc.
 func floats(t isa) {
 	name := "floats" + t.name()
-	build.TEXT(name, build.NOSPLIT, "func(sums, x, w *float32, tokens, xStride, cols int)")
-	build.Doc(name + " is a floatsFunc.")
-	build.Pragma("noescape")
-	sums, x, tokens, stride := param("sums"), param("x"), param("tokens"), param("xStride")
+	amd64.Text(name, "func(sums, x, w *float32, tokens, xStride, cols int)", "is a floatsFunc.")
+	sums, x, tokens, stride := amd64.Param("sums"), amd64.Param("x"), amd64.Param("tokens"), amd64.Param("xStride")
 	bytes := t.rows() * 4
 	// step multiplies n tokens, whose labels end in their number.
 	step := func(n int) {
 		label := func(s string) string { return fmt.Sprintf("%s%d", s, n) }
-		w, left := param("w"), param("cols")
+		w, left := amd64.Param("w"), amd64.Param("cols")
 		rows := []reg.GPVirtual{build.GP64()}
 		build.MOVQ(x, rows[0])
 		for len(rows) < n {
@@ -126,6 +124,5 @@ func floats(t isa) {
 		build.ADDQ(operand.U32(n*bytes), sums)
 	}
 	eachToken(tokens, floatTokens, step)
-	build.VZEROUPPER()
-	build.RET()
+	amd64.Return()
 }

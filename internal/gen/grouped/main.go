@@ -11,6 +11,8 @@ import (
 	"github.com/mmcloughlin/avo/buildtags"
 	"github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
+
+	"eckart/internal/gen/amd64"
 )
 
 var isaFlag = flag.String("isa", "", "instruction set: avx2 or avx512vnni")
@@ -188,13 +190,12 @@ func (p *product) emit() {
 		return
 	}
 	name := fmt.Sprintf("products%d%s", p.bits, p.name())
-	build.TEXT(name, build.NOSPLIT, "func(sums *float32, x, w *byte, tokens, blocks, groupBlocks, scaleType int, zeros bool)")
-	build.Doc(fmt.Sprintf("%s is a groupedFunc for codes of %d bits.", name, p.bits))
-	build.Pragma("noescape")
-	sums, x, left := param("sums"), param("x"), param("blocks")
-	p.w = param("w")
+	amd64.Text(name, "func(sums *float32, x, w *byte, tokens, blocks, groupBlocks, scaleType int, zeros bool)",
+		fmt.Sprintf("is a groupedFunc for codes of %d bits.", p.bits))
+	sums, x, left := amd64.Param("sums"), amd64.Param("x"), amd64.Param("blocks")
+	p.w = amd64.Param("w")
 	p.prepare()
-	p.clear(sums, param("tokens"))
+	p.clear(sums, amd64.Param("tokens"))
 
 	build.Label("group")
 	p.groupScales(p.loadZeros, p.symmetric(p.bits))
@@ -208,7 +209,7 @@ func (p *product) emit() {
 	for _, j := range p.order() {
 		codes[j] = p.unpack(j)
 	}
-	to, tokens := build.GP64(), param("tokens")
+	to, tokens := build.GP64(), amd64.Param("tokens")
 	build.MOVQ(sums, to)
 	step := func(n int) {
 		for t, dot := range p.dots(p, x, n, func(j int) reg.VecVirtual { return codes[j] }) {
@@ -224,28 +225,26 @@ func (p *product) emit() {
 	p.nextBlock(n)
 	build.TESTQ(left, left)
 	build.JNZ(operand.LabelRef("group"))
-	build.VZEROUPPER()
-	build.RET()
+	amd64.Return()
 }
 
 // emitStreams emits a streamsFunc: a group of every panel, then the next group of every panel.
 func (p *product) emitStreams() {
 	name := fmt.Sprintf("streams%d%s", p.bits, p.name())
-	build.TEXT(name, build.NOSPLIT, "func(sums *float32, x, w *byte, panels, apart, blocks, groupBlocks, scaleType int, zeros bool)")
-	build.Doc(fmt.Sprintf("%s is a streamsFunc for codes of %d bits.", name, p.bits))
-	build.Pragma("noescape")
-	sums, first, left, apart := param("sums"), param("x"), param("blocks"), param("apart")
-	w, x := param("w"), build.GP64()
+	amd64.Text(name, "func(sums *float32, x, w *byte, panels, apart, blocks, groupBlocks, scaleType int, zeros bool)",
+		fmt.Sprintf("is a streamsFunc for codes of %d bits.", p.bits))
+	sums, first, left, apart := amd64.Param("sums"), amd64.Param("x"), amd64.Param("blocks"), amd64.Param("apart")
+	w, x := amd64.Param("w"), build.GP64()
 	p.w = build.GP64()
 	p.prepare()
-	p.clear(sums, param("panels"))
-	back := param("panels") // from the last panel to the first
+	p.clear(sums, amd64.Param("panels"))
+	back := amd64.Param("panels") // from the last panel to the first
 	build.DECQ(back)
 	build.IMULQ(apart, back)
 
 	build.Label("group")
 	length := p.groupLength(left, 48)
-	to, panels, from := build.GP64(), param("panels"), build.GP64()
+	to, panels, from := build.GP64(), amd64.Param("panels"), build.GP64()
 	build.MOVQ(sums, to)
 	build.MOVQ(w, from)
 	build.Label("panel")
@@ -275,8 +274,7 @@ func (p *product) emitStreams() {
 	build.MOVQ(x, first)
 	build.TESTQ(left, left)
 	build.JNZ(operand.LabelRef("group"))
-	build.VZEROUPPER()
-	build.RET()
+	amd64.Return()
 }
 
 // prepare loads what stays in registers.
@@ -329,7 +327,7 @@ func (p *product) nextBlock(n reg.GPVirtual) {
 // every lane if there are none.
 func (p *product) groupScales(points func(), symmetric uint32) {
 	from := operand.Mem{Base: p.w}
-	kind := param("scaleType")
+	kind := amd64.Param("scaleType")
 	build.CMPQ(kind, operand.U8(1))
 	build.JEQ(operand.LabelRef("f16"))
 	build.JGT(operand.LabelRef("bf16"))
@@ -373,11 +371,4 @@ func eachToken(tokens reg.GPVirtual, together int, step func(n int)) {
 	build.DECQ(tokens)
 	build.JNZ(operand.LabelRef("token"))
 	build.Label("done")
-}
-
-// param loads a parameter of 64 bits into a register.
-func param(name string) reg.GPVirtual {
-	r := build.GP64()
-	build.Load(build.Param(name), r)
-	return r
 }

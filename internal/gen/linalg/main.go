@@ -10,6 +10,8 @@ import (
 	"github.com/mmcloughlin/avo/buildtags"
 	"github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
+
+	"eckart/internal/gen/amd64"
 )
 
 var isaFlag = flag.String("isa", "", "instruction set: avx512 or avx2")
@@ -55,15 +57,7 @@ func (t isa) zero() reg.VecVirtual {
 }
 
 func (t isa) text(name, signature, doc string) {
-	build.TEXT(name+t.name, build.NOSPLIT, signature)
-	build.Doc(name + t.name + " " + doc)
-	build.Pragma("noescape")
-}
-
-func param(name string) reg.GPVirtual {
-	r := build.GP64()
-	build.Load(build.Param(name), r)
-	return r
+	amd64.Text(name+t.name, signature, doc)
 }
 
 // A precision is the type of the panels that a product is made of. Its sums become float64 before they are added.
@@ -84,7 +78,7 @@ var (
 func (t isa) tile(name string, p precision) {
 	t.text(name, "func(c *float64, stride int, a, b *"+p.name+", k int)", "is tileGeneric with a larger tile.")
 	bytes := t.lanes * 8 // of a vector
-	c, stride, a, b, k := param("c"), param("stride"), param("a"), param("b"), param("k")
+	c, stride, a, b, k := amd64.Param("c"), amd64.Param("stride"), amd64.Param("a"), amd64.Param("b"), amd64.Param("k")
 	build.SHLQ(operand.U8(3), stride)
 	// What is to be added to comes while the products are made.
 	row, rowBytes := build.GP64(), t.cols*bytes/p.bytes*8
@@ -151,8 +145,7 @@ func (t isa) tile(name string, p precision) {
 			build.ADDQ(stride, c)
 		}
 	}
-	build.VZEROUPPER()
-	build.RET()
+	amd64.Return()
 }
 
 // doubles returns the numbers of a vector as float64.
@@ -189,7 +182,7 @@ func (t isa) rowsBy(name, doc string, dots, axpys bool) {
 	}
 	t.text(name, signature+")", what+" n is a multiple of 8.")
 	bytes := t.lanes * 8
-	a, stride, n := param("a"), param("stride"), param("n")
+	a, stride, n := amd64.Param("a"), amd64.Param("stride"), amd64.Param("n")
 	build.SHLQ(operand.U8(3), stride)
 	three := build.GP64()
 	build.LEAQ(operand.Mem{Base: stride, Index: stride, Scale: 2}, three)
@@ -207,7 +200,7 @@ func (t isa) rowsBy(name, doc string, dots, axpys bool) {
 	var sum [4][2]reg.VecVirtual
 	var factor [4]reg.VecVirtual
 	if dots {
-		x, sums = param("x"), param("sums")
+		x, sums = amd64.Param("x"), amd64.Param("sums")
 		for i := range sum {
 			sum[i][0] = t.zero()
 			if sum[i][1] = sum[i][0]; pairs {
@@ -216,7 +209,7 @@ func (t isa) rowsBy(name, doc string, dots, axpys bool) {
 		}
 	}
 	if axpys {
-		y, factors = param("y"), param("factors")
+		y, factors = amd64.Param("y"), amd64.Param("factors")
 		for i := range factor {
 			factor[i] = t.vec()
 			build.VBROADCASTSD(operand.Mem{Base: factors, Disp: i * 8}, factor[i])
@@ -276,14 +269,13 @@ func (t isa) rowsBy(name, doc string, dots, axpys bool) {
 			build.VMOVSD(s.AsX(), to)
 		}
 	}
-	build.VZEROUPPER()
-	build.RET()
+	amd64.Return()
 }
 
 // narrow emits the rounding of numbers to float32.
 func (t isa) narrow() {
 	t.text("narrow", "func(dst *float32, src *float64, n int, factor float64)", "sets dst to factor times src, rounded. n is a multiple of 8.")
-	dst, src, n := param("dst"), param("src"), param("n")
+	dst, src, n := amd64.Param("dst"), amd64.Param("src"), amd64.Param("n")
 	factor := t.broadcast("factor")
 	build.Label("step")
 	build.VMOVUPS(t.rounded(operand.Mem{Base: src}, factor), operand.Mem{Base: dst})
@@ -291,15 +283,14 @@ func (t isa) narrow() {
 	build.ADDQ(operand.U8(32), dst)
 	build.SUBQ(operand.U8(8), n)
 	build.JNZ(operand.LabelRef("step"))
-	build.VZEROUPPER()
-	build.RET()
+	amd64.Return()
 }
 
 // narrowAcross emits the rounding of numbers to float32 with rows turned into columns.
 func (t isa) narrowAcross() {
 	t.text("narrowAcross", "func(dst *float32, width int, src *float64, stride, n int, factor float64)",
 		"sets dst (n, 8), whose rows lie width apart, to factor times the transpose of src (8, n), whose rows lie stride apart, rounded. n is a multiple of 8.")
-	dst, width, src, stride, n := param("dst"), param("width"), param("src"), param("stride"), param("n")
+	dst, width, src, stride, n := amd64.Param("dst"), amd64.Param("width"), amd64.Param("src"), amd64.Param("stride"), amd64.Param("n")
 	factor := t.broadcast("factor")
 	build.SHLQ(operand.U8(2), width)
 	build.SHLQ(operand.U8(3), stride)
@@ -349,8 +340,7 @@ func (t isa) narrowAcross() {
 	build.ADDQ(operand.U8(64), below)
 	build.SUBQ(operand.U8(8), n)
 	build.JNZ(operand.LabelRef("step"))
-	build.VZEROUPPER()
-	build.RET()
+	amd64.Return()
 }
 
 // broadcast returns a vector of a parameter of type float64.

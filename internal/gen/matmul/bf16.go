@@ -9,6 +9,8 @@ import (
 	"github.com/mmcloughlin/avo/build"
 	"github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
+
+	"eckart/internal/gen/amd64"
 )
 
 // avx512bf16 multiplies pairs of BF16 by pairs of BF16, 32 products an instruction: x is BF16 too.
@@ -70,10 +72,9 @@ func encodeDots(file string) error {
 
 // round emits roundBF16AVX512, which rounds n floats to BF16: to nearest, ties to even, and a NaN stays one.
 func round() {
-	build.TEXT("roundBF16AVX512", build.NOSPLIT, "func(dst *uint16, src *float32, n int)")
-	build.Doc("roundBF16AVX512 sets n elements of dst to those of src, as bf16FromFloat32 rounds them.")
-	build.Pragma("noescape")
-	dst, src, n := param("dst"), param("src"), param("n")
+	amd64.Text("roundBF16AVX512", "func(dst *uint16, src *float32, n int)",
+		"sets n elements of dst to those of src, as bf16FromFloat32 rounds them.")
+	dst, src, n := amd64.Param("dst"), amd64.Param("src"), amd64.Param("n")
 	constant := func(c uint32) reg.VecVirtual {
 		g, v := build.GP32(), build.ZMM()
 		build.MOVL(operand.U32(c), g)
@@ -112,6 +113,5 @@ func round() {
 	build.SUBQ(operand.U32(16), n)
 	build.JMP(operand.LabelRef("step"))
 	build.Label("done")
-	build.VZEROUPPER()
-	build.RET()
+	amd64.Return()
 }

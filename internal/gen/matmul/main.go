@@ -11,6 +11,8 @@ import (
 	"github.com/mmcloughlin/avo/buildtags"
 	"github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
+
+	"eckart/internal/gen/amd64"
 )
 
 var isaFlag = flag.String("isa", "", "instruction set: avx512 or avx2")
@@ -94,23 +96,21 @@ func elementBytes(weight string) int {
 func dots(t isa, weight string, s shape) {
 	bytes := elementBytes(weight)
 	name := fmt.Sprintf("dots%dx%d%s%s", s.rows, s.tokens, weight, t.name())
-	build.TEXT(name, build.NOSPLIT,
-		"func(y, x *float32, w *byte, carry *float32, yStride, xStride, wStride, k, groups, flags int)")
-	build.Doc(fmt.Sprintf("%s is a tileFunc of %d weight rows, tokens: %d.", name, s.rows, s.tokens))
-	build.Pragma("noescape")
+	amd64.Text(name, "func(y, x *float32, w *byte, carry *float32, yStride, xStride, wStride, k, groups, flags int)",
+		fmt.Sprintf("is a tileFunc of %d weight rows, tokens: %d.", s.rows, s.tokens))
 
-	y := param("y")
-	w := param("w")
-	left := param("groups")
-	apart := param("wStride")
+	y := amd64.Param("y")
+	w := amd64.Param("w")
+	left := amd64.Param("groups")
+	apart := amd64.Param("wStride")
 	build.IMULQ(left, apart)
 	wRow := strided(w, apart, s.rows)
 
 	build.Label("group")
-	x := param("x")
-	xRow := strided(x, param("xStride"), s.tokens)
-	steps := param("k")
-	build.SHRQ(operand.U8(log2(t.lanes())), steps)
+	x := amd64.Param("x")
+	xRow := strided(x, amd64.Param("xStride"), s.tokens)
+	steps := amd64.Param("k")
+	build.SHRQ(operand.U8(amd64.Log2(t.lanes())), steps)
 	acc := make([]reg.VecVirtual, s.rows*s.tokens)
 	for i := range acc {
 		acc[i] = t.vec()
@@ -126,7 +126,7 @@ func dots(t isa, weight string, s shape) {
 	}
 	build.JMP(operand.LabelRef("start"))
 	build.Label("resume")
-	carried := param("carry")
+	carried := amd64.Param("carry")
 	for i, a := range acc {
 		build.VMOVUPS(operand.Mem{Base: carried, Disp: i * accBytes}, a)
 	}
@@ -135,11 +135,11 @@ func dots(t isa, weight string, s shape) {
 		// Rows of x that come from far away would hold up the first group of the next tile.
 		has(fetch)
 		build.JZ(operand.LabelRef("fetched"))
-		ahead := param("groups")
+		ahead := amd64.Param("groups")
 		build.SUBQ(left, ahead)
-		build.SHLQ(operand.U8(log2(fetchBytes)), ahead)
+		build.SHLQ(operand.U8(amd64.Log2(fetchBytes)), ahead)
 		build.ADDQ(x, ahead)
-		next := param("xStride")
+		next := amd64.Param("xStride")
 		build.IMUL3Q(operand.U8(s.tokens), next, next)
 		build.ADDQ(next, ahead)
 		for i := range s.tokens {
@@ -177,13 +177,13 @@ func dots(t isa, weight string, s shape) {
 	build.Label("tail")
 	has(carryOut)
 	build.JZ(operand.LabelRef("finish"))
-	carry := param("carry")
+	carry := amd64.Param("carry")
 	for i, a := range acc {
 		build.VMOVUPS(a, operand.Mem{Base: carry, Disp: i * accBytes})
 	}
 	build.JMP(operand.LabelRef("next"))
 	build.Label("finish")
-	rest := param("k")
+	rest := amd64.Param("k")
 	build.ANDQ(operand.U32(t.lanes()-1), rest)
 	build.JZ(operand.LabelRef("reduce"))
 	t.prepareTail(rest)
@@ -195,7 +195,7 @@ func dots(t isa, weight string, s shape) {
 	step(true)
 	if _, back := t.(avx2); back {
 		build.ADDQ(operand.U32(t.lanes()*bytes), w)
-		again := param("k")
+		again := amd64.Param("k")
 		build.ANDQ(operand.U32(t.lanes()-1), again)
 		build.NEGQ(again)
 		build.LEAQ(operand.Mem{Base: w, Index: again, Scale: uint8(bytes)}, w)
@@ -232,12 +232,12 @@ func dots(t isa, weight string, s shape) {
 			}
 		}
 	}
-	columns := param("groups") // between the group's rows of y
+	columns := amd64.Param("groups") // between the group's rows of y
 	build.SHLQ(operand.U8(2), columns)
 	store := func(onto bool) {
 		at := build.GP64()
 		build.MOVQ(y, at)
-		next := param("yStride")
+		next := amd64.Param("yStride")
 		four := build.GP64() // on by four rows of the group
 		build.LEAQ(operand.Mem{Base: columns, Index: columns, Scale: 1}, four)
 		build.ADDQ(four, four)
@@ -276,9 +276,9 @@ func dots(t isa, weight string, s shape) {
 	build.ADDQ(operand.U8(4), y)
 	build.ADDQ(operand.U32(len(acc)*accBytes), operand.NewParamAddr("carry", 24))
 	// w stands behind the first row's last whole vector: go back to its start and on to the next row.
-	whole := param("k")
+	whole := amd64.Param("k")
 	build.ANDQ(operand.I32(-t.lanes()), whole)
-	build.SHLQ(operand.U8(log2(bytes)), whole)
+	build.SHLQ(operand.U8(amd64.Log2(bytes)), whole)
 	build.SUBQ(whole, w)
 	build.ADDQ(operand.NewParamAddr("wStride", 48), w)
 	build.DECQ(left)
@@ -290,10 +290,8 @@ func dots(t isa, weight string, s shape) {
 // widen emits a function that widens weights.
 func widen(t isa, weight string) {
 	name := "widen" + weight + t.name()
-	build.TEXT(name, build.NOSPLIT, "func(dst *float32, src *byte, n int)")
-	build.Doc(name + " sets n floats, a multiple of 16 and not 0, to the weights at src.")
-	build.Pragma("noescape")
-	dst, src, n := param("dst"), param("src"), param("n")
+	amd64.Text(name, "func(dst *float32, src *byte, n int)", "sets n floats, a multiple of 16 and not 0, to the weights at src.")
+	dst, src, n := amd64.Param("dst"), amd64.Param("src"), amd64.Param("n")
 	build.Label("step")
 	for i := 0; i < 16; i += t.lanes() {
 		v := t.vec()
@@ -330,19 +328,4 @@ func strided(base, stride reg.Register, n int) func(i int) operand.Mem {
 		}
 		return operand.Mem{Base: base, Index: multiple[i], Scale: scale}
 	}
-}
-
-// param loads a parameter of 64 bits into a register.
-func param(name string) reg.GPVirtual {
-	r := build.GP64()
-	build.Load(build.Param(name), r)
-	return r
-}
-
-func log2(n int) uint64 {
-	var b uint64
-	for 1<<b < n {
-		b++
-	}
-	return b
 }

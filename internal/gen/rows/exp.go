@@ -6,6 +6,8 @@ import (
 	"github.com/mmcloughlin/avo/build"
 	"github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
+
+	"eckart/internal/gen/amd64"
 )
 
 // exponential computes e^x as 2^n·e^r with |r| <= ln(2)/2 and a polynomial for e^r, the one of Moshier's Cephes library
@@ -87,14 +89,14 @@ func (e exponential) of(t isa, x reg.VecVirtual) reg.VecVirtual {
 
 // softmax emits a softmaxFunc.
 func softmax(t isa) {
-	text("softmax"+t.name(), "func(s *float32, groups int, state *float32, width int, scale float32)", "is a softmaxFunc.")
+	amd64.Text("softmax"+t.name(), "func(s *float32, groups int, state *float32, width int, scale float32)", "is a softmaxFunc.")
 	e := prepareExp(t)
 	parts := 16 / t.lanes() // vectors that hold 16 scores
 	scale := broadcast(t, "scale", 32)
 	score := func(at reg.Register, i int) operand.Mem { return operand.Mem{Base: at, Disp: i * t.lanes() * 4} }
 
 	// The largest score.
-	s, groups := param("s"), param("groups")
+	s, groups := amd64.Param("s"), amd64.Param("groups")
 	largest := t.vec()
 	build.VMOVUPS(score(s, 0), largest)
 	build.Label("largest")
@@ -109,7 +111,7 @@ func softmax(t isa) {
 	x := fold(largest, func(ops ...operand.Op) { build.VMAXPS(ops[0], ops[1], ops[2]) })
 
 	// state is width features, 16 partial sums, the largest score so far.
-	state, width := param("state"), param("width")
+	state, width := amd64.Param("state"), amd64.Param("width")
 	sums := build.GP64()
 	build.LEAQ(operand.Mem{Base: state, Index: width, Scale: 4}, sums)
 	top := operand.Mem{Base: sums, Disp: 64}
@@ -144,7 +146,7 @@ func softmax(t isa) {
 		total[i] = t.vec()
 		build.VMOVUPS(score(sums, i), total[i])
 	}
-	s, groups = param("s"), param("groups")
+	s, groups = amd64.Param("s"), amd64.Param("groups")
 	build.Label("power")
 	for i := range parts {
 		v := t.vec()
@@ -161,5 +163,5 @@ func softmax(t isa) {
 	for i := range total {
 		build.VMOVUPS(total[i], score(sums, i))
 	}
-	ret()
+	amd64.Return()
 }

@@ -10,6 +10,8 @@ import (
 	"github.com/mmcloughlin/avo/buildtags"
 	"github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
+
+	"eckart/internal/gen/amd64"
 )
 
 var isaFlag = flag.String("isa", "", "instruction set: avx512 or avx2")
@@ -55,28 +57,11 @@ type isa interface {
 	bfloat(from, to operand.Mem)
 }
 
-func text(name, signature, doc string) {
-	build.TEXT(name, build.NOSPLIT, signature)
-	build.Doc(name + " " + doc)
-	build.Pragma("noescape")
-}
-
-func param(name string) reg.GPVirtual {
-	r := build.GP64()
-	build.Load(build.Param(name), r)
-	return r
-}
-
 // broadcast fills a vector with a parameter of 32 bits.
 func broadcast(t isa, name string, at int) reg.VecVirtual {
 	v := t.vec()
 	build.VBROADCASTSS(operand.NewParamAddr(name, at), v)
 	return v
-}
-
-func ret() {
-	build.VZEROUPPER()
-	build.RET()
 }
 
 // place loads from and stores to a place, either a whole vector or the tail.
@@ -124,19 +109,19 @@ func along(t isa, prefix string, n reg.GPVirtual, pointers []reg.GPVirtual, body
 }
 
 func add(t isa) {
-	text("add"+t.name(), "func(y, x *float32, n int)", "computes y += x for n elements.")
-	y, x, n := param("y"), param("x"), param("n")
+	amd64.Text("add"+t.name(), "func(y, x *float32, n int)", "computes y += x for n elements.")
+	y, x, n := amd64.Param("y"), amd64.Param("x"), amd64.Param("n")
 	along(t, "add", n, []reg.GPVirtual{y, x}, func(p place) {
 		v := p.load(y, 0)
 		build.VADDPS(p.load(x, 0), v, v)
 		p.store(v, y, 0)
 	})
-	ret()
+	amd64.Return()
 }
 
 func sumSquares(t isa) {
-	text("sumSquares"+t.name(), "func(x *float32, n int) float32", "returns the sum of the squares of n elements.")
-	x, n := param("x"), param("n")
+	amd64.Text("sumSquares"+t.name(), "func(x *float32, n int) float32", "returns the sum of the squares of n elements.")
+	x, n := amd64.Param("x"), amd64.Param("n")
 	var sums [4]reg.VecVirtual
 	for i := range sums {
 		sums[i] = t.vec()
@@ -163,7 +148,7 @@ func sumSquares(t isa) {
 	build.VADDPS(sums[2], sums[0], sums[0])
 	total := fold(sums[0], build.VADDPS)
 	build.Store(total, build.ReturnIndex(0))
-	ret()
+	amd64.Return()
 }
 
 // fold reduces all lanes of v to the lowest: by halves, lanes i and i+8 first, then i and i+4, and so on.
@@ -186,8 +171,9 @@ func fold(v reg.VecVirtual, op func(...operand.Op)) reg.VecVirtual {
 }
 
 func normalize(t isa) {
-	text("normalize"+t.name(), "func(y, x, gain *float32, n int, scale float32)", "computes y = x·scale ⊙ gain for n elements.")
-	y, x, gain, n := param("y"), param("x"), param("gain"), param("n")
+	amd64.Text("normalize"+t.name(), "func(y, x, gain *float32, n int, scale float32)",
+		"computes y = x·scale ⊙ gain for n elements.")
+	y, x, gain, n := amd64.Param("y"), amd64.Param("x"), amd64.Param("gain"), amd64.Param("n")
 	scale := broadcast(t, "scale", 32)
 	along(t, "norm", n, []reg.GPVirtual{y, x, gain}, func(p place) {
 		v := p.load(x, 0)
@@ -195,18 +181,18 @@ func normalize(t isa) {
 		build.VMULPS(p.load(gain, 0), v, v)
 		p.store(v, y, 0)
 	})
-	ret()
+	amd64.Return()
 }
 
 func rotate(t isa) {
-	text("rotate"+t.name(), "func(x, angles *float32, half, width, heads int)",
+	amd64.Text("rotate"+t.name(), "func(x, angles *float32, half, width, heads int)",
 		"turns each of heads, width elements apart: element j is paired with j+half; angles holds half cosines, then half sines.")
-	bytes := param("half")
+	bytes := amd64.Param("half")
 	build.SHLQ(operand.U8(2), bytes)
-	stride := param("width")
+	stride := amd64.Param("width")
 	build.SHLQ(operand.U8(2), stride)
 	build.Label("head")
-	u, cos, n := param("x"), param("angles"), param("half")
+	u, cos, n := amd64.Param("x"), amd64.Param("angles"), amd64.Param("half")
 	v, sin := build.GP64(), build.GP64()
 	build.LEAQ(operand.Mem{Base: u, Index: bytes, Scale: 1}, v)
 	build.LEAQ(operand.Mem{Base: cos, Index: bytes, Scale: 1}, sin)
@@ -223,13 +209,14 @@ func rotate(t isa) {
 	build.ADDQ(stride, operand.NewParamAddr("x", 0))
 	build.DECQ(operand.NewParamAddr("heads", 32))
 	build.JNZ(operand.LabelRef("head"))
-	ret()
+	amd64.Return()
 }
 
 func swiGLU(t isa) {
-	text("swiGLU"+t.name(), "func(y, gate, up *float32, n int)", "computes y = gate / (1 + exp(-gate)) ⊙ up for n elements.")
+	amd64.Text("swiGLU"+t.name(), "func(y, gate, up *float32, n int)",
+		"computes y = gate / (1 + exp(-gate)) ⊙ up for n elements.")
 	e := prepareExp(t)
-	y, gate, up, n := param("y"), param("gate"), param("up"), param("n")
+	y, gate, up, n := amd64.Param("y"), amd64.Param("gate"), amd64.Param("up"), amd64.Param("n")
 	zero := t.vec()
 	t.zero(zero)
 	along(t, "silu", n, []reg.GPVirtual{y, gate, up}, func(p place) {
@@ -242,12 +229,12 @@ func swiGLU(t isa) {
 		build.VMULPS(p.load(up, 0), v, v)
 		p.store(v, y, 0)
 	})
-	ret()
+	amd64.Return()
 }
 
 func mix(t isa) {
-	text("mix"+t.name(), "func(y, x *float32, n int, a, b float32)", "computes y = y·a + x·b for n elements.")
-	y, x, n := param("y"), param("x"), param("n")
+	amd64.Text("mix"+t.name(), "func(y, x *float32, n int, a, b float32)", "computes y = y·a + x·b for n elements.")
+	y, x, n := amd64.Param("y"), amd64.Param("x"), amd64.Param("n")
 	a, b := broadcast(t, "a", 24), broadcast(t, "b", 28)
 	along(t, "mix", n, []reg.GPVirtual{y, x}, func(p place) {
 		v := p.load(y, 0)
@@ -255,24 +242,24 @@ func mix(t isa) {
 		build.VFMADD231PS(p.load(x, 0), b, v)
 		p.store(v, y, 0)
 	})
-	ret()
+	amd64.Return()
 }
 
 func scaled(t isa) {
-	text("scaled"+t.name(), "func(y, x *float32, n int, a float32)", "computes y = x·a for n elements.")
-	y, x, n := param("y"), param("x"), param("n")
+	amd64.Text("scaled"+t.name(), "func(y, x *float32, n int, a float32)", "computes y = x·a for n elements.")
+	y, x, n := amd64.Param("y"), amd64.Param("x"), amd64.Param("n")
 	a := broadcast(t, "a", 24)
 	along(t, "scaled", n, []reg.GPVirtual{y, x}, func(p place) {
 		v := p.load(x, 0)
 		build.VMULPS(a, v, v)
 		p.store(v, y, 0)
 	})
-	ret()
+	amd64.Return()
 }
 
 func narrowF16(t isa) {
-	text("narrowF16"+t.name(), "func(y *uint16, x *float32, n int)", "rounds n elements to F16; n is a multiple of 16.")
-	y, x, n := param("y"), param("x"), param("n")
+	amd64.Text("narrowF16"+t.name(), "func(y *uint16, x *float32, n int)", "rounds n elements to F16; n is a multiple of 16.")
+	y, x, n := amd64.Param("y"), amd64.Param("x"), amd64.Param("n")
 	build.Label("vector")
 	v := t.vec()
 	build.VMOVUPS(operand.Mem{Base: x}, v)
@@ -290,19 +277,19 @@ func narrowF16(t isa) {
 	build.ADDQ(operand.U8(t.lanes()*2), y)
 	build.SUBQ(operand.U8(t.lanes()), n)
 	build.JNZ(operand.LabelRef("vector"))
-	ret()
+	amd64.Return()
 }
 
 func narrowBF16(t isa) {
-	text("narrowBF16"+t.name(), "func(y *uint16, x *float32, n int)", "rounds n elements to BF16; n is a multiple of 16.")
-	y, x, n := param("y"), param("x"), param("n")
+	amd64.Text("narrowBF16"+t.name(), "func(y *uint16, x *float32, n int)", "rounds n elements to BF16; n is a multiple of 16.")
+	y, x, n := amd64.Param("y"), amd64.Param("x"), amd64.Param("n")
 	build.Label("vector")
 	t.bfloat(operand.Mem{Base: x}, operand.Mem{Base: y})
 	build.ADDQ(operand.U8(64), x)
 	build.ADDQ(operand.U8(32), y)
 	build.SUBQ(operand.U8(16), n)
 	build.JNZ(operand.LabelRef("vector"))
-	ret()
+	amd64.Return()
 }
 
 // scatter emits a function that places the elements of a row, or adds them to what is there: one by one, as the loop in
@@ -312,8 +299,8 @@ func scatter(t isa, onto bool) {
 	if onto {
 		name, doc = "scatterAdd", "is a scatterFunc: y[cols[i]] += x[i]."
 	}
-	text(name+t.name(), "func(y, x *float32, cols *int32, n, ahead int)", doc)
-	y, x, cols, n, ahead := param("y"), param("x"), param("cols"), param("n"), param("ahead")
+	amd64.Text(name+t.name(), "func(y, x *float32, cols *int32, n, ahead int)", doc)
+	y, x, cols, n, ahead := amd64.Param("y"), amd64.Param("x"), amd64.Param("cols"), amd64.Param("n"), amd64.Param("ahead")
 	build.ADDQ(y, ahead)
 	place := func(i int) {
 		from := operand.Mem{Base: x, Disp: 4 * i}
@@ -353,5 +340,5 @@ func scatter(t isa, onto bool) {
 	build.JLT(operand.LabelRef("done"))
 	loop("one", 1)
 	build.Label("done")
-	ret()
+	amd64.Return()
 }

@@ -10,6 +10,8 @@ import (
 	"github.com/mmcloughlin/avo/buildtags"
 	"github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
+
+	"eckart/internal/gen/amd64"
 )
 
 var isaFlag = flag.String("isa", "", "instruction set: avx512 or avx2")
@@ -85,9 +87,8 @@ func main() {
 
 func sweep(t isa) {
 	name := "sweep" + t.name
-	build.TEXT(name, build.NOSPLIT, "func(p *byte, n int) uint64")
-	build.Doc(name + " reads n bytes, a multiple of 256 and at least that, and returns the OR of their 64-bit words.")
-	build.Pragma("noescape")
+	amd64.Text(name, "func(p *byte, n int) uint64",
+		"reads n bytes, a multiple of 256 and at least that, and returns the OR of their 64-bit words.")
 	var at [streams]reg.GPVirtual
 	for i := range at {
 		at[i] = build.GP64()

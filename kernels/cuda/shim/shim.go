@@ -26,7 +26,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"testing/fstest"
 
+	"eckart/kernels/cuda/ptx"
+	"eckart/kernels/cuda/ptx/translate"
 	"eckart/kernels/cuda/src"
 
 	"golang.org/x/sys/cpu"
@@ -43,7 +46,46 @@ const compiler = "g++"
 
 // Build compiles the shim with the kernels of package src and returns the path of the library. What was compiled before from
 // the same sources is used again: it is kept in the user's cache directory, or that for temporary files.
-func Build() (library string, err error) { return build(src.Files()) }
+//
+// With ECKART_SHIM_KERNELS=ptx the kernels are those of package ptx instead, translated to C++: what a GPU would run.
+func Build() (library string, err error) {
+	switch from := os.Getenv("ECKART_SHIM_KERNELS"); from {
+	case "", "src":
+		return build(src.Files())
+	case "ptx":
+		kernels, err := translated(ptx.Targets()[0])
+		if err != nil {
+			return "", fmt.Errorf("build shim: %w", err)
+		}
+		return build(kernels)
+	default:
+		return "", fmt.Errorf("build shim: ECKART_SHIM_KERNELS is %q, and can be src or ptx", from)
+	}
+}
+
+// translated returns the PTX for a target as sources.
+func translated(target ptx.Target) (fs.FS, error) {
+	manifest, err := ptx.Read()
+	if err != nil {
+		return nil, err
+	}
+	kernels := fstest.MapFS{}
+	for name := range manifest.Modules {
+		if !strings.HasSuffix(name, target.Name("")) {
+			continue
+		}
+		text, err := ptx.Text(name)
+		if err != nil {
+			return nil, err
+		}
+		cxx, err := translate.CXX(name+".ptx", text)
+		if err != nil {
+			return nil, err
+		}
+		kernels[name+".cu"] = &fstest.MapFile{Data: cxx}
+	}
+	return kernels, nil
+}
 
 // build compiles the shim with the kernels, *.cu, of a tree that need not hold tk.h.
 func build(kernels fs.FS) (library string, err error) {
@@ -69,10 +111,11 @@ func build(kernels fs.FS) (library string, err error) {
 		return "", fmt.Errorf("build shim: %w", err)
 	}
 	for _, tree := range []struct {
-		to string
-		fs fs.FS
-	}{{"src", src.Files()}, {"src", kernels}, {"shim", engine}} {
-		if err := b.add(tree.to, tree.fs, tree.to != "src" || tree.fs == kernels); err != nil {
+		to       string
+		fs       fs.FS
+		compiled bool
+	}{{"src", src.Files(), false}, {"src", kernels, true}, {"shim", engine, true}} {
+		if err := b.add(tree.to, tree.fs, tree.compiled); err != nil {
 			return "", fmt.Errorf("build shim: %w", err)
 		}
 	}

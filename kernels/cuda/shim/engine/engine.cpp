@@ -317,6 +317,8 @@ void fail(int code, Site at, const char* format, ...) {
     fail_at(code, at.file_name(), (u32)at.line(), "%s", what);
 }
 
+void reject(const char* what, Site at) { fail(launch_failed, at, "%s", what); }
+
 // ---------------------------------------------------------------------------------------------------- launches
 
 namespace {

@@ -63,6 +63,8 @@ func Build() (library string, err error) {
 	}
 }
 
+const translatedSuffix = ".ptx.cu"
+
 // translated returns the PTX for a target as sources.
 func translated(target ptx.Target) (fs.FS, error) {
 	manifest, err := ptx.Read()
@@ -82,7 +84,7 @@ func translated(target ptx.Target) (fs.FS, error) {
 		if err != nil {
 			return nil, err
 		}
-		kernels[name+".cu"] = &fstest.MapFile{Data: cxx}
+		kernels[name+translatedSuffix] = &fstest.MapFile{Data: cxx}
 	}
 	return kernels, nil
 }
@@ -196,6 +198,14 @@ func (b *builder) names(extensions ...string) []string {
 	return names
 }
 
+// options are those that a source is compiled with. Translated kernels are long, and clang has optimized them already.
+func (b *builder) options(name string) []string {
+	if strings.HasSuffix(name, translatedSuffix) {
+		return append(slices.Clone(b.flags), "-O1")
+	}
+	return slices.Clone(b.flags)
+}
+
 // link compiles what is missing and links all of it.
 func (b *builder) link() (string, error) {
 	files := b.names(".cu", ".cpp")
@@ -204,7 +214,7 @@ func (b *builder) link() (string, error) {
 	for i, name := range files {
 		h := sha256.New()
 		h.Write(b.common)
-		fmt.Fprintf(h, "%s\n%s", name, b.sources[name])
+		fmt.Fprintf(h, "%s %q\n%s", name, b.options(name), b.sources[name])
 		objects[i] = filepath.Join(b.dir, hex.EncodeToString(h.Sum(nil)[:16])+".o")
 		all.Write(h.Sum(nil))
 	}
@@ -241,7 +251,7 @@ func (b *builder) link() (string, error) {
 		wait.Go(func() {
 			free <- struct{}{}
 			defer func() { <-free }()
-			errs[i] = b.run(tree, objects[i], append(slices.Clone(b.flags), "-x", "c++", "-c", name)...)
+			errs[i] = b.run(tree, objects[i], append(b.options(name), "-x", "c++", "-c", name)...)
 		})
 	}
 	wait.Wait()

@@ -1,9 +1,9 @@
 package translate
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
-	"strconv"
 	"strings"
 )
 
@@ -13,55 +13,70 @@ var types = map[string]string{
 	"u64": "u64", "b64": "u64", "s64": "i64", "f32": "float", "f64": "double", "pred": "bool",
 }
 
-// plain are the instructions that compute one result from registers: what their operands are, t of the instruction's type, u
-// u32, p a predicate. The type ends the mnemonic.
+// plain are the instructions that compute one result from registers, by their mnemonic without the type that ends it: what
+// their operands are, t of that type, u u32, p a predicate.
 var plain = map[string]string{
 	"mov": "t", "add": "tt", "sub": "tt", "mul.lo": "tt", "mul.wide": "tt", "mad.lo": "ttt", "div": "tt", "rem": "tt", "neg": "t",
 	"min": "tt", "max": "tt", "and": "tt", "or": "tt", "xor": "tt", "not": "t", "shl": "tu", "shr": "tu", "popc": "t", "clz": "t",
-	"bfe": "tuu", "selp": "ttp",
+	"bfe": "tuu", "selp": "ttp", "cvta.global": "t", "cvta.to.global": "t",
 	"add.rn": "tt", "sub.rn": "tt", "mul.rn": "tt", "div.rn": "tt", "fma.rn": "ttt", "rcp.rn": "t", "sqrt.rn": "t", "ex2.approx": "t",
+	"setp.eq": "tt", "setp.ne": "tt", "setp.lt": "tt", "setp.le": "tt", "setp.gt": "tt", "setp.ge": "tt",
+	"setp.equ": "tt", "setp.neu": "tt", "setp.ltu": "tt", "setp.leu": "tt", "setp.gtu": "tt", "setp.geu": "tt",
+	"setp.num": "tt", "setp.nan": "tt",
 }
 
-// names are those of plain that C++ has taken.
-var names = map[string]string{"and": "and_", "or": "or_", "xor": "xor_", "not": "not_"}
+// operators are those of plain that C++ has an operator for, with the same meaning for every type that they come with: integers
+// are taken as unsigned for them, so that they may wrap. It makes the C++ quicker to compile.
+var operators = map[string]string{
+	"add": "+", "sub": "-", "mul.lo": "*", "and": "&", "or": "|", "xor": "^", "add.rn": "+", "sub.rn": "-", "mul.rn": "*", "div.rn": "/",
+}
 
 // forms are the other instructions, by what their mnemonic begins with; the longest that fits is taken.
-var forms = map[string]func(s statement, rest string) (string, error){
-	"setp.": setp, "cvt.": cvt, "cvta.": cvta, "ld.": load, "st.": store, "mov.": move,
-	"cp.async.": copyAsync, "ldmatrix.": loadMatrices, "mma.": multiply, "shfl.sync.": shuffle,
-	"vote.sync.ballot.b32":            exactly("out(%s, ballot(%s)); ", "dp!"),
-	"bar.sync":                        exactly("block_sync();", "0"),
-	"bar.warp.sync":                   exactly("warp_sync();", "!"),
-	"fence.acq_rel.gpu":               exactly("fence();", ""),
-	"dp4a.s32.s32":                    exactly("out(%s, dp4a(%s, %s, %s));", "diii"),
-	"atom.relaxed.gpu.global.add.u32": exactly("out(%s, atomic_add(global<u32>(%s), %s));", "dau"),
-	"ld.acquire.gpu.global.u32":       exactly("out(%s, ld_acquire(global<u32>(%s)));", "da"),
-	"st.release.gpu.global.u32":       exactly("st_release(global<u32>(%s), %s);", "au"),
-	"bra":                             branch,
-	"bra.uni":                         branch,
-	"ret":                             exactly("return;", ""),
+var forms = map[string]func(w *writer, s statement, rest string) (string, error){
+	"cvt.": convert, "ld.": load, "st.": store, "mov.": pack, "ldmatrix.": loadMatrices, "mma.": multiply, "shfl.sync.": shuffle,
+	"bra": branch, "bra.uni": branch, "ret": call("return", ""),
+	"bar.sync": call("block_sync()", "0"), "bar.warp.sync": call("warp_sync()", "!"), "fence.acq_rel.gpu": call("fence()", ""),
+	"vote.sync.ballot.b32": result("u32", "ballot(%s)", "p!"), "dp4a.s32.s32": result("i32", "dp4a(%s, %s, %s)", "iii"),
+	"atom.relaxed.gpu.global.add.u32": result("u32", "atomic_add(global<u32>(%s), %s)", "au"),
+	"ld.acquire.gpu.global.u32":       result("u32", "ld_acquire(global<u32>(%s))", "a"),
+	"st.release.gpu.global.u32":       call("st_release(global<u32>(%s), %s)", "au"),
+	"cp.async.cg.shared.global":       copyAsync,
+	"cp.async.commit_group":           call("cp_commit()", ""),
+	"cp.async.wait_group":             call("tk::cp_wait_groups(%s, Site::current())", "u"),
 }
 
-// cxx returns the instruction as C++.
-func (s statement) cxx() (string, error) {
+var errUnknown = errors.New("is not known")
+
+// operation returns an instruction as C++.
+func (w *writer) operation(s statement) (string, error) {
 	base, typ := s.op, ""
 	if i := strings.LastIndexByte(s.op, '.'); i >= 0 {
 		base, typ = s.op[:i], types[s.op[i+1:]]
 	}
-	if shape, ok := plain[base]; ok && typ != "" && !(base == "mov" && strings.ContainsAny(s.String(), "{")) {
-		return s.plain(base, typ, shape)
+	if shape, ok := plain[base]; ok && typ != "" && !s.packs() {
+		return w.plain(s, base, typ, shape)
 	}
 	longest := ""
 	for prefix := range forms {
-		exact := !strings.HasSuffix(prefix, ".")
-		if len(prefix) > len(longest) && (s.op == prefix || !exact && strings.HasPrefix(s.op, prefix)) {
+		fits := s.op == prefix || strings.HasSuffix(prefix, ".") && strings.HasPrefix(s.op, prefix)
+		if fits && len(prefix) > len(longest) {
 			longest = prefix
 		}
 	}
 	if longest == "" {
-		return "", fmt.Errorf("is an instruction that is not known")
+		return "", errUnknown
 	}
-	return forms[longest](s, s.op[len(longest):])
+	return forms[longest](w, s, s.op[len(longest):])
+}
+
+// packs says whether an instruction has {a, b} for an operand.
+func (s statement) packs() bool {
+	for _, o := range s.operands {
+		if vector(o) != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // takes says that an instruction has n operands, or what is wrong.
@@ -72,428 +87,304 @@ func (s statement) takes(n int) error {
 	return nil
 }
 
-func (s statement) plain(base, typ, shape string) (string, error) {
-	if err := s.takes(1 + len(shape)); err != nil {
-		return "", err
+// plain writes an instruction of that map.
+func (w *writer) plain(s statement, base, typ, shape string) (string, error) {
+	operator := operators[base]
+	if unsigned := map[string]string{"i16": "u16", "i32": "u32", "i64": "u64"}[typ]; operator != "" && unsigned != "" {
+		typ = unsigned
 	}
-	args := make([]string, len(shape))
-	for i, c := range shape {
-		t := map[rune]string{'t': typ, 'u': "u32", 'p': "bool"}[c]
-		var err error
-		if args[i], err = value(s.operands[1+i], t); err != nil {
-			return "", err
-		}
+	if operator != "" {
+		return w.apply(s, typ, operator, typ+" "+typ)
 	}
-	name, ok := names[base]
-	if !ok {
-		name = strings.ReplaceAll(base, ".", "_")
+	to, function := typ, "ptx::"+strings.ReplaceAll(base, ".", "_")
+	switch {
+	case base == "mov", strings.HasPrefix(base, "cvta."): // a global address is the same among all addresses
+		function = ""
+	case base == "not": // a word of C++
+		function = "ptx::invert"
+	case base == "mul.wide":
+		to = map[string]string{"u16": "u32", "i16": "i32", "u32": "u64", "i32": "i64"}[typ]
+	case strings.HasPrefix(base, "setp."):
+		to = "bool"
 	}
-	d, err := register(s.operands[0])
-	return fmt.Sprintf("out(%s, ptx::%s(%s));", d, name, strings.Join(args, ", ")), err
+	return w.apply(s, to, function, strings.NewReplacer("t", typ+" ", "u", "u32 ", "p", "bool ").Replace(shape))
 }
 
-// exactly is a form of one mnemonic: shape says what its operands are, each of which format takes, d a register for the result, a
-// an address in global memory, u, i and p values; 0 is the number 0 and ! all lanes, of which it takes none.
-func exactly(format, shape string) func(statement, string) (string, error) {
-	return func(s statement, rest string) (string, error) {
-		if err := s.takes(len(shape)); err != nil {
-			return "", err
-		}
-		var args []any
-		for i, c := range shape {
-			o := s.operands[i]
-			var text string
-			var err error
-			switch c {
-			case '0', '!':
-				if want := map[rune]string{'0': "0", '!': "-1"}[c]; o != want {
-					return "", fmt.Errorf("has operand %s, and only %s is known", o, want)
-				}
-				continue
-			case 'd':
-				text, err = register(o)
-			case 'a':
-				text, err = address(o)
-			case 'u', 'i', 'p':
-				text, err = value(o, map[rune]string{'u': "u32", 'i': "i32", 'p': "bool"}[c])
-			}
-			if err != nil {
-				return "", err
-			}
-			args = append(args, text)
-		}
-		return fmt.Sprintf(format, args...), nil
-	}
-}
-
-func branch(s statement, _ string) (string, error) {
-	if err := s.takes(1); err != nil {
-		return "", err
-	}
-	return "goto " + labelName(s.operands[0]) + ";", nil
-}
-
-var comparisons = regexp.MustCompile(`^(eq|ne|lt|le|gt|ge|equ|neu|ltu|leu|gtu|geu|num|nan)\.([a-z0-9]+)$`)
-
-func setp(s statement, rest string) (string, error) {
-	m := comparisons.FindStringSubmatch(rest)
-	if m == nil || types[m[2]] == "" {
-		return "", fmt.Errorf("is a comparison that is not known")
-	}
-	return s.plain("setp."+m[1], types[m[2]], "tt")
-}
-
-// cvt converts: cvt[.rounding].to.from.
-func cvt(s statement, rest string) (string, error) {
-	if to, from, ok := strings.Cut(rest, "."); ok && types[to] != "" && types[from] != "" && !strings.ContainsAny(from, ".") {
-		integer := !strings.HasPrefix(to, "f") && !strings.HasPrefix(from, "f")
-		if integer || rest == "f64.f32" {
-			return s.convert("cvt", types[to], types[from])
-		}
-	}
-	for prefix, function := range map[string]string{"rn.": "cvt_rn", "rzi.": "cvt_rzi"} {
-		pair, ok := strings.CutPrefix(rest, prefix)
-		to, from, _ := strings.Cut(pair, ".")
-		if ok && types[to] != "" && types[from] != "" {
-			return s.convert(function, types[to], types[from])
-		}
-	}
-	switch rest {
-	case "f32.f16":
-		return s.call("from_f16", "u16")
-	case "rn.f16.f32":
-		return s.call("to_f16", "float")
-	case "rn.bf16x2.f32", "rn.f16x2.f32": // the first operand goes to the upper half
-		if err := s.takes(3); err != nil {
-			return "", err
-		}
-		s.operands = []string{s.operands[0], s.operands[2], s.operands[1]}
-		return s.call(map[string]string{"rn.bf16x2.f32": "pack_bf16", "rn.f16x2.f32": "pack_f16"}[rest], "float", "float")
-	}
-	return "", fmt.Errorf("is a conversion that is not known")
-}
-
-func (s statement) convert(function, to, from string) (string, error) {
-	return s.call(fmt.Sprintf("ptx::%s<%s>", function, to), from)
-}
-
-// call is a function of values of the types.
-func (s statement) call(function string, typs ...string) (string, error) {
+// apply writes a function of values, or an operator between two, as the first operand; their types are separated by spaces.
+func (w *writer) apply(s statement, to, function, from string) (string, error) {
+	typs := strings.Fields(from)
 	if err := s.takes(1 + len(typs)); err != nil {
 		return "", err
 	}
 	args := make([]string, len(typs))
 	for i, t := range typs {
 		var err error
-		if args[i], err = value(s.operands[1+i], t); err != nil {
+		if args[i], err = w.value(s.operands[1+i], t); err != nil {
 			return "", err
 		}
 	}
-	d, err := register(s.operands[0])
-	return fmt.Sprintf("out(%s, %s(%s));", d, function, strings.Join(args, ", ")), err
-}
-
-// cvta is no work: addresses of global memory are the same in both spaces.
-func cvta(s statement, rest string) (string, error) {
-	if rest != "to.global.u64" && rest != "global.u64" {
-		return "", fmt.Errorf("is a space of addresses that is not known")
+	if len(function) == 1 {
+		return w.set(s.operands[0], to, fmt.Sprintf("(%s)(%s %s %s)", to, args[0], function, args[1]))
 	}
-	return s.plain("mov", "u64", "t")
+	return w.set(s.operands[0], to, fmt.Sprintf("%s(%s)", function, strings.Join(args, ", ")))
 }
 
-// move is a mov that packs registers into a wider one, or takes one apart.
-func move(s statement, rest string) (string, error) {
-	if err := s.takes(2); err != nil {
+// call is an instruction without a result. shape says what its operands are, which format takes: a an address in global memory,
+// u, i and p values; 0 is the number 0 and ! all lanes, of which it takes none.
+func call(format, shape string) func(*writer, statement, string) (string, error) {
+	return func(w *writer, s statement, _ string) (string, error) {
+		if err := s.takes(len(shape)); err != nil {
+			return "", err
+		}
+		var args []any
+		for i, c := range shape {
+			o := s.operands[i]
+			if want, fixed := map[rune]string{'0': "0", '!': "-1"}[c]; fixed {
+				if o != want {
+					return "", fmt.Errorf("has operand %s, and only %s is known", o, want)
+				}
+				continue
+			}
+			text, err := w.address(o)
+			if c != 'a' {
+				text, err = w.value(o, map[rune]string{'u': "u32", 'i': "i32", 'p': "bool"}[c])
+			}
+			if err != nil {
+				return "", err
+			}
+			args = append(args, text)
+		}
+		return fmt.Sprintf(format, args...) + ";", nil
+	}
+}
+
+// result is a call whose result goes to the first operand.
+func result(typ, format, shape string) func(*writer, statement, string) (string, error) {
+	return func(w *writer, s statement, rest string) (string, error) {
+		if len(s.operands) == 0 {
+			return "", s.takes(1 + len(shape))
+		}
+		to := s.operands[0]
+		s.operands = s.operands[1:]
+		text, err := call(format, shape)(w, s, rest)
+		if err != nil {
+			return "", err
+		}
+		return w.set(to, typ, strings.TrimSuffix(text, ";"))
+	}
+}
+
+func branch(_ *writer, s statement, _ string) (string, error) {
+	if err := s.takes(1); err != nil {
 		return "", err
 	}
+	return "goto " + labelName(s.operands[0]) + ";", nil
+}
+
+// convert is cvt[.rounding].to.from.
+func convert(w *writer, s statement, rest string) (string, error) {
+	switch rest {
+	case "f32.f16":
+		return w.apply(s, "float", "from_f16", "u16")
+	case "rn.f16.f32":
+		return w.apply(s, "u16", "to_f16", "float")
+	case "rn.bf16x2.f32", "rn.f16x2.f32": // the first operand goes to the upper half
+		if err := s.takes(3); err != nil {
+			return "", err
+		}
+		s.operands = []string{s.operands[0], s.operands[2], s.operands[1]}
+		return w.apply(s, "u32", map[string]string{"rn.bf16x2.f32": "pack_bf16", "rn.f16x2.f32": "pack_f16"}[rest], "float float")
+	}
+	function, pair := "cvt", rest
+	for _, rounding := range []string{"rn", "rzi"} {
+		if p, ok := strings.CutPrefix(rest, rounding+"."); ok {
+			function, pair = "cvt_"+rounding, p
+		}
+	}
+	to, from, _ := strings.Cut(pair, ".")
+	floats := strings.Count(pair, "f")
+	if types[to] == "" || types[from] == "" || (function == "cvt") != (floats == 0 || pair == "f64.f32") {
+		return "", errUnknown
+	}
+	return w.apply(s, types[to], fmt.Sprintf("ptx::%s<%s>", function, types[to]), types[from])
+}
+
+// pack is a mov that makes one register of two, or two of one.
+func pack(w *writer, s statement, rest string) (string, error) {
 	whole, part := map[string]string{"b32": "u32", "b64": "u64"}[rest], map[string]string{"b32": "u16", "b64": "u32"}[rest]
+	if err := s.takes(2); err != nil || whole == "" {
+		return "", errors.Join(err, errUnknown)
+	}
+	bits := map[string]int{"b32": 16, "b64": 32}[rest]
 	into, from := vector(s.operands[0]), vector(s.operands[1])
 	switch {
-	case whole == "":
 	case len(into) == 2 && from == nil:
-		v, err := value(s.operands[1], whole)
-		return fmt.Sprintf("%s v = %s; out(%s, (%s)v); out(%s, (%s)(v >> %d));", whole, v, registerName(into[0]), part, registerName(into[1]), part,
-			map[string]int{"b32": 16, "b64": 32}[rest]), err
-	case into == nil && len(from) == 2:
-		lo, err := value(from[0], part)
+		v, err := w.value(s.operands[1], whole)
 		if err != nil {
 			return "", err
 		}
-		hi, err := value(from[1], part)
-		return fmt.Sprintf("out(%s, (%s)((%s)%s | (%s)%s << %d));", registerName(s.operands[0]), whole, whole, lo, whole, hi,
-			map[string]int{"b32": 16, "b64": 32}[rest]), err
+		lo, err := w.set(into[0], part, fmt.Sprintf("(%s)v", part))
+		if err != nil {
+			return "", err
+		}
+		hi, err := w.set(into[1], part, fmt.Sprintf("(%s)(v >> %d)", part, bits))
+		return fmt.Sprintf("%s v = %s; %s %s", whole, v, lo, hi), err
+	case into == nil && len(from) == 2:
+		lo, err := w.value(from[0], part)
+		if err != nil {
+			return "", err
+		}
+		hi, err := w.value(from[1], part)
+		if err != nil {
+			return "", err
+		}
+		return w.set(s.operands[0], whole, fmt.Sprintf("(%s)(%s | (%s)%s << %d)", whole, lo, whole, hi, bits))
 	}
-	return "", fmt.Errorf("is a move that is not known")
+	return "", errUnknown
 }
 
-// memory matches what follows ld or st: space, cache hints, which change nothing here, number and type of elements.
+// memory matches what follows ld or st: space; cache hints, which change nothing here; number and type of elements.
 var memory = regexp.MustCompile(`^(global|shared|param)(?:\.nc)?(?:\.L1::no_allocate)?(?:\.v([24]))?\.([a-z0-9]+)$`)
 
-// place returns type, number of elements and pointer of an access.
-func place(s statement, rest, operand string) (typ string, n int, pointer string, err error) {
+// place is what an access touches.
+type place struct {
+	space   string
+	element string // type
+	n       int    // elements
+	pointer string
+}
+
+func (w *writer) place(rest, operand string) (p place, err error) {
 	m := memory.FindStringSubmatch(rest)
 	if m == nil || types[m[3]] == "" {
-		return "", 0, "", fmt.Errorf("is an access that is not known")
+		return p, errUnknown
 	}
-	typ, n = types[m[3]], 1
+	p.space, p.element, p.n = m[1], types[m[3]], 1
+	whole := p.element
 	if m[2] != "" {
-		n = int(m[2][0] - '0')
+		p.n = int(m[2][0] - '0')
+		whole = fmt.Sprintf("vec<%s, %d>", p.element, p.n)
 	}
-	a, err := address(operand)
-	if err != nil {
-		return "", 0, "", err
+	a, err := w.address(operand)
+	p.pointer = fmt.Sprintf("%s<%s>(%s)", p.space, whole, a)
+	if p.space == "param" {
+		p.pointer = fmt.Sprintf("param<%s>(&a, sizeof a, %s)", whole, a)
 	}
-	element := typ
-	if n > 1 {
-		element = fmt.Sprintf("vec<%s, %d>", typ, n)
-	}
-	if m[1] == "param" {
-		return typ, n, fmt.Sprintf("param<%s>(&a, sizeof a, %s)", element, a), nil
-	}
-	return typ, n, fmt.Sprintf("%s<%s>(%s)", m[1], element, a), nil
+	return p, err
 }
 
-func load(s statement, rest string) (string, error) {
+func load(w *writer, s statement, rest string) (string, error) {
 	if err := s.takes(2); err != nil {
 		return "", err
 	}
-	_, n, pointer, err := place(s, rest, s.operands[1])
+	p, err := w.place(rest, s.operands[1])
 	if err != nil {
 		return "", err
 	}
-	call := map[byte]string{'g': "ld(%s)", 's': "sld(%s)", 'p': "%s"}[rest[0]]
-	call = fmt.Sprintf(call, pointer)
-	if n == 1 {
-		d, err := register(s.operands[0])
-		return fmt.Sprintf("out(%s, %s);", d, call), err
+	read := fmt.Sprintf(map[string]string{"global": "ld(%s)", "shared": "sld(%s)", "param": "%s"}[p.space], p.pointer)
+	if p.n == 1 {
+		return w.set(s.operands[0], p.element, read)
 	}
-	to := vector(s.operands[0])
-	if len(to) != n {
-		return "", fmt.Errorf("has not %d registers", n)
-	}
-	text := "auto v = " + call + ";"
-	for i, r := range to {
-		text += fmt.Sprintf(" out(%s, v.v[%d]);", registerName(r), i)
-	}
-	return text, nil
+	sets, err := w.setAll(s.operands[0], p.n, p.element, "v.v")
+	return fmt.Sprintf("auto v = %s; %s", read, sets), err
 }
 
-func store(s statement, rest string) (string, error) {
+func store(w *writer, s statement, rest string) (string, error) {
 	if err := s.takes(2); err != nil {
 		return "", err
 	}
-	typ, n, pointer, err := place(s, rest, s.operands[0])
+	p, err := w.place(rest, s.operands[0])
 	if err != nil {
 		return "", err
 	}
-	call, ok := map[byte]string{'g': "st", 's': "sst"}[rest[0]]
+	function, ok := map[string]string{"global": "st", "shared": "sst"}[p.space]
 	if !ok {
-		return "", fmt.Errorf("writes arguments")
+		return "", errUnknown
 	}
-	from := vector(s.operands[1])
-	if n == 1 {
-		v, err := value(s.operands[1], typ)
-		return fmt.Sprintf("%s(%s, %s);", call, pointer, v), err
+	if p.n == 1 {
+		v, err := w.value(s.operands[1], p.element)
+		return fmt.Sprintf("%s(%s, %s);", function, p.pointer, v), err
 	}
-	values, err := list(from, n, typ)
-	return fmt.Sprintf("vec<%s, %d> v = {{%s}}; %s(%s, v);", typ, n, values, call, pointer), err
+	values, err := w.values(s.operands[1], p.n, p.element)
+	return fmt.Sprintf("vec<%s, %d> v = {{%s}}; %s(%s, v);", p.element, p.n, values, function, p.pointer), err
 }
 
-func copyAsync(s statement, rest string) (string, error) {
-	switch {
-	case rest == "cg.shared.global" && (len(s.operands) == 3 || len(s.operands) == 4) && s.operands[2] == "16":
-		to, err := address(s.operands[0])
-		if err != nil {
-			return "", err
-		}
-		from, err := address(s.operands[1])
-		if err != nil {
-			return "", err
-		}
-		bytes, err := value(s.operands[len(s.operands)-1], "u32")
-		return fmt.Sprintf("cp_async(%s, %s, %s);", to, from, bytes), err
-	case rest == "commit_group" && len(s.operands) == 0:
-		return "cp_commit();", nil
-	case rest == "wait_group" && len(s.operands) == 1:
-		n, err := value(s.operands[0], "u32")
-		return fmt.Sprintf("tk::cp_wait_groups(%s, Site::current());", n), err
+// copyAsync copies 16 bytes, or fills with zeros if a last operand says so.
+func copyAsync(w *writer, s statement, _ string) (string, error) {
+	if n := len(s.operands); n != 3 && n != 4 || s.operands[2] != "16" {
+		return "", errUnknown
 	}
-	return "", fmt.Errorf("is a copy that is not known")
+	to, err := w.address(s.operands[0])
+	if err != nil {
+		return "", err
+	}
+	from, err := w.address(s.operands[1])
+	if err != nil {
+		return "", err
+	}
+	bytes, err := w.value(s.operands[len(s.operands)-1], "u32")
+	return fmt.Sprintf("cp_async(%s, %s, %s);", to, from, bytes), err
 }
 
 var matrices = regexp.MustCompile(`^sync\.aligned\.m8n8\.x([24])(\.trans)?\.shared\.b16$`)
 
-func loadMatrices(s statement, rest string) (string, error) {
+func loadMatrices(w *writer, s statement, rest string) (string, error) {
 	if err := s.takes(2); err != nil {
 		return "", err
 	}
 	m := matrices.FindStringSubmatch(rest)
-	to := vector(s.operands[0])
-	if m == nil || len(to) != int(m[1][0]-'0') {
-		return "", fmt.Errorf("is an ldmatrix that is not known")
+	if m == nil {
+		return "", errUnknown
 	}
-	a, err := address(s.operands[1])
-	t := ""
+	row, err := w.address(s.operands[1])
+	if err != nil {
+		return "", err
+	}
+	function := "ldm" + m[1]
 	if m[2] != "" {
-		t = "t"
+		function += "t"
 	}
-	text := fmt.Sprintf("u32 m[%s]; ldm%s%s(m, shared<u8>(%s));", m[1], m[1], t, a)
-	for i, r := range to {
-		text += fmt.Sprintf(" out(%s, m[%d]);", registerName(r), i)
-	}
-	return text, err
+	sets, err := w.setAll(s.operands[0], int(m[1][0]-'0'), "u32", "m")
+	return fmt.Sprintf("u32 m[%s]; %s(m, shared<u8>(%s)); %s", m[1], function, row, sets), err
 }
 
 // multiply is an mma: d = a·b + c, in the fragments that tk.h describes.
-func multiply(s statement, rest string) (string, error) {
+func multiply(w *writer, s statement, rest string) (string, error) {
 	if err := s.takes(4); err != nil {
 		return "", err
 	}
-	function, typ := "", ""
+	function, typ := "", "float"
 	switch rest {
 	case "sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32":
-		function, typ = "mma_bf16", "float"
+		function = "mma_bf16"
 	case "sync.aligned.m16n8k16.row.col.f32.f16.f16.f32":
-		function, typ = "mma_f16", "float"
+		function = "mma_f16"
 	case "sync.aligned.m16n8k32.row.col.s32.s8.s8.s32":
 		function, typ = "mma_s8", "i32"
 	default:
-		return "", fmt.Errorf("is an mma that is not known")
+		return "", errUnknown
 	}
-	a, err := list(vector(s.operands[1]), 4, "u32")
+	a, err := w.values(s.operands[1], 4, "u32")
 	if err != nil {
 		return "", err
 	}
-	b, err := list(vector(s.operands[2]), 2, "u32")
+	b, err := w.values(s.operands[2], 2, "u32")
 	if err != nil {
 		return "", err
 	}
-	c, err := list(vector(s.operands[3]), 4, typ)
+	c, err := w.values(s.operands[3], 4, typ)
 	if err != nil {
 		return "", err
 	}
-	d := vector(s.operands[0])
-	if len(d) != 4 {
-		return "", fmt.Errorf("has not 4 registers for its result")
-	}
-	return fmt.Sprintf("%s c[4] = {%s}; u32 a[4] = {%s}, b[2] = {%s}; %s(c, a, b); out(%s, c[0]); out(%s, c[1]); out(%s, c[2]); out(%s, c[3]);",
-		typ, c, a, b, function, registerName(d[0]), registerName(d[1]), registerName(d[2]), registerName(d[3])), nil
+	sets, err := w.setAll(s.operands[0], 4, typ, "c")
+	return fmt.Sprintf("%s c[4] = {%s}; u32 a[4] = {%s}, b[2] = {%s}; %s(c, a, b); %s", typ, c, a, b, function, sets), err
 }
 
-func shuffle(s statement, rest string) (string, error) {
+func shuffle(w *writer, s statement, rest string) (string, error) {
 	mode, typ, _ := strings.Cut(rest, ".")
 	function, ok := map[string]string{"up": "shfl_up", "down": "shfl_down", "bfly": "shfl_bfly", "idx": "shfl_idx"}[mode]
 	if !ok || typ != "b32" {
-		return "", fmt.Errorf("is a shuffle that is not known")
+		return "", errUnknown
 	}
-	if err := s.takes(5); err != nil {
-		return "", err
-	}
-	if s.operands[4] != "-1" {
-		return "", fmt.Errorf("is for some of the lanes")
-	}
-	s.operands = s.operands[:4]
-	return s.call("ptx::"+function, "u32", "u32", "u32")
-}
-
-// vector returns the registers of {a, b}, or nil.
-func vector(operand string) []string {
-	inner, ok := strings.CutPrefix(operand, "{")
-	inner, closed := strings.CutSuffix(inner, "}")
-	if !ok || !closed {
-		return nil
-	}
-	parts := strings.Split(inner, ",")
-	for i := range parts {
-		parts[i] = strings.TrimSpace(parts[i])
-	}
-	return parts
-}
-
-// list returns n values, for a list in braces.
-func list(operands []string, n int, typ string) (string, error) {
-	if len(operands) != n {
-		return "", fmt.Errorf("has not %d values", n)
-	}
-	values := make([]string, n)
-	for i, o := range operands {
-		var err error
-		if values[i], err = value(o, typ); err != nil {
-			return "", err
-		}
-	}
-	return strings.Join(values, ", "), nil
-}
-
-// special are the registers that are read only, and arrays, whose names are addresses.
-var special = map[string]string{
-	"%tid.x": "tid()", "%ntid.x": "nthreads()", "%ctaid.x": "bx()", "%ctaid.y": "by()", "%ctaid.z": "bz()",
-	"%nctaid.x": "gx()", "%nctaid.y": "gy()", "%nctaid.z": "gz()", "tk_shared": "(u64)shared_base",
-}
-
-var (
-	registers = regexp.MustCompile(`^%?[a-z]+[0-9]*$`)
-	arguments = regexp.MustCompile(`^[a-z0-9_]+_param_0$`)
-)
-
-// register returns the name of a register that a result goes to.
-func register(operand string) (string, error) {
-	if special[operand] != "" || !registers.MatchString(operand) {
-		return "", fmt.Errorf("%s is no register", operand)
-	}
-	return registerName(operand), nil
-}
-
-// value returns an operand, a register or a number, as a value of a C++ type.
-func value(operand, typ string) (string, error) {
-	v, ok := special[operand]
-	switch {
-	case ok:
-	case arguments.MatchString(operand):
-		v = "(u64)&a"
-	case registers.MatchString(operand):
-		v = registerName(operand)
-	case strings.HasPrefix(operand, "0f") && len(operand) == 10 && typ == "float":
-		return "bits_float(0x" + operand[2:] + "u)", nil
-	case strings.HasPrefix(operand, "0d") && len(operand) == 18 && typ == "double":
-		return "__builtin_bit_cast(double, (u64)0x" + operand[2:] + "u)", nil
-	default:
-		n, err := strconv.ParseInt(operand, 0, 64)
-		if err != nil || typ == "float" || typ == "double" {
-			return "", fmt.Errorf("%s is no %s", operand, typ)
-		}
-		if typ == "bool" {
-			return strconv.FormatBool(n != 0), nil
-		}
-		return fmt.Sprintf("(%s)%#xu", typ, uint64(n)), nil
-	}
-	return fmt.Sprintf("in<%s>(%s)", typ, v), nil
-}
-
-// address returns [a], [a+4] or [a+-4] as a number.
-func address(operand string) (string, error) {
-	inner, ok := strings.CutPrefix(operand, "[")
-	inner, closed := strings.CutSuffix(inner, "]")
-	if !ok || !closed {
-		return "", fmt.Errorf("%s is no address", operand)
-	}
-	base, offset, _ := strings.Cut(inner, "+")
-	v, known := special[base]
-	switch {
-	case known:
-	case arguments.MatchString(base):
-		v = "(u64)&a"
-	case registers.MatchString(base):
-		v = "(u64)" + registerName(base)
-	default:
-		return "", fmt.Errorf("%s is no address", operand)
-	}
-	if offset == "" {
-		return v, nil
-	}
-	n, err := strconv.ParseInt(offset, 0, 64)
-	if err != nil {
-		return "", fmt.Errorf("%s is no address", operand)
-	}
-	return fmt.Sprintf("%s + (u64)%d", v, n), nil
+	return result("u32", "ptx::"+function+"(%s, %s, %s)", "uuu!")(w, s, "")
 }

@@ -35,6 +35,8 @@ type writer struct {
 	file   string
 	kernel string // that is being written, or ""
 	depth  int    // of braces within it
+
+	registers map[string]string // types of the kernel's, by name
 }
 
 func (w *writer) printf(format string, args ...any) { fmt.Fprintf(&w.out, format, args...) }
@@ -52,10 +54,10 @@ func (w *writer) statement(s statement) error {
 		if w.kernel != "" {
 			return fmt.Errorf("stands within kernel %s", w.kernel)
 		}
-		if s.threads == 0 {
-			return fmt.Errorf("does not say how many threads it is for")
+		if s.threads == 0 || s.bytes == 0 {
+			return fmt.Errorf("does not say how many threads or arguments it has")
 		}
-		w.kernel = s.op
+		w.kernel, w.registers = s.op, map[string]string{}
 		w.printf("\nstruct %s_args {\n    alignas(8) u8 bytes[%d];\n};\nKERNEL(%s, %s_args, %d)", s.op, s.bytes, s.op, s.op, s.threads)
 	case open:
 		w.depth++
@@ -107,7 +109,8 @@ func (w *writer) directive(s statement) error {
 			}
 		}
 		for _, n := range names {
-			// Registers hold whatever a GPU finds there until they are written: here, what shows.
+			// Until it is written, a register of a GPU holds anything: here, what shows.
+			w.registers[n] = kind
 			w.printf("[[maybe_unused]] %s %s = undefined<%s>();\n", kind, n, kind)
 		}
 	}
@@ -116,7 +119,7 @@ func (w *writer) directive(s statement) error {
 
 // instruction writes an instruction, with its guard.
 func (w *writer) instruction(s statement) error {
-	body, err := s.cxx()
+	body, err := w.operation(s)
 	if err != nil {
 		return err
 	}
@@ -132,8 +135,3 @@ func (w *writer) instruction(s statement) error {
 	w.printf("{ %s }\n", body)
 	return nil
 }
-
-// registerName turns %r12 into r12.
-func registerName(r string) string { return strings.ReplaceAll(strings.TrimPrefix(r, "%"), "$", "_") }
-
-func labelName(l string) string { return strings.ReplaceAll(l, "$", "_") }

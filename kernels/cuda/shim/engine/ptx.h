@@ -50,24 +50,17 @@ template <class T> inline T undefined() {
 
 // ------------------------------------------------------------------------------------------------- arithmetic
 
-template <class T> inline T mov(T a) { return a; }
-inline u32 add(u32 a, u32 b) { return a + b; }
-inline u64 add(u64 a, u64 b) { return a + b; }
-inline i32 add(i32 a, i32 b) { return (i32)((u32)a + (u32)b); }
-inline i64 add(i64 a, i64 b) { return (i64)((u64)a + (u64)b); }
 template <class T> inline T neg(T a) {
     if constexpr ((T)0.5 != 0)
         return -a;
     else
         return (T)(0 - (u64)a);
 }
-template <class T> inline T sub(T a, T b) { return add(a, neg(b)); }
-template <class T> inline T mul_lo(T a, T b) { return (T)((u64)a * (u64)b); }
 template <class T> inline auto mul_wide(T a, T b) {
     typedef typename wide<T>::type W;
     return (W)a * (W)b;
 }
-template <class T> inline T mad_lo(T a, T b, T c) { return add(mul_lo(a, b), c); }
+template <class T> inline T mad_lo(T a, T b, T c) { return (T)((u64)a * (u64)b + (u64)c); }
 template <class T> inline T div(T a, T b) { return b ? (T)(a / b) : (T)-1; } // by zero: whatever, as long as it goes on
 template <class T> inline T rem(T a, T b) { return b ? (T)(a % b) : a; }
 
@@ -75,11 +68,8 @@ template <class T> inline T rem(T a, T b) { return b ? (T)(a % b) : a; }
 template <class T> inline T min(T a, T b) { return b != b || a < b ? a : b; }
 template <class T> inline T max(T a, T b) { return b != b || a > b ? a : b; }
 
-template <class T> inline T and_(T a, T b) { return (T)(a & b); }
-template <class T> inline T or_(T a, T b) { return (T)(a | b); }
-template <class T> inline T xor_(T a, T b) { return (T)(a ^ b); }
-template <class T> inline T not_(T a) { return (T)~a; }
-inline bool not_(bool a) { return !a; }
+template <class T> inline T invert(T a) { return (T)~a; }
+inline bool invert(bool a) { return !a; }
 template <class T> inline T shl(T a, u32 n) { return n < sizeof(T) * 8 ? (T)(a << n) : (T)0; }
 template <class T> inline T shr(T a, u32 n) { return (T)(a >> (n < sizeof(T) * 8 ? n : sizeof(T) * 8 - 1) >> (n < sizeof(T) * 8 ? 0 : 1)); }
 inline u32 popc(u32 a) { return (u32)__builtin_popcount(a); }

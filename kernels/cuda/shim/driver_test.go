@@ -22,7 +22,13 @@ type driver struct {
 // open returns a driver that is as new, on a thread of its own until the test ends.
 func open(t testing.TB) *driver {
 	t.Helper()
-	path, err := tests()
+	return openBuilt(t, tests)
+}
+
+// openBuilt is open with a shim of other kernels.
+func openBuilt(t testing.TB, build func() (string, error)) *driver {
+	t.Helper()
+	path, err := build()
 	if errors.Is(err, ErrNoCompiler) && os.Getenv("REQUIRE_SHIM") == "" {
 		t.Skip(err)
 	}

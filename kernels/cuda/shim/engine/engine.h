@@ -97,10 +97,10 @@ struct Worker {
 };
 extern thread_local Worker* worker;
 
-// A stamp holds, from the top: epoch, 20 bits, the barriers that the worker has seen, so that what an earlier block left is
-// told from what this one wrote; syncs, 18 bits, the warp's since the barrier; thread, 10 bits; line, 12 bits; marks, 4.
-constexpr u32 epoch_shift = 44, syncs_shift = 26, thread_shift = 16, line_shift = 4;
-constexpr u64 epochs = 1 << 20, max_syncs = (1 << 18) - 1;
+// A stamp holds, from the top: epoch, 18 bits, the barriers that the worker has seen, so that what an earlier block left is
+// told from what this one wrote; syncs, 16 bits, the warp's since the barrier; thread, 10 bits; line, 16 bits; marks, 4.
+constexpr u32 epoch_shift = 46, syncs_shift = 30, thread_shift = 20, line_shift = 4;
+constexpr u64 epochs = 1 << 18, max_syncs = (1 << 16) - 1, max_line = (1 << 16) - 1;
 
 inline u64 stamp(u64 epoch, u32 syncs, u32 tid) {
     return epoch << epoch_shift | (u64)syncs << syncs_shift | (u64)tid << thread_shift;

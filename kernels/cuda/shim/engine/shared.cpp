@@ -16,7 +16,7 @@ constexpr u64 syncs_mask = max_syncs << syncs_shift;
 
 u64 epoch_of(u64 s) { return s >> epoch_shift; }
 u32 thread_of(u64 s) { return (u32)((s & thread_mask) >> thread_shift); }
-u32 line_of(u64 s) { return (u32)(s >> line_shift & 0xfff); }
+u32 line_of(u64 s) { return (u32)(s >> line_shift & max_line); }
 
 struct Access {
     u64 me;     // stamp, with the line
@@ -116,7 +116,7 @@ bool quick_read(Shadow& s, u64 me, u64 first, u64 marks) {
     return (r & many_warps) || ((r ^ me) >> thread_shift == 0 && (r & marks) == marks);
 }
 
-Access access(u64 offset, Site at) { return {now.stamp | (u64)(at.line() & 0xfff) << line_shift, offset, false, at}; }
+Access access(u64 offset, Site at) { return {now.stamp | (u64)(at.line() & max_line) << line_shift, offset, false, at}; }
 
 } // namespace
 
@@ -168,7 +168,7 @@ void shared_begin_copy(u64 offset, Site at) {
 
 void shared_end_copy(u64 offset) {
     Shadow* s = worker->words + offset / 4;
-    for (u32 i = 0; i < 4; i++) s[i] = {now.stamp | (s[i].write & 0xfffull << line_shift), 0};
+    for (u32 i = 0; i < 4; i++) s[i] = {now.stamp | (s[i].write & max_line << line_shift), 0};
 }
 
 void shared_fault(const void* p, u32 bytes, bool store, Site at) {

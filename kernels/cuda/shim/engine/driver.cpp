@@ -38,6 +38,8 @@ bool set(const std::string& name, i64 value) {
         set_seed((u64)value);
     else if (name == "threads")
         set_threads((u32)value);
+    else if (name == "races")
+        races = value;
     else
         return false;
     return true;
@@ -45,7 +47,7 @@ bool set(const std::string& name, i64 value) {
 
 // from_environment takes the settings ECKART_SHIM_CAPABILITY and so on, and ECKART_SHIM_FAIL, a list of entry:after:code.
 void from_environment() {
-    for (const char* name : {"capability", "multiprocessors", "memory", "driver", "devices", "verbose", "seed", "threads"}) {
+    for (const char* name : {"capability", "multiprocessors", "memory", "driver", "devices", "verbose", "seed", "threads", "races"}) {
         std::string key = std::string("ECKART_SHIM_") + name;
         for (char& c : key) c = (char)toupper(c);
         if (const char* v = getenv(key.c_str())) set(name, atoll(v));
@@ -602,6 +604,7 @@ ENTRY eckart_shim_reset() {
     settings = Settings();
     set_seed(1);
     set_threads(1);
+    races = false;
     for (Kernel* k = kernels(); k; k = k->next)
         k->counts->launches = k->counts->blocks = k->counts->read = k->counts->written = k->counts->mma = 0;
     from_environment();

@@ -220,6 +220,7 @@ bool Worker::run(const Kernel& k, const void* arguments, Dim grid, u64 block, u3
         epoch = 1;
     }
     first_epoch = epoch;
+    if (races) races_begin_block((u32)block);
     now.nthreads = threads;
     now.gx = grid.x, now.gy = grid.y, now.gz = grid.z;
     now.bx = (u32)(block % grid.x), now.by = (u32)(block / grid.x % grid.y), now.bz = (u32)(block / grid.x / grid.y);
@@ -246,6 +247,11 @@ bool Worker::run(const Kernel& k, const void* arguments, Dim grid, u64 block, u3
         fibers[t].sp = new_stack(stack + stack_bytes - t * 5 % 64 * 64, entry);
         fibers[t].group = fibers[t].spins = 0;
         fibers[t].copies.clear();
+        if (races) {
+            fibers[t].fenced = false;
+            fibers[t].found.clear();
+            fibers[t].acquired.clear();
+        }
     }
     worker = this;
     take_over(*this, next_warp(*this));
@@ -372,9 +378,10 @@ bool launch(const Kernel& k, Dim grid, u32 threads, u32 shared, const void* args
         put_back(w);
     };
     k.counts->launches++;
+    if (races) races_begin_launch();
     catch_traps();
     std::vector<std::thread> others;
-    if (os_threads > 1 && total > 1) {
+    if (os_threads > 1 && total > 1 && !races) { // blocks that are watched run one after another
         // Signals are for the threads that the host program knows.
         sigset_t all, old;
         sigfillset(&all);
@@ -411,6 +418,7 @@ void block_sync(Site at) {
         leave(k);
         return;
     }
+    if (races) races_barrier();
     if (++k.epoch == epochs) fail(launch_failed, at, "passes more barriers than the checks can count in one block");
     k.barrier_count = 0;
     for (u32 i = 0; i < k.warp_count; i++) {

@@ -43,12 +43,22 @@ struct Copy {
     const u8* from; // nullptr for zeros
 };
 
+// A Release is what a block makes known to who acquires from it: what it did before epoch, and what thread did (races.cpp).
+struct Release {
+    u32 epoch;
+    u16 thread;
+};
+typedef std::map<u32, Release> Releases; // by block
+
 // Fiber is one thread of a block, between the switches.
 struct Fiber {
     void* sp;
     u32 group; // of copies, that is open
     u32 spins; // loads that may have waited for another thread
     std::vector<Copy> copies;
+    bool fenced; // has passed a fence, the last in fence_epoch
+    u32 fence_epoch;
+    Releases found, acquired; // by atomics, and by those and a fence
 };
 
 // Warp is where its 32 lanes meet. A lane puts what it brings into its own slot, and finds there what it gets.
@@ -134,6 +144,14 @@ Kernel* find(const char* name);
 bool launch(const Kernel& k, Dim grid, u32 threads, u32 shared, const void* args, Fault& f);
 void set_seed(u64 seed);
 void set_threads(u32 threads);
+
+// What races.cpp is told, where races is set.
+void races_begin_launch();
+void races_begin_block(u32 block);
+void races_forget(u64 address, u64 bytes); // memory that is freed
+void races_fence();
+void races_atomic(const void* p, bool acquire, bool release, Site at);
+void races_barrier(); // all threads of the block are at it
 
 // Memory of the device. allocate returns an address that kernels use, or 0; host is where its bytes are, nullptr when the
 // range is not within one allocation.

@@ -82,6 +82,7 @@ bool release(u64 address) {
     for (u64 i = 0; i < n; i++) heap.limit[((address - heap.base) >> granule_bits) + i] = 0;
     void* p = (void*)(address + heap.delta);
     madvise(p, n * granule, MADV_DONTNEED);
+    races_forget(address, n * granule);
     mprotect(p, n * granule, PROT_NONE);
     live.erase(it);
     return true;

@@ -50,8 +50,13 @@ void shared_fault(const void* p, u32 bytes, bool store, Site at);
 void shared_read(u64 offset, u32 bytes, Site at);
 void shared_write(u64 offset, u32 bytes, Site at);
 
-// global returns where the bytes of a global address lie, or does not return.
-inline u8* global(const void* p, u32 bytes, bool store, Site at) {
+// Races on global memory are found where that is asked for: races.cpp.
+extern bool races;
+void races_touch(const void* p, u32 bytes, bool store, bool atomic, Site at);
+
+// global returns where the bytes of a global address lie, or does not return. What is atomic races with nothing that is, too.
+inline u8* global(const void* p, u32 bytes, bool store, Site at, bool atomic = false) {
+    if (__builtin_expect(races, false)) races_touch(p, bytes, store, atomic, at);
     u64 offset = (u64)p - heap.base;
     if (offset < heap.span && (offset & (bytes - 1)) == 0 && (u64)p + bytes <= heap.limit[offset >> granule_bits])
         return (u8*)p + heap.delta;

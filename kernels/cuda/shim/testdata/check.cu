@@ -297,3 +297,38 @@ KERNEL(dots, Rows, 256) {
     sum = warp_sum(sum);
     if (lane() == 0) st(a.y + bx() * (nthreads() / 32) + warp(), sum);
 }
+
+// What follows has accesses to global memory that nothing orders, or not enough.
+KERNEL(global_race, Rows, 64) {
+    st(a.y + tid(), 1.0f);
+    if (a.k & 1) block_sync();
+    if (a.k & 2) warp_sync();
+    if (bx() == 0) st(a.y + (tid() ^ (a.k & 2 ? 1 : 32)), 2.0f); // global_race
+}
+KERNEL(global_read, Rows, 64) {
+    float v = ld(a.x + (tid() + (a.k ? 0 : 1)) % 64);
+    st((float*)a.x + tid(), v + 1.0f); // global_read
+}
+KERNEL(halves, Rows, 64) { st((u16*)a.y + (tid() & ~a.k), (u16)1); } // halves
+KERNEL(blocks_race, Rows, 64) { st(a.y + (a.k ? bx() * 64 : 0) + tid(), 1.0f); } // blocks_race
+// share is ticket with several threads: k leaves out the fence before the atomic (1), that after it (2), or the barrier (4);
+// with 8 the fence after it is passed by all, once they have heard of it.
+KERNEL(share, Ticket, 64) {
+    u32 k = (u32)(u64)a.y & 15;
+    float* y = (float*)((u64)a.y & ~(u64)15);
+    st(a.part + bx() * 64 + tid(), 1.0f);
+    if (!(k & 4)) block_sync();
+    if (tid() == 0) {
+        if (!(k & 1)) fence();
+        u32 last = atomic_add(a.count, 1) == gx() - 1;
+        if (!(k & (2 | 8))) fence();
+        sst((u32*)smem(), last);
+    }
+    block_sync();
+    if (!sld((u32*)smem())) return;
+    if (k & 8) fence();
+    float s = 0;
+    for (u32 i = 0; i < gx(); i++) s += ld(a.part + i * 64 + tid()); // share
+    st(y + tid(), s);
+    if (tid() == 0) st(a.count, 0u);
+}

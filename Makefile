@@ -37,8 +37,8 @@ race: ## run the short tests under the race detector
 	CGO_ENABLED=1 go test -race -short -skip '$(RACE_SKIP)' $$(go list ./... | grep -v -e '/bench/' -e '/cuda/shim' -e '/cuda/ptx')
 
 .PHONY: ptx-suite
-ptx-suite: ## run the kernel suite and the demo model with the committed PTX, translated for the shim (g++)
-	ECKART_SHIM_KERNELS=ptx go test -run '^Test(Suite$$|MatMul|Gated|Normed|Diagonal|Attend|Grouped|CUDA)' ./kernels/cuda ./cmd/internal/launch
+ptx-suite: ## run the kernel suite and the demo model with the committed PTX, translated for the shim, and races watched for (g++)
+	ECKART_SHIM_KERNELS=ptx ECKART_SHIM_RACES=1 go test -count=1 -run '^Test(Suite$$|MatMul|Gated|Normed|Diagonal|Attend|Grouped|CUDA)' ./kernels/cuda ./cmd/internal/launch
 
 .PHONY: gpu
 gpu: ## run the kernel suite on this machine's GPU

@@ -77,8 +77,8 @@ func (l *Library) Fail(entry string, after, code int) {
 }
 
 // Set changes a setting: capability (80 is 8.0), multiprocessors, memory (bytes), driver (12040 is CUDA 12.4), devices, seed
-// (of the order of threads), threads (of the host, that run blocks), verbose (1 prints what is refused). The environment
-// has them as ECKART_SHIM_CAPABILITY and so on, and ECKART_SHIM_FAIL takes entry:after:code, separated by commas.
+// (of the order of threads), threads (of the host, that run blocks), verbose (1 prints what is refused), races (1 finds those
+// on global memory). The environment has them as ECKART_SHIM_CAPABILITY and so on, and ECKART_SHIM_FAIL takes entry:after:code, separated by commas.
 func (l *Library) Set(name string, value int64) {
 	text := append([]byte(name), 0)
 	if l.call("eckart_shim_set", uintptr(unsafe.Pointer(unsafe.SliceData(text))), uintptr(value)) != 0 {

@@ -368,14 +368,12 @@ template <class T, u32 K, u32 V> DEV void attend_pass(const AttendArgs& a, const
     block_sync();
     if (tid() == 0) {
         u32* ticket = a.tickets + (u64)(slot + row_of(a, p, 0)) * (a.key_heads * a.group) + head_of(a, p, 0);
-        fence();
-        u32 last = atomic_add(ticket, 1) == min(gx(), chunks) - 1;
+        u32 last = comes_last(ticket, min(gx(), chunks));
         if (last) st(ticket, 0u);
         sst(m.last, last);
     }
     block_sync();
     if (!sld(m.last) || !real(a, p, column)) return;
-    fence();
     const float* from = record(a, p, slot, column, 0);
     const u32 apart = a.value_dim + 4, batch = 8; // chunks on their way at a time
     for (u32 f = my_feature(); f < a.value_dim; f += 64) {

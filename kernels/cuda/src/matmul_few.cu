@@ -231,13 +231,9 @@ struct Pair {
 // meet is called by the blocks that have written a tile of one of a pair of products: the second to do so goes on with both.
 DEV void meet(const Pair& p, u32 tile, u32 tokens, u32* second) {
     block_sync();
-    if (tid() == 0) {
-        fence();
-        sst(second, atomic_add(p.tickets + tile, 1u));
-    }
+    if (tid() == 0) sst(second, (u32)comes_last(p.tickets + tile, 2));
     block_sync();
     if (sld(second)) {
-        fence();
         for (u32 i = tid(); i < tokens * tileRows; i += threads) {
             u32 token = i / tileRows, o = tile * tileRows + i % tileRows;
             if (o >= p.gate.cols) continue;
@@ -339,13 +335,9 @@ DEV void skinny(const SkinnyArgs& a, const Norm* norm = nullptr, const Pair* pai
                 continue;
             }
 
-            if (tid() == 0) {
-                fence();
-                sst(last, atomic_add(a.tickets + tile, 1u) == a.splits - 1 ? 1u : 0u);
-            }
+            if (tid() == 0) sst(last, (u32)comes_last(a.tickets + tile, a.splits));
             block_sync();
             if (!sld(last)) continue;
-            fence();
             for (u32 i = tid(); i < tokens * kept; i += threads) {
                 u32 token = i / kept, r = i % kept, o = tile * kept + r, apart = tokens * tileRows;
                 if (o >= out) continue;

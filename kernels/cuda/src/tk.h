@@ -254,8 +254,8 @@ DEV float exp2(float x) {
     return r;
 }
 
-// atomic_add returns the old value. A ticket is: fence(), atomic_add by one thread, and fence() in the block that came
-// last. ld_acquire and st_release order what lies around them over the whole GPU.
+// atomic_add returns the old value. ld_acquire and st_release order what lies around them over the whole GPU; comes_last
+// (below) is how blocks wait for each other's results.
 DEV u32 atomic_add(u32* p, u32 v) {
     u32 r;
     asm volatile("atom.relaxed.gpu.global.add.u32 %0, [%1], %2;" : "=r"(r) : "l"(p), "r"(v) : "memory");
@@ -278,6 +278,16 @@ DEV void st_release(u32* p, u32 v) { asm volatile("st.release.gpu.global.u32 [%0
 #endif
 
 // ---------------------------------------------------------------------------------------------------- both, the same bits
+
+// comes_last reports whether this is the last of so many blocks to take the ticket, which began at 0. One thread of a block calls
+// it, between two block_syncs: in the block that comes last every thread then sees what all others wrote before. The second
+// fence is that thread's own, as an acquire is an atomic and a fence after it by one thread (PTX ISA, memory consistency model).
+DEV bool comes_last(u32* ticket, u32 blocks) {
+    fence();
+    bool last = atomic_add(ticket, 1) == blocks - 1;
+    if (last) fence();
+    return last;
+}
 
 template <class T> DEV T max(T a, T b) { return a > b ? a : b; }
 template <class T> DEV T min(T a, T b) { return a < b ? a : b; }

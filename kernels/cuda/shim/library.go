@@ -78,7 +78,7 @@ func (l *Library) Fail(entry string, after, code int) {
 
 // Set changes a setting: capability (80 is 8.0), multiprocessors, memory (bytes), driver (12040 is CUDA 12.4), devices, seed
 // (of the order of threads), threads (of the host, that run blocks), verbose (1 prints what is refused), races (1 finds those
-// on global memory). The environment has them as ECKART_SHIM_CAPABILITY and so on, and ECKART_SHIM_FAIL takes entry:after:code, separated by commas.
+// on global memory), traffic (1 counts it). The environment has them as ECKART_SHIM_CAPABILITY and so on, and ECKART_SHIM_FAIL takes entry:after:code, separated by commas.
 func (l *Library) Set(name string, value int64) {
 	text := append([]byte(name), 0)
 	if l.call("eckart_shim_set", uintptr(unsafe.Pointer(unsafe.SliceData(text))), uintptr(value)) != 0 {
@@ -103,6 +103,10 @@ type Count struct {
 	Read     int64 // bytes of global memory, each time they are read
 	Written  int64 // bytes of global memory
 	MMA      int64 // products of a warp
+
+	// Where traffic is set: accesses to shared memory by 128 bytes, the passes over its banks that they take, bytes of global memory
+	// that warps ask for, each once, and the sectors of 32 bytes that they lie in.
+	Shared, Passes, Asked, Sectors int64
 }
 
 // Counts returns the counts of all kernels, of those that never ran as well.

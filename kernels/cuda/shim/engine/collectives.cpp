@@ -109,6 +109,7 @@ void load_matrices(u32* r, const void* row, u32 count, bool transposed, Site at)
     Warp& w = mine();
     u32 l = now.tid & 31;
     if (l < count * 8) w.row[l] = offset_of(row, false, at);
+    if (traffic && l < count * 8) traffic_shared(w.row[l], 16, at);
     if (meet_enter(*worker, w, transposed ? "a transposed ldmatrix" : "an ldmatrix", at)) {
         for (u32 i = 0; i < count * 8; i++) shared_read_all(w.row[i], i, at);
         for (u32 m = 0; m < count; m++) {
@@ -201,6 +202,7 @@ void cp16(void* s, const void* g, Site at) { cp16z(s, g, true, at); }
 
 void cp16z(void* s, const void* g, bool valid, Site at) {
     u32 offset = offset_of(s, true, at);
+    if (traffic) traffic_shared(offset, 16, at);
     const u8* from = nullptr;
     if (valid) {
         from = global(g, 16, false, at);

@@ -40,6 +40,8 @@ bool set(const std::string& name, i64 value) {
         set_threads((u32)value);
     else if (name == "races")
         races = value;
+    else if (name == "traffic")
+        traffic = value;
     else
         return false;
     return true;
@@ -47,7 +49,7 @@ bool set(const std::string& name, i64 value) {
 
 // from_environment takes the settings ECKART_SHIM_CAPABILITY and so on, and ECKART_SHIM_FAIL, a list of entry:after:code.
 void from_environment() {
-    for (const char* name : {"capability", "multiprocessors", "memory", "driver", "devices", "verbose", "seed", "threads", "races"}) {
+    for (const char* name : {"capability", "multiprocessors", "memory", "driver", "devices", "verbose", "seed", "threads", "races", "traffic"}) {
         std::string key = std::string("ECKART_SHIM_") + name;
         for (char& c : key) c = (char)toupper(c);
         if (const char* v = getenv(key.c_str())) set(name, atoll(v));
@@ -591,6 +593,12 @@ ENTRY eckart_shim_set(const char* name, i64 value) {
     return set(name, value) ? success : invalid_value;
 }
 
+// counters are what is counted of a kernel, by the names that they have outside.
+static const std::pair<const char*, std::atomic<u64> Counts::*> counters[] = {
+    {"Launches", &Counts::launches}, {"Blocks", &Counts::blocks}, {"Read", &Counts::read},   {"Written", &Counts::written}, {"MMA", &Counts::mma},
+    {"Shared", &Counts::shared},     {"Passes", &Counts::passes}, {"Asked", &Counts::asked}, {"Sectors", &Counts::sectors},
+};
+
 // eckart_shim_reset makes the driver as new: nothing allocated, nothing retained, no fault, no count, settings as in the
 // environment. Nobody may be using it.
 ENTRY eckart_shim_reset() {
@@ -604,9 +612,9 @@ ENTRY eckart_shim_reset() {
     settings = Settings();
     set_seed(1);
     set_threads(1);
-    races = false;
+    races = traffic = false;
     for (Kernel* k = kernels(); k; k = k->next)
-        k->counts->launches = k->counts->blocks = k->counts->read = k->counts->written = k->counts->mma = 0;
+        for (auto& [name, of] : counters) k->counts->*of = 0;
     from_environment();
     return success;
 }
@@ -623,11 +631,9 @@ extern "C" __attribute__((visibility("default"))) const char* eckart_shim_counts
     static std::string text;
     text = "[";
     for (Kernel* k = kernels(); k; k = k->next) {
-        char line[400];
-        snprintf(line, sizeof line, "%s{\"Kernel\":\"%s\",\"Launches\":%llu,\"Blocks\":%llu,\"Read\":%llu,\"Written\":%llu,\"MMA\":%llu}",
-                 text.size() > 1 ? "," : "", k->name, k->counts->launches.load(), k->counts->blocks.load(), k->counts->read.load(),
-                 k->counts->written.load(), k->counts->mma.load());
-        text += line;
+        text += std::string(text.size() > 1 ? "," : "") + "{\"Kernel\":\"" + k->name + "\"";
+        for (auto& [name, of] : counters) text += std::string(",\"") + name + "\":" + std::to_string(k->counts->*of);
+        text += "}";
     }
     text += "]";
     return text.c_str();

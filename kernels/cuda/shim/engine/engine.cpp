@@ -258,6 +258,7 @@ bool Worker::run(const Kernel& k, const void* arguments, Dim grid, u64 block, u3
     running = true;
     tk_switch(&scheduler, fibers[now.tid].sp);
     running = false;
+    for (u32 i = 0; traffic && i < warp_count; i++) traffic_met(i);
     return f.code == 0;
 }
 
@@ -277,6 +278,7 @@ bool meet_enter(Worker& k, Warp& w, const char* what, Site at) {
 
 void meet_done(Worker& k, Warp& w) {
     w.waiting = 0;
+    if (traffic) traffic_met((u32)(&w - k.warps));
     reorder(k, w);
     if (k.warp_count == 1 || (draw(k) & 15)) return;
     // Now and then another warp goes first.
@@ -419,6 +421,7 @@ void block_sync(Site at) {
         return;
     }
     if (races) races_barrier();
+    for (u32 i = 0; traffic && i < k.warp_count; i++) traffic_met(i);
     if (++k.epoch == epochs) fail(launch_failed, at, "passes more barriers than the checks can count in one block");
     k.barrier_count = 0;
     for (u32 i = 0; i < k.warp_count; i++) {

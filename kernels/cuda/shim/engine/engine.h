@@ -104,6 +104,7 @@ struct Worker {
     u8* backing; // its bytes
     struct Shadow* words;
     struct Shadow* bytes;
+    struct Open* open = nullptr; // requests that are counted (traffic.cpp)
 };
 extern thread_local Worker* worker;
 
@@ -136,6 +137,8 @@ void shared_end_copy(u64 offset);                    // the same, now written
 // Counts of a kernel since the last reset.
 struct Counts {
     std::atomic<u64> launches, blocks, read, written, mma;
+    std::atomic<u64> shared, passes; // accesses to shared memory by 128 bytes, and passes over its banks that they take (traffic.cpp)
+    std::atomic<u64> asked, sectors; // bytes of global memory that warps asked for, and sectors of 32 that they lie in
 };
 Kernel* kernels();
 Kernel* find(const char* name);
@@ -152,6 +155,9 @@ void races_forget(u64 address, u64 bytes); // memory that is freed
 void races_fence();
 void races_atomic(const void* p, bool acquire, bool release, Site at);
 void races_barrier(); // all threads of the block are at it
+
+// What traffic.cpp is told, where traffic is set.
+void traffic_met(u32 warp); // the lanes of a warp of the block have met, or the block has ended
 
 // Memory of the device. allocate returns an address that kernels use, or 0; host is where its bytes are, nullptr when the
 // range is not within one allocation.

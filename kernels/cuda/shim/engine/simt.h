@@ -50,13 +50,16 @@ void shared_fault(const void* p, u32 bytes, bool store, Site at);
 void shared_read(u64 offset, u32 bytes, Site at);
 void shared_write(u64 offset, u32 bytes, Site at);
 
-// Races on global memory are found where that is asked for: races.cpp.
-extern bool races;
+// Races on global memory are found, and traffic is counted, where that is asked for: races.cpp, traffic.cpp.
+extern bool races, traffic;
 void races_touch(const void* p, u32 bytes, bool store, bool atomic, Site at);
+void traffic_global(const void* p, u32 bytes, Site at);
+void traffic_shared(u64 offset, u32 bytes, Site at);
 
 // global returns where the bytes of a global address lie, or does not return. What is atomic races with nothing that is, too.
 inline u8* global(const void* p, u32 bytes, bool store, Site at, bool atomic = false) {
     if (__builtin_expect(races, false)) races_touch(p, bytes, store, atomic, at);
+    if (__builtin_expect(traffic, false)) traffic_global(p, bytes, at);
     u64 offset = (u64)p - heap.base;
     if (offset < heap.span && (offset & (bytes - 1)) == 0 && (u64)p + bytes <= heap.limit[offset >> granule_bits])
         return (u8*)p + heap.delta;
@@ -67,6 +70,7 @@ inline u8* global(const void* p, u32 bytes, bool store, Site at, bool atomic = f
 inline u8* shared(const void* p, u32 bytes, bool store, Site at) {
     u64 offset = (u64)p - now.shared;
     if (offset >= now.shared_bytes || offset + bytes > now.shared_bytes || (offset & (bytes - 1))) shared_fault(p, bytes, store, at);
+    if (__builtin_expect(traffic, false)) traffic_shared(offset, bytes, at);
     if (store)
         shared_write(offset, bytes, at);
     else

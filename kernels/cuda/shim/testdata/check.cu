@@ -332,3 +332,17 @@ KERNEL(share, Ticket, 64) {
     st(y + tid(), s);
     if (tid() == 0) st(a.count, 0u);
 }
+
+// strided reads words of shared memory, or 16 bytes where `wide` is set, and words of global memory, k of them apart.
+struct Strided {
+    float *y, *x;
+    u32 k, wide;
+};
+KERNEL(strided, Strided, 32) {
+    float* s = (float*)smem();
+    for (u32 i = tid(); i < 4096; i += 32) sst(s + i, 1.0f);
+    warp_sync();
+    float v = a.wide ? bits_float(sld((const u4*)s + tid() * a.k).x) : sld(s + tid() * a.k);
+    st(a.y + tid() * a.k, v);
+    if (tid() % 2) v += ld(a.x + a.k); // one place for half of the lanes
+}

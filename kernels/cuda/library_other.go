@@ -9,7 +9,11 @@ import (
 )
 
 func openLibrary(string) (uintptr, error) {
-	return 0, fmt.Errorf("%w: this program speaks to GPUs on linux/amd64 and linux/arm64, if it is not built with the tag nocuda; it is of %s/%s", ErrNoDevice, runtime.GOOS, runtime.GOARCH)
+	platform := runtime.GOOS + "/" + runtime.GOARCH
+	if platform == "linux/amd64" || platform == "linux/arm64" {
+		return 0, fmt.Errorf("%w: this program was built without CUDA, with the tag nocuda", ErrNoDevice)
+	}
+	return 0, fmt.Errorf("%w: CUDA takes linux/amd64 or linux/arm64, and this program is for %s", ErrNoDevice, platform)
 }
 
 // What follows is never reached, because no library opens.

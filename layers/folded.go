@@ -23,6 +23,16 @@ type Normed interface {
 	NormedGatedMatMul(y, x, gain kernels.Mat, eps float32, w kernels.Mat) bool
 }
 
+// FoldedGrouped is implemented by streams that have the kernels of Gated and Normed for grouped weights as well.
+type FoldedGrouped interface {
+	// GatedGroupedMatMul is GatedMatMul with GroupedMatMul in the place of MatMul.
+	GatedGroupedMatMul(y, x kernels.Mat, w kernels.Grouped) bool
+	// NormedGroupedMatMul is NormedMatMul with GroupedMatMul in the place of MatMul.
+	NormedGroupedMatMul(y, x, gain kernels.Mat, eps float32, w kernels.Grouped) bool
+	// NormedGatedGroupedMatMul is NormedGroupedMatMul with GatedGroupedMatMul in the place of GroupedMatMul.
+	NormedGatedGroupedMatMul(y, x, gain kernels.Mat, eps float32, w kernels.Grouped) bool
+}
+
 // GatedDiagonal is implemented by streams that multiply by the blocks of gate and up along a diagonal at once, SwiGLU included.
 type GatedDiagonal interface {
 	// DiagonalSwiGLU computes silu(gate) ⊙ up of the halves of y = x·wᵀ, for the matrix w that has two ws along its diagonal, gate
@@ -31,15 +41,50 @@ type GatedDiagonal interface {
 	DiagonalSwiGLU(y, x kernels.Mat, ws []kernels.Mat)
 }
 
+// foldable is a Linear that is one matrix as it is, by which streams may multiply with more than the product done.
+type foldable interface {
+	Linear
+	// normed computes y = l·norm(x), and reports whether the stream has a kernel for that.
+	normed(p *Pass, y, x kernels.Mat, n *RMSNorm) bool
+	// gated computes SwiGLU of the halves of l·x, or of l·norm(x) if there is a norm, likewise.
+	gated(p *Pass, y, x kernels.Mat, n *RMSNorm) bool
+}
+
+func (l *denseLinear) normed(p *Pass, y, x kernels.Mat, n *RMSNorm) bool {
+	s, ok := p.Stream.(Normed)
+	return ok && s.NormedMatMul(y, x, n.gain, n.eps, l.w)
+}
+
+func (l *denseLinear) gated(p *Pass, y, x kernels.Mat, n *RMSNorm) bool {
+	if n != nil {
+		s, ok := p.Stream.(Normed)
+		return ok && s.NormedGatedMatMul(y, x, n.gain, n.eps, l.w)
+	}
+	s, ok := p.Stream.(Gated)
+	return ok && s.GatedMatMul(y, x, l.w)
+}
+
+func (l *groupedLinear) normed(p *Pass, y, x kernels.Mat, n *RMSNorm) bool {
+	s, ok := p.Stream.(FoldedGrouped)
+	return ok && s.NormedGroupedMatMul(y, x, n.gain, n.eps, l.w)
+}
+
+func (l *groupedLinear) gated(p *Pass, y, x kernels.Mat, n *RMSNorm) bool {
+	s, ok := p.Stream.(FoldedGrouped)
+	if ok && n != nil {
+		return s.NormedGatedGroupedMatMul(y, x, n.gain, n.eps, l.w)
+	}
+	return ok && s.GatedGroupedMatMul(y, x, l.w)
+}
+
 // normed computes y = l·norm(x), norm included, and reports whether it did. It does not where a probe waits to see the norm.
 func normed(p *Pass, l Linear, y, x kernels.Mat, n *RMSNorm) bool {
-	s, ok := p.Stream.(Normed)
-	if !ok || p.Probe != nil {
+	if p.Probe != nil {
 		return false
 	}
 	switch l := l.(type) {
-	case *denseLinear:
-		return s.NormedMatMul(y, x, n.gain, n.eps, l.w)
+	case foldable:
+		return l.normed(p, y, x, n)
 	case Factored:
 		u, v := l.Factors()
 		mark := p.Mark()
@@ -73,36 +118,44 @@ func (g *Group) out(p *Pass, x kernels.Mat, n *RMSNorm) kernels.Mat {
 
 // swiGLU returns silu(gate)·up for x, or for the norm n of x, in scratch: (tokens, out).
 func (g *Group) swiGLU(p *Pass, x kernels.Mat, n *RMSNorm) kernels.Mat {
-	if n != nil && p.Probe != nil {
-		x, n = n.Out(p, x), nil
-	}
 	if g.bias.Rows == 0 {
-		mark := p.Mark()
 		if y, ok := g.gated(p, x, n); ok {
-			if n == nil {
-				p.Tap(g.Site, x)
-			}
 			return y
 		}
-		p.Release(mark)
+		if n != nil { // a norm by itself, which leaves SwiGLU to be done along
+			x, n = n.Out(p, x), nil
+			if y, ok := g.gated(p, x, nil); ok {
+				return y
+			}
+		}
 	}
 	gate, up := g.two(g.out(p, x, n))
 	p.SwiGLU(gate, gate, up)
 	return gate
 }
 
-// gated is swiGLU for groups that need no verb of its own for it: of matrices as they are, below one another, and of factors
-// whose second stages are such, along a diagonal. It reports whether it did it.
-func (g *Group) gated(p *Pass, x kernels.Mat, n *RMSNorm) (kernels.Mat, bool) {
+// gated is swiGLU where that needs no verb of its own, and neither does the norm; it reports whether it did it. It does not
+// where a probe waits to see the norm.
+func (g *Group) gated(p *Pass, x kernels.Mat, n *RMSNorm) (y kernels.Mat, ok bool) {
+	if n != nil && p.Probe != nil {
+		return y, false
+	}
+	mark := p.Mark()
+	if y, ok = g.gatedProduct(p, x, n); !ok {
+		p.Release(mark)
+	} else if n == nil {
+		p.Tap(g.Site, x)
+	}
+	return y, ok
+}
+
+// gatedProduct is gated for matrices as they are, below one another, and for factors whose second stages are such, along a
+// diagonal.
+func (g *Group) gatedProduct(p *Pass, x kernels.Mat, n *RMSNorm) (kernels.Mat, bool) {
 	switch l := g.linear.(type) {
-	case *denseLinear:
+	case foldable:
 		y := p.Mat(x.Rows, g.outs[0])
-		if n != nil {
-			s, ok := p.Stream.(Normed)
-			return y, ok && s.NormedGatedMatMul(y, x, n.gain, n.eps, l.w)
-		}
-		s, ok := p.Stream.(Gated)
-		return y, ok && s.GatedMatMul(y, x, l.w)
+		return y, l.gated(p, y, x, n)
 	case Factored:
 		u, v := l.Factors()
 		s, ok := p.Stream.(GatedDiagonal)

@@ -13,8 +13,9 @@ import (
 // own.
 type normedStream struct {
 	gatedStream
-	norm            kernels.Mat
-	normed, swiGLUs int // that were asked for
+	norm, both      kernels.Mat
+	alone           bool // takes no norm along where it takes SwiGLU along
+	normed, swiGLUs int  // that were asked for
 }
 
 func (s *normedStream) DiagonalSwiGLU(y, x kernels.Mat, ws []kernels.Mat) {
@@ -36,11 +37,39 @@ func (s *normedStream) NormedMatMul(y, x, gain kernels.Mat, eps float32, w kerne
 
 func (s *normedStream) NormedGatedMatMul(y, x, gain kernels.Mat, eps float32, w kernels.Mat) bool {
 	s.normed++
+	if s.refuses || s.alone {
+		return false
+	}
+	s.RMSNorm(s.norm, x, gain, eps)
+	return s.GatedMatMul(y, s.norm, w)
+}
+
+func (s *normedStream) GatedGroupedMatMul(y, x kernels.Mat, w kernels.Grouped) bool {
+	s.asked++
 	if !s.refuses {
-		s.RMSNorm(s.norm, x, gain, eps)
-		s.gatedStream.GatedMatMul(y, s.norm, w)
+		both := s.both.Slice(0, y.Rows)
+		s.GroupedMatMul(both, x, w, kernels.Set)
+		s.SwiGLU(y, both.Window(0, y.Cols), both.Window(y.Cols, y.Cols))
 	}
 	return !s.refuses
+}
+
+func (s *normedStream) NormedGroupedMatMul(y, x, gain kernels.Mat, eps float32, w kernels.Grouped) bool {
+	s.normed++
+	if !s.refuses {
+		s.RMSNorm(s.norm, x, gain, eps)
+		s.GroupedMatMul(y, s.norm, w, kernels.Set)
+	}
+	return !s.refuses
+}
+
+func (s *normedStream) NormedGatedGroupedMatMul(y, x, gain kernels.Mat, eps float32, w kernels.Grouped) bool {
+	s.normed++
+	if s.refuses || s.alone {
+		return false
+	}
+	s.RMSNorm(s.norm, x, gain, eps)
+	return s.GatedGroupedMatMul(y, s.norm, w)
 }
 
 // factors is a product u·v, as kinds in packages below have it.
@@ -96,8 +125,8 @@ func (f factors) Stack(members []layers.Member) layers.Weight {
 	return factors{layers.Below(vs), layers.Diagonal(us)}
 }
 
-// TestNormed applies groups to a norm on streams that take it along, that refuse and that cannot: the results are those of the
-// norm and the group, in the same bits; with a probe the norm is there to be seen.
+// TestNormed applies groups to a norm on streams that take it along, that take SwiGLU along without it, that refuse and that
+// cannot: the results are those of the norm and the group, in the same bits; with a probe the norm is there to be seen.
 func TestNormed(t *testing.T) {
 	d := open(t)
 	gain, err := layers.BindRMSNorm(d.Arena, d.Stream, d.Random(1, 8).Float32s(0), 1e-5)
@@ -105,18 +134,23 @@ func TestNormed(t *testing.T) {
 		t.Fatal(err)
 	}
 	dense := func() layers.Weight { return d.Dense(6, 8, kernels.F32) }
+	grouped := func() layers.Weight {
+		return d.Grouped(kernels.Grouped{Rows: 6, Cols: 8, Bits: 4, Group: 32, ScaleType: kernels.F16}, false)
+	}
 	low := func() layers.Weight { return factors{d.Dense(4, 8, kernels.F32), d.Dense(6, 4, kernels.F32)} }
 	x := d.Random(3, 8)
 	for _, c := range []struct {
 		name   string
 		weight func() layers.Weight
 		bias   bool
-		normed [2]int // products that Out3 and SwiGLU ask for; where they are refused, a gated one is followed by a plain one
+		normed [2]int // products that Out3 and SwiGLU ask for
+		gated  bool   // SwiGLU asks for a gated product where a norm is not taken along, and where a probe sees it
 	}{
-		{"dense", dense, false, [2]int{1, 1}},
-		{"biased", dense, true, [2]int{1, 1}},
-		{"low rank", low, false, [2]int{1, 1}},
-		{"unlike", nil, false, [2]int{0, 0}},
+		{"dense", dense, false, [2]int{1, 1}, true},
+		{"grouped", grouped, false, [2]int{1, 1}, true},
+		{"biased", dense, true, [2]int{1, 1}, false},
+		{"low rank", low, false, [2]int{1, 1}, false},
+		{"unlike", nil, false, [2]int{0, 0}, false},
 	} {
 		var members []layers.Member
 		for i := range 3 {
@@ -151,9 +185,12 @@ func TestNormed(t *testing.T) {
 		p := d.Pass(1 << 16)
 		q, k, v := three.Out3(p, gain.Out(p, x))
 		wants := [2][]float32{read(q, k, v), read(two.SwiGLU(p, gain.Out(p, x)))}
-		for _, way := range []string{"verbs", "normed", "refused", "probe"} {
+		for _, way := range []string{"verbs", "normed", "alone", "refused", "probe"} {
 			p := d.Pass(1 << 16)
-			s := &normedStream{gatedStream: gatedStream{Stream: d.Stream, up: d.Random(3, 6), refuses: way == "refused"}, norm: d.Random(3, 8)}
+			s := &normedStream{
+				gatedStream: gatedStream{Stream: d.Stream, up: d.Random(3, 6), refuses: way == "refused"},
+				norm:        d.Random(3, 8), both: d.Random(3, 12), alone: way == "alone",
+			}
 			if way != "verbs" {
 				p.Stream = s
 			}
@@ -167,14 +204,18 @@ func TestNormed(t *testing.T) {
 			same(t, c.name+", "+way+": SwiGLU", read(two.NormedSwiGLU(p, gain, x)), wants[1])
 			asked[1] = s.normed - asked[0]
 			want := [2]int{}
-			if way == "normed" || way == "refused" {
+			if way != "verbs" && way != "probe" {
 				want = c.normed
-			}
-			if way == "refused" && c.name == "dense" {
-				want[1]++
 			}
 			if asked != want {
 				t.Errorf("%s, %s: %d products of a norm were asked for, want %d", c.name, way, asked, want)
+			}
+			gated := 0
+			if c.gated && way != "verbs" {
+				gated = 1
+			}
+			if s.asked != gated {
+				t.Errorf("%s, %s: %d gated products were asked for, want %d", c.name, way, s.asked, gated)
 			}
 			if diagonal := c.name == "low rank" && way != "verbs"; diagonal != (s.swiGLUs == 1) {
 				t.Errorf("%s, %s: SwiGLU of a diagonal was asked for %d times", c.name, way, s.swiGLUs)

@@ -126,6 +126,12 @@ type rmsNorm struct {
 	eps  float32
 }
 
+// pays reports whether so many blocks of a product, each of which reads x whole, may take the norm along.
+func (n *rmsNorm) pays(blocks int, x kernels.Mat, weights int64) bool {
+	read := int64(blocks) * int64(x.Rows*x.Cols*4)
+	return read <= normedBytes || read*10 <= weights*3
+}
+
 // NormedMatMul computes y = RMSNorm(x)·wᵀ for y (tokens, out), x (tokens, in), gain (1, in) and w (out, in), with the bits of
 // RMSNorm and MatMul one after the other. It reports whether it did: it does for few tokens and BF16 weights whose rows are
 // aligned to 16 bytes.
@@ -142,9 +148,8 @@ func (s *stream) matMulNormed(y, x, w kernels.Mat, n rmsNorm, gated bool) bool {
 	if w.Type != kernels.BF16 || !aligned(w) || x.Rows > normedTokens || x.Cols > skinnyCols || n.gain.Cols != x.Cols {
 		return false
 	}
-	// Each block reads each token whole.
 	p := planSkinny(x.Rows, w.Rows, w.Cols, s.device.info.Multiprocessors, s.device.info.sharedPerBlock, false)
-	if read := int64(p.blocks*p.splits*x.Rows) * int64(x.Cols*4); read > normedBytes && read*10 > w.Bytes()*3 {
+	if !n.pays(p.blocks*p.splits, x, w.Bytes()) {
 		return false
 	}
 	for first := 0; y.Cols > 0 && first < x.Rows; {

@@ -181,16 +181,30 @@ func diagonals(tokens int, gated bool) func(b *tableBench) {
 	}
 }
 
-func (b *tableBench) grouped(bits int) kernels.Grouped {
-	w := kernels.Grouped{Rows: tableDim, Cols: tableDim, Bits: bits, Group: 128, ScaleType: kernels.F16}
+func (b *tableBench) grouped(rows, bits int) kernels.Grouped {
+	w := kernels.Grouped{Rows: rows, Cols: tableDim, Bits: bits, Group: 128, ScaleType: kernels.F16}
 	w.Packed = b.mat(1, w.PackedBytes(), kernels.U8)
 	return w
 }
 
 func groupedProduct(tokens, bits int) func(b *tableBench) {
 	return func(b *tableBench) {
-		w := b.grouped(bits)
+		w := b.grouped(tableDim, bits)
 		b.GroupedMatMul(b.f32(tokens, w.Rows), b.f32(tokens, w.Cols), w, kernels.Set)
+	}
+}
+
+// groupedNormed multiplies the norm of tokens by q, k and v, or by gate and up.
+func groupedNormed(tokens, bits int, gated bool) func(b *tableBench) {
+	return func(b *tableBench) {
+		out, do := 3072, b.NormedGroupedMatMul
+		if gated {
+			out, do = 2*tableInner, b.NormedGatedGroupedMatMul
+		}
+		w := b.grouped(out, bits)
+		if !do(b.f32(tokens, out), b.f32(tokens, w.Cols), b.f32(1, w.Cols), 1e-5, w) {
+			panic("BUG: a product of the table has no kernel")
+		}
 	}
 }
 
@@ -241,10 +255,11 @@ func tableRows() []tableRow {
 		{"gated_tiled_128", "gate, up: 8192 x 2048, 128 tokens, 16 multiprocessors", onFew(multiply(128, inner, dim, kernels.BF16, true, false))},
 		{"matmul_f16", "o: 2048 x 2048, 1 token", multiply(1, dim, dim, kernels.F16, false, false)},
 		{"matmul_f32", "o: 2048 x 2048, 1 token", multiply(1, dim, dim, kernels.F32, false, false)},
-		{"grouped_embed", "a row of 2048, 4 bits", func(b *tableBench) { b.GroupedEmbed(b.f32(1, dim), b.grouped(4), b.ints(3)) }},
+		{"grouped_embed", "a row of 2048, 4 bits", func(b *tableBench) { b.GroupedEmbed(b.f32(1, dim), b.grouped(dim, 4), b.ints(3)) }},
 		{"grouped_round", "8 tokens of 2048", groupedProduct(8, 4)},
+		{"grouped_round_normed", "8 tokens of 2048", groupedNormed(8, 4, false)},
 		{"grouped_pack", "1024 rows of 2048, 4 bits", func(b *tableBench) {
-			w := b.grouped(4)
+			w := b.grouped(dim, 4)
 			b.Pack(w, 0, make([]byte, 1024*dim), make([]byte, 2*1024*w.Groups()), nil)
 		}},
 		{"choose_top choose_weigh choose_draw", "128256 logits, top-p 0.9", choose},
@@ -262,6 +277,9 @@ func tableRows() []tableRow {
 			tableRow{fmt.Sprintf("diagonal_gated_%d", n), "U of gate, up: twice 8192 x 816, " + plural, diagonals(tokens, true)})
 	}
 	for _, bits := range []int{8, 4, 3, 2} {
+		rows = append(rows,
+			tableRow{fmt.Sprintf("grouped_normed_w%d", bits), "q, k, v: 3072 x 2048, 1 token", groupedNormed(1, bits, false)},
+			tableRow{fmt.Sprintf("grouped_normed_gated_w%d", bits), "gate, up: 16384 x 2048, 1 token", groupedNormed(1, bits, true)})
 		for name, tokens := range map[string]int{"one": 1, "8": 8, "16": 16, "32": 32, "tiled": 128} {
 			shape := fmt.Sprintf("2048 x 2048, %d tokens", tokens)
 			rows = append(rows, tableRow{fmt.Sprintf("grouped_%s_w%d", name, bits), strings.Replace(shape, " 1 tokens", " 1 token", 1), groupedProduct(tokens, bits)})

@@ -28,7 +28,7 @@
 // a slice is summed in the order of its blocks, and the slices' sums are added in their order. Every kernel keeps to it,
 // whether warps share the slices or one warp takes them all, so a row has the same bits in any company and any kernel.
 
-#include "tk.h"
+#include "norm.cuh"
 
 static constexpr u32 BLOCK = 32, PANEL = 16, TILE = 8;
 static constexpr u32 RECORD = TILE * BLOCK + 64;    // bytes of a record
@@ -212,25 +212,57 @@ struct GroupedRoundArgs {
     const float* x;
     const i32* order;
     u32 tokens, cols, blocks, x_stride;
+    const float* gain; // of grouped_round_normed
+    float eps;
+    u32 unused;
 };
+
+// write_record rounds block b of a token, four columns of which a lane has, to the record of its tile.
+DEV void write_record(const GroupedRoundArgs& a, u32 token, u32 b, const float v[4]) {
+    const u32 quad = lane() % 8, n = token % TILE;
+    float scale;
+    i32 sum;
+    const u32 q = round_quad(v, &scale, &sum);
+    if (b >= a.blocks) return;
+    u8* record = a.records + ((u64)(token / TILE) * a.blocks + b) * RECORD;
+    st((u32*)record + (n * 4 + quad % 4) * 2 + quad / 4, q);
+    u8* pair = record + TILE * BLOCK + n / 2 * 16 + n % 2 * 4;
+    if (quad == 0) st((u32*)pair, float_bits(scale));
+    if (quad == 1) st((i32*)(pair + 8), sum);
+}
 
 // grouped_round makes records of activations: a warp rounds four blocks of columns of a token, bx() and warps count the
 // blocks, by() the tokens, those that fill the last tile up included: they become zeros. It reads 4 bytes and writes 1.25
 // for an element; both stay in the second-level cache, and the launch is what it costs.
 KERNEL(grouped_round, GroupedRoundArgs, 128) {
-    const u32 token = by(), b = (bx() * 4 + warp()) * 4 + lane() / 8, quad = lane() % 8;
+    const u32 token = by(), b = (bx() * 4 + warp()) * 4 + lane() / 8;
     float v[4] = {0, 0, 0, 0};
-    if (token < a.tokens && b < a.blocks) load_quad(Row{a.x + (u64)token * a.x_stride, a.order, a.cols}, b * BLOCK + quad * 4, v);
-    float scale;
-    i32 sum;
-    const u32 q = round_quad(v, &scale, &sum);
-    if (b >= a.blocks) return; // no collective follows
-    u8* record = a.records + ((u64)(token / TILE) * a.blocks + b) * RECORD;
-    const u32 n = token % TILE;
-    st((u32*)record + (n * 4 + quad % 4) * 2 + quad / 4, q);
-    u8* pair = record + TILE * BLOCK + n / 2 * 16 + n % 2 * 4;
-    if (quad == 0) st((u32*)pair, float_bits(scale));
-    if (quad == 1) st((i32*)(pair + 8), sum);
+    if (token < a.tokens && b < a.blocks)
+        load_quad(Row{a.x + (u64)token * a.x_stride, a.order, a.cols}, b * BLOCK + lane() % 8 * 4, v);
+    write_record(a, token, b, v);
+}
+
+// grouped_round_normed makes records of RMSNorm of activations, by() as above: the gx() blocks of threads of a token each sum
+// its squares up, and round one in gx() of its columns. It reads gx() + 1 times 4 bytes for an element.
+KERNEL(grouped_round_normed, GroupedRoundArgs, 256) {
+    const u32 token = by();
+    const float* x = a.x + (u64)token * a.x_stride;
+    float scale = 0;
+    if (token < a.tokens) { // which is so for all of the block, or for none
+        norm::sum_rows<1>((float*)smem(), Mat<const float>{x, 1, a.cols, a.x_stride});
+        block_sync();
+        scale = norm::inverse_rms_of((const float*)smem(), 0, a.cols, a.eps);
+    }
+    for (u32 first = (bx() * WARPS + warp()) * 4; first < a.blocks; first += gx() * WARPS * 4) {
+        const u32 b = first + lane() / 8, c = b * BLOCK + lane() % 8 * 4;
+        Quad v{}, gain;
+        if (token < a.tokens && b < a.blocks) {
+            load_quad(Row{x, a.order, a.cols}, c, v.v);
+            load_quad(Row{a.gain, a.order, a.cols}, c, gain.v);
+            v = norm::normalized(v, gain, scale);
+        }
+        write_record(a, token, b, v.v);
+    }
 }
 
 // ---------------------------------------------------------------------------------------------------- products
@@ -238,8 +270,8 @@ KERNEL(grouped_round, GroupedRoundArgs, 128) {
 struct GroupedMatMulArgs {
     Grouped w;
     float* y;
-    const u8* records; // null for grouped_one
-    const float* x;    // of grouped_one
+    const u8* records; // of kernels of more tokens than one
+    const float* x;    // of those of one
     const i32* order;
     u32 tokens, y_stride, add;
     u32 slices, slice_blocks, filled; // slices: 1, 2, 4 or 8, so many of them with blocks
@@ -247,6 +279,10 @@ struct GroupedMatMulArgs {
     const u16* u; // BF16 (rows, rank) of a product z·uᵀ that is added; null without
     const float* z; // (tokens, rank)
     u32 rank, u_stride, z_stride; // rank: a multiple of 16
+    u32 parts;                    // warps of a block of threads / slices
+    u32 step, apart;              // panels from one part to the next; from the first to the second of a warp that has two
+    const float* gain;            // of RMSNorm, of grouped_normed; x is its input
+    float eps;
     u32 unused;
 };
 
@@ -399,16 +435,25 @@ template <u32 STEPS> DEV void join(float c[4], const GroupedMatMulArgs& a, u32 p
 // the second-level cache and the 16 instructions after an mma_s8 above that.
 //
 // With ONE there is one token and no record of it: each warp rounds its slice of the token itself while the first weights are
-// on their way, 4 bytes a column from the second-level cache, which spares a launch.
+// on their way, 4 bytes a column from the second-level cache, which spares a launch. With NORMED the token is x's RMSNorm, whose
+// sum of squares each block of threads computes anew, all 8 warps of it: a launch less again, and 8 bytes a column more, which
+// the first-level cache has where blocks follow each other on a multiprocessor. Columns are in their own order then, and rows
+// wide, of whole quads.
+//
+// Of a gated product a warp's panels are one of gate and that of up which goes with it; silu(gate) ⊙ up is all that leaves the
+// block of threads. It has the bits of the product and SwiGLU one after the other.
 //
 // The product that is added is computed at that time too, 2·rank bytes a row, and waits in shared memory.
-template <int BITS, u32 PANELS, u32 TILES, u32 BLOCKS, u32 DEPTH, bool ONE> DEV void skinny(const GroupedMatMulArgs& a) {
+template <int BITS, u32 PANELS, u32 TILES, u32 BLOCKS, u32 DEPTH, bool ONE, bool NORMED = false>
+DEV void skinny(const GroupedMatMulArgs& a) {
     typedef Stage<BITS, PANELS, ONE ? 0 : TILES, BLOCKS> S;
     const Grouped& w = a.w;
-    const u32 slice = warp() % a.slices, part = warp() / a.slices, warps = nthreads() / 32, parts = warps / a.slices;
-    const u32 panels = panels_of(w), panel = (bx() * parts + part) * PANELS;
+    const u32 parts = a.parts, slice = warp() & (a.slices - 1), part = warp() / a.slices, warps = nthreads() / 32;
+    const u32 step = PANELS == 1 || ONE ? 1 : a.step;
+    const bool gated = PANELS == 2 && step == 1; // a panel of gate a part, and one of up
+    const u32 panels = panels_of(w), panel = (bx() * parts + part) * step;
     const u32 first = slice * a.slice_blocks;
-    const u32 end = panel < panels ? min(first + a.slice_blocks, w.blocks) : first;
+    const u32 end = panel < (gated ? a.apart : panels) ? min(first + a.slice_blocks, w.blocks) : first;
     const u32 tile = by() * TILES, tiles = (a.tokens + TILE - 1) / TILE;
 
     u8* ring = smem() + warp() * (DEPTH * S::bytes);
@@ -416,7 +461,7 @@ template <int BITS, u32 PANELS, u32 TILES, u32 BLOCKS, u32 DEPTH, bool ONE> DEV 
     auto fetch = [&] {
         if (next < end) {
             const u32 n = min(BLOCKS, end - next);
-            for (u32 p = 0; p < PANELS; p++) copy_panel<BITS, S>(ring + to, w, min(panel + p, panels - 1), p, next, n);
+            for (u32 p = 0; p < PANELS; p++) copy_panel<BITS, S>(ring + to, w, min(panel + p * a.apart, panels - 1), p, next, n);
             if constexpr (!ONE)
                 for (u32 t = 0; t < TILES; t++) copy_tile<S>(ring + to, a, min(tile + t, tiles - 1), t, next, n);
             next += BLOCKS;
@@ -430,22 +475,43 @@ template <int BITS, u32 PANELS, u32 TILES, u32 BLOCKS, u32 DEPTH, bool ONE> DEV 
     // The rounded token of ONE: for each block of the slice 32 bytes, scale and sum.
     constexpr u32 brief = BLOCK + 8;
     u8* own = smem() + warps * (DEPTH * S::bytes) + warp() * (a.slice_blocks * brief);
+    float* behind = (float*)(smem() + warps * (DEPTH * S::bytes + (ONE ? a.slice_blocks * brief : 0)));
     if constexpr (ONE) {
         const Row row{a.x, a.order, w.cols};
         const u32 quad = lane() % 8;
-        for (u32 b = first; b < end; b += 16) {
-            float v[4][4]; // four blocks at a time, and four times that on their way
+        float inverse = 1;
+        Quad v[4], gain[4]; // four blocks at a time, and four times that on their way
+        auto load = [&](u32 b) { // of NORMED
 #pragma GCC unroll 16
             for (u32 i = 0; i < 4; i++) {
-                const u32 block = b + i * 4 + lane() / 8;
-                load_quad(row, block < end ? block * BLOCK + quad * 4 : w.cols, v[i]);
+                const u32 block = b + i * 4 + lane() / 8, c = block < end ? block * BLOCK + quad * 4 : w.cols;
+                v[i] = gain[i] = Quad{};
+                if (c < w.cols) v[i] = load_whole(a.x + c), gain[i] = load_whole(a.gain + c);
+            }
+        };
+        if constexpr (NORMED) {
+            load(first); // on its way together with all of x
+            norm::sum_rows<1, true>(behind, Mat<const float>{a.x, 1, w.cols, w.cols});
+            block_sync();
+            inverse = norm::inverse_rms_of(behind, 0, w.cols, a.eps);
+        }
+        for (u32 b = first; b < end; b += 16) {
+            if constexpr (NORMED) {
+                if (b > first) load(b);
+            } else {
+#pragma GCC unroll 16
+                for (u32 i = 0; i < 4; i++) {
+                    const u32 block = b + i * 4 + lane() / 8;
+                    load_quad(row, block < end ? block * BLOCK + quad * 4 : w.cols, v[i].v);
+                }
             }
 #pragma GCC unroll 16
             for (u32 i = 0; i < 4; i++) {
                 const u32 block = b + i * 4 + lane() / 8;
                 float scale;
                 i32 sum;
-                const u32 q = round_quad(v[i], &scale, &sum);
+                if constexpr (NORMED) v[i] = norm::normalized(v[i], gain[i], inverse);
+                const u32 q = round_quad(v[i].v, &scale, &sum);
                 if (block >= end) continue;
                 u8* record = own + (block - first) * brief;
                 sst((u32*)record + quad % 4 * 2 + quad / 4, q);
@@ -456,21 +522,20 @@ template <int BITS, u32 PANELS, u32 TILES, u32 BLOCKS, u32 DEPTH, bool ONE> DEV 
     }
 
     // Sums lie [warp][token][row]; four words between tokens keep lanes of a warp in different banks.
-    constexpr u32 rows = PANELS * PANEL, apart = rows + 4, all = ONE ? 1 : TILES * TILE;
+    constexpr u32 rows = PANELS * PANEL, pitch = rows + 4, all = ONE ? 1 : TILES * TILE;
     auto keep = [&](float* to, const float c[4], u32 p, u32 t) {
 #pragma GCC unroll 16
         for (u32 i = 0; i < 4; i++) {
             const u32 token = t * TILE + lane() % 4 * 2 + i % 2;
-            if (token < all) sst(to + token * apart + p * PANEL + lane() / 4 + i / 2 * 8, c[i]);
+            if (token < all) sst(to + token * pitch + p * PANEL + lane() / 4 + i / 2 * 8, c[i]);
         }
     };
-    float* joined = (float*)(smem() + warps * (DEPTH * S::bytes + (ONE ? a.slice_blocks * brief : 0)));
-    if (a.u)
+    if (!NORMED && a.u)
         for (u32 i = warp(); i < parts * PANELS * TILES; i += warps) {
             const u32 q = i / (PANELS * TILES), p = i / TILES % PANELS, t = i % TILES;
             float c[4];
-            join<4>(c, a, (bx() * parts + q) * PANELS + p, tile + t);
-            keep(joined + q * (all * apart), c, p, t);
+            join<4>(c, a, (bx() * parts + q) * step + p * a.apart, tile + t);
+            keep(behind + q * (all * pitch), c, p, t);
         }
 
     float sums[PANELS][TILES][4] = {};
@@ -509,11 +574,14 @@ template <int BITS, u32 PANELS, u32 TILES, u32 BLOCKS, u32 DEPTH, bool ONE> DEV 
         const u8* stage = ring + from;
         from = from + S::bytes == DEPTH * S::bytes ? 0 : from + S::bytes;
         const u32 lowest = group_of(w, b);
-        // With few products to a block, blocks overlap where nothing branches between them.
+        // With few products to a block, blocks overlap where nothing branches between them: all of a stage, or two of two panels.
         if (PANELS * TILES < 8 && b + BLOCKS <= end && group_of(w, b + BLOCKS - 1) == lowest) {
             enter(stage, lowest, lowest);
+            constexpr u32 TOGETHER = PANELS == 1 || BLOCKS < 2 ? BLOCKS : 2;
+#pragma GCC unroll 1
+            for (u32 j = 0; j < BLOCKS; j += TOGETHER)
 #pragma GCC unroll 16
-            for (u32 j = 0; j < BLOCKS; j++) add(stage, b + j, j);
+                for (u32 k = 0; k < TOGETHER; k++) add(stage, b + j + k, j + k);
         } else {
             const u32 n = min(BLOCKS, end - b);
 #pragma GCC unroll 1
@@ -528,18 +596,23 @@ template <int BITS, u32 PANELS, u32 TILES, u32 BLOCKS, u32 DEPTH, bool ONE> DEV 
 #pragma GCC unroll 16
     for (u32 t = 0; t < TILES; t++)
 #pragma GCC unroll 16
-        for (u32 p = 0; p < PANELS; p++) keep((float*)smem() + warp() * (all * apart), sums[p][t], p, t);
+        for (u32 p = 0; p < PANELS; p++) keep((float*)smem() + warp() * (all * pitch), sums[p][t], p, t);
     block_sync();
-    const u32 count = min(all, a.tokens - tile * TILE);
-    for (u32 i = tid(); i < parts * count * rows; i += nthreads()) {
-        const u32 r = i % rows, token = i / rows % count, q = i / rows / count;
-        const u32 row = (bx() * parts + q) * rows + r;
-        if (row >= w.rows) continue;
-        const float* from = (const float*)smem() + q * a.slices * (all * apart) + token * apart + r;
-        float sum = sld(from);
-        for (u32 s = 1; s < a.filled; s++) sum += sld(from + s * (all * apart));
-        if (a.u) sum += sld(joined + q * (all * apart) + token * apart + r);
-        put(a, tile * TILE + token, row, sum);
+    const u32 count = min(all, a.tokens - tile * TILE), kept = gated ? PANEL : rows, out = gated ? w.rows / 2 : w.rows;
+    for (u32 i = tid(); i < parts * count * kept; i += nthreads()) {
+        const u32 r = i % kept, token = i / kept % count, q = i / kept / count;
+        const u32 row = (bx() * parts + q) * kept + r;
+        if (row >= out) continue;
+        auto total = [&](u32 r) {
+            const float* from = (const float*)smem() + q * a.slices * (all * pitch) + token * pitch + r;
+            float sum = sld(from);
+            for (u32 s = 1; s < a.filled; s++) sum += sld(from + s * (all * pitch));
+            if (!NORMED && a.u) sum += sld(behind + q * (all * pitch) + token * pitch + r);
+            return sum;
+        };
+        float v = total(r);
+        if (gated) v = swiglu_of(v, total(r + PANEL));
+        put(a, tile * TILE + token, row, v);
     }
 }
 
@@ -630,16 +703,19 @@ template <int BITS> DEV void tiled(const GroupedMatMulArgs& a) {
         }
 }
 
-// The shapes of grouped.go: of grouped_one the blocks of a stage, which holds about 1 KB of codes at any width, and of the
-// others the stages of a ring, as many as fit into 99 KB for 8 warps.
-#define GROUPED_PRODUCTS(BITS, BLOCKS, DEPTH8, DEPTH16, DEPTH32)                                            \
-    KERNEL(grouped_one_w##BITS, GroupedMatMulArgs, 256) { skinny<BITS, 1, 1, BLOCKS, 5, true>(a); }   \
-    KERNEL(grouped_8_w##BITS, GroupedMatMulArgs, 256) { skinny<BITS, 2, 1, 2, DEPTH8, false>(a); }    \
-    KERNEL(grouped_16_w##BITS, GroupedMatMulArgs, 256) { skinny<BITS, 2, 2, 2, DEPTH16, false>(a); }  \
-    KERNEL(grouped_32_w##BITS, GroupedMatMulArgs, 256) { skinny<BITS, 2, 4, 2, DEPTH32, false>(a); }  \
+// The shapes of grouped.go: of one token the blocks of a stage, which holds about 1 KB of codes at any width, and of the
+// others the stages of a ring, as many as fit into 99 KB for 8 warps. AT_ONCE is for how many blocks of grouped_one an H100's
+// multiprocessors have the shared memory.
+#define GROUPED_PRODUCTS(BITS, BLOCKS, AT_ONCE, DEPTH8, DEPTH16, DEPTH32)                                                   \
+    KERNELS(grouped_one_w##BITS, GroupedMatMulArgs, 256, AT_ONCE) { skinny<BITS, 1, 1, BLOCKS, 5, true>(a); }               \
+    KERNELS(grouped_normed_w##BITS, GroupedMatMulArgs, 256, 3) { skinny<BITS, 1, 1, BLOCKS, 5, true, true>(a); }            \
+    KERNELS(grouped_normed_gated_w##BITS, GroupedMatMulArgs, 256, 3) { skinny<BITS, 2, 1, BLOCKS / 2, 5, true, true>(a); }  \
+    KERNEL(grouped_8_w##BITS, GroupedMatMulArgs, 256) { skinny<BITS, 2, 1, 2, DEPTH8, false>(a); }                          \
+    KERNEL(grouped_16_w##BITS, GroupedMatMulArgs, 256) { skinny<BITS, 2, 2, 2, DEPTH16, false>(a); }                        \
+    KERNEL(grouped_32_w##BITS, GroupedMatMulArgs, 256) { skinny<BITS, 2, 4, 2, DEPTH32, false>(a); }                        \
     KERNEL(grouped_tiled_w##BITS, GroupedMatMulArgs, 256) { tiled<BITS>(a); }
 
-GROUPED_PRODUCTS(8, 2, 4, 3, 2)
-GROUPED_PRODUCTS(4, 4, 4, 4, 3)
-GROUPED_PRODUCTS(3, 4, 5, 4, 3)
-GROUPED_PRODUCTS(2, 8, 6, 4, 3)
+GROUPED_PRODUCTS(8, 2, 4, 4, 3, 2)
+GROUPED_PRODUCTS(4, 4, 4, 4, 4, 3)
+GROUPED_PRODUCTS(3, 4, 4, 5, 4, 3)
+GROUPED_PRODUCTS(2, 8, 3, 6, 4, 3)

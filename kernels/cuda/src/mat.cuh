@@ -2,13 +2,14 @@
 #pragma once
 #include "tk.h"
 
-// KERNEL_PAIR is KERNEL, for two blocks at a time on a multiprocessor: it bounds the registers of a thread.
+// KERNELS is KERNEL, for so many blocks at a time on a multiprocessor: it bounds the registers of a thread. KERNEL_PAIR is for two.
 #ifdef __CUDA_ARCH__
-#define KERNEL_PAIR(name, Args, threads) \
-    extern "C" __attribute__((global)) __attribute__((launch_bounds(threads, 2))) void name(const Args a)
+#define KERNELS(name, Args, threads, blocks) \
+    extern "C" __attribute__((global)) __attribute__((launch_bounds(threads, blocks))) void name(const Args a)
 #else
-#define KERNEL_PAIR(name, Args, threads) KERNEL(name, Args, threads)
+#define KERNELS(name, Args, threads, blocks) KERNEL(name, Args, threads)
 #endif
+#define KERNEL_PAIR(name, Args, threads) KERNELS(name, Args, threads, 2)
 
 // A Mat is row-major; stride counts elements between the starts of two rows.
 template <class T> struct Mat {
@@ -55,12 +56,15 @@ struct Quad {
     float v[4];
 };
 
+// load_whole reads four elements at once.
+DEV Quad load_whole(const float* p) {
+    u4 q = ld_wide(p);
+    return {{bits_float(q.x), bits_float(q.y), bits_float(q.z), bits_float(q.w)}};
+}
+
 // load_quad reads up to four of n elements, zeros for the rest; wide says that they may be read at once.
 DEV Quad load_quad(const float* p, u32 n, bool wide) {
-    if (wide && n >= 4) {
-        u4 q = ld_wide(p);
-        return {{bits_float(q.x), bits_float(q.y), bits_float(q.z), bits_float(q.w)}};
-    }
+    if (wide && n >= 4) return load_whole(p);
     Quad q;
 #pragma unroll
     for (u32 i = 0; i < 4; i++) q.v[i] = i < n ? ld(p + i) : 0;

@@ -28,8 +28,9 @@ DEV float inverse_rms(float sum, u32 n, float eps) { return 1.0f / sqrt(sum / (f
 
 // sum_rows leaves in shared memory what inverse_rms_of adds up: the sums of squares of up to `side` rows of x, each a run;
 // (rows, warps) of them. A barrier has to follow. A block of 256 threads shares a long row, as in rms_norm, and a warp has a
-// short one, as in rms_norm_short. A thread has eight quads on their way, of all rows.
-template <int side> DEV void sum_rows(float* sums, const Mat<const float>& x) {
+// short one, as in rms_norm_short. A thread has eight quads on their way, of all rows. whole says that rows are wide and have
+// whole quads alone.
+template <int side, bool whole = false> DEV void sum_rows(float* sums, const Mat<const float>& x) {
     const int steps = 8 / side;
     u32 n = x.cols;
     bool read = wide(x);
@@ -42,7 +43,7 @@ template <int side> DEV void sum_rows(float* sums, const Mat<const float>& x) {
             for (u32 k = 0; k < shortRun / 128; k++) {
                 u32 col = (k * 32 + lane()) * 4;
                 v[k] = Quad{};
-                if (col < n) v[k] = load_quad(from + col, n - col, read);
+                if (col < n) v[k] = whole ? load_whole(from + col) : load_quad(from + col, n - col, read);
             }
 #pragma unroll
             for (u32 k = 0; k < shortRun / 128; k++) sum = squares(sum, v[k]);
@@ -59,7 +60,7 @@ template <int side> DEV void sum_rows(float* sums, const Mat<const float>& x) {
                 for (u32 t = 0; t < side; t++) {
                     u32 c = col + k * threads * 4;
                     v[k][t] = Quad{};
-                    if (c < n && t < x.rows) v[k][t] = load_quad(row(x, t) + c, n - c, read);
+                    if (c < n && t < x.rows) v[k][t] = whole ? load_whole(row(x, t) + c) : load_quad(row(x, t) + c, n - c, read);
                 }
 #pragma unroll
             for (int k = 0; k < steps; k++)

@@ -308,10 +308,10 @@ func tableRows() []tableRow {
 
 // tableFigures is what a verb does of which a kernel has a row.
 type tableFigures struct {
-	shape         string
-	launches      int // of the verb, all kernels
-	launch        Launch
-	read, written int64 // of the kernel; 0 where it did not run
+	shape    string
+	launches int // of the verb, all kernels
+	launch   Launch
+	done     shim.Count // by the kernel; nothing where it did not run
 }
 
 // measure lets the verbs of the tables run for a GPU, or only says how they would be launched, and returns figures by kernel.
@@ -324,6 +324,7 @@ func (g tableGPU) measure(t *testing.T, run bool) map[string]tableFigures {
 	t.Cleanup(l.Reset)
 	l.Set("capability", int64(g.capability))
 	l.Set("multiprocessors", int64(g.multiprocessors))
+	l.Set("traffic", 1)
 	var launches []Launch
 	f := fakes{}
 	if !run {
@@ -353,9 +354,7 @@ func (g tableGPU) measure(t *testing.T, run bool) map[string]tableFigures {
 			if i < 0 {
 				continue // this GPU has another for it
 			}
-			figures[name] = tableFigures{
-				row.shape, len(launches), launches[i], after[name].Read - before[name].Read, after[name].Written - before[name].Written,
-			}
+			figures[name] = tableFigures{row.shape, len(launches), launches[i], since(before[name], after[name])}
 		}
 	}
 	if err := free(); err != nil {
@@ -389,12 +388,31 @@ func usage(t *testing.T) (registers, spills map[[2]string]int) {
 	return registers, spills
 }
 
-// Columns of a table: those written by hand, and those that are filled in. Bytes alone take a run of the kernel.
-var tableColumns = []string{
-	"kernel", "for", "measured with", "launches", "KB read", "KB written", "grid", "threads", "KB shared", "registers", "spills", "blocks at once",
+// since returns what a kernel has done between two counts.
+func since(before, after shim.Count) shim.Count {
+	after.Read -= before.Read
+	after.Written -= before.Written
+	after.Shared -= before.Shared
+	after.Passes -= before.Passes
+	after.Asked -= before.Asked
+	after.Sectors -= before.Sectors
+	return after
 }
 
-const columnRead, columnWritten = 4, 5
+// Columns of a table: those written by hand, and those that are filled in. What a kernel does to memory alone takes a run of it.
+var tableColumns = []string{
+	"kernel", "for", "measured with", "launches", "KB read", "KB written", "sectors", "conflicts", "grid", "threads", "KB shared", "registers", "spills", "blocks at once",
+}
+
+const columnRead, columnConflicts = 4, 7 // the first and the last that a run takes
+
+// percent spells a part of a whole, or nothing where there is none.
+func percent(part, whole int64) string {
+	if whole == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.0f %%", 100*float64(part)/float64(whole))
+}
 
 // kilobytes spells bytes in units of 1000, to three digits.
 func kilobytes(n int64) string {
@@ -469,13 +487,14 @@ func TestTable(t *testing.T) {
 			atOnce = tableAda.blocksAtOnce(a.launch, registers[key80])
 		}
 		want := []string{
-			cells[0], cells[1], h.shape, strconv.Itoa(h.launches), kilobytes(h.read), kilobytes(h.written),
+			cells[0], cells[1], h.shape, strconv.Itoa(h.launches), kilobytes(h.done.Read), kilobytes(h.done.Written),
+			percent(h.done.Asked, 32*h.done.Sectors), percent(h.done.Passes-h.done.Shared, h.done.Shared),
 			two(grid(h.launch), grid(a.launch)), two(h.launch.Threads, a.launch.Threads), two(kibibytes(h.launch.Shared), kibibytes(a.launch.Shared)),
 			two(registers[key90], registers[key80]), two(spills[key90], spills[key80]), two(tableH100.blocksAtOnce(h.launch, registers[key90]), atOnce),
 		}
 		for c, got := range cells {
 			got, want := strings.TrimSpace(got), strings.TrimSpace(want[c])
-			if !*update && (c == columnRead || c == columnWritten) {
+			if !*update && c >= columnRead && c <= columnConflicts {
 				want = got
 			}
 			if got != want && !*update {

@@ -31,7 +31,7 @@ test: ## run all tests
 
 # Kernels in plain Go take minutes there; their threads are those of every instruction set. The other tests left out compute
 # much and share little that others do not.
-RACE_SKIP := ^Test/^generic$$|^Test(GoldenErrors|Predicted|CommonFactor|SurveySampledIsUnbiased|Feedback|FeedbackBits|Eigen)$$
+RACE_SKIP := ^Test(GoldenErrors|Predicted|CommonFactor|SurveySampledIsUnbiased|Feedback|FeedbackBits|Eigen)$$|^Test/^generic$$
 .PHONY: race
 race: ## run the short tests under the race detector
 	CGO_ENABLED=1 go test -race -short -skip '$(RACE_SKIP)' $$(go list ./... | grep -v -e '/bench/' -e '/cuda/shim' -e '/cuda/ptx')

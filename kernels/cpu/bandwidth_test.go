@@ -9,7 +9,10 @@ import (
 
 // BenchmarkRead measures what a product with one row can reach at best: the machine's bandwidth of reading.
 func BenchmarkRead(b *testing.B) {
-	const size = 256 << 20
+	size := 256 << 20
+	if testing.Short() {
+		size = largeBench
+	}
 	for _, threads := range []int{1, 2} {
 		b.Run(fmt.Sprintf("threads=%d", threads), func(b *testing.B) {
 			d, err := Open(Options{Threads: threads})
@@ -17,7 +20,7 @@ func BenchmarkRead(b *testing.B) {
 				b.Fatal(err)
 			}
 			defer d.Close()
-			a, err := d.NewArena(size)
+			a, err := d.NewArena(int64(size))
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -30,7 +33,7 @@ func BenchmarkRead(b *testing.B) {
 			for b.Loop() {
 				d.Sweep(m)
 			}
-			b.SetBytes(size)
+			b.SetBytes(int64(size))
 		})
 	}
 }

@@ -155,6 +155,9 @@ func BenchmarkGroupedMatMul(b *testing.B) {
 			s := openStream(b, Options{ISA: isa}, threads)
 			for _, bits := range []int{8, 4, 3, 2} {
 				for _, shape := range []struct{ rows, cols int }{{960, 960}, {2048, 2048}, {8192, 2048}, {2048, 8192}} {
+					if testing.Short() && shape.rows*shape.cols > largeBench {
+						continue
+					}
 					w := kernels.Grouped{Rows: shape.rows, Cols: shape.cols, Bits: bits, Group: 32, ScaleType: kernels.F16}
 					copies := benchCopies(w.PackedBytes())
 					all := packed(b, s, w, copies)

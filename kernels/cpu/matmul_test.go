@@ -341,8 +341,12 @@ func matrix(b *testing.B, rows, cols int, ty kernels.DType) kernels.Mat {
 	return m
 }
 
+// largeBench is from how many elements on an operand takes longer to fill than to use: with -short, which is to see that all
+// runs, benchmarks leave such sizes out.
+const largeBench = 4 << 20
+
 // benchCopies returns how many matrices of so many bytes a benchmark takes in turns: twice the cache together, so that weights
-// come from memory as they do in a model. With -short, which is to see that all runs, it is one.
+// come from memory as they do in a model. With -short it is one.
 func benchCopies(bytes int) int {
 	if testing.Short() {
 		return 1
@@ -359,6 +363,9 @@ func BenchmarkMatMul(b *testing.B) {
 			s := openStream(b, o, threads)
 			for _, ty := range weightTypes {
 				for _, shape := range []struct{ rows, cols int }{{320, 960}, {2560, 960}, {960, 2560}, {49152, 960}} {
+					if testing.Short() && shape.rows*shape.cols > largeBench {
+						continue
+					}
 					copies := benchCopies(shape.rows * shape.cols * ty.Bytes())
 					all := matrix(b, shape.rows*copies, shape.cols, ty)
 					for _, tokens := range []int{1, 2, 4, 8, 16, 512} {

@@ -23,6 +23,7 @@ var allowed = map[string][]string{
 	"internal/grid":              nil,
 	"internal/linalg":            nil,
 	"internal/matrixtest":        {"internal/linalg", "kernels", "layers", "model/checkpoint"},
+	"internal/race":              nil,
 	"kernels":                    nil,
 	"kernels/cpu":                {"kernels"},
 	"kernels/cuda":               {"kernels", "kernels/cuda/ptx"},

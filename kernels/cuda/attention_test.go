@@ -178,6 +178,7 @@ func (d *decoder) reference(seq, row, head int) []float64 {
 
 // A long sequence is cut into chunks; whether blocks share them or one has all, and which rows come along, changes no bit.
 func TestAttendChunks(t *testing.T) {
+	cuda.KernelsAlone(t)
 	cases := []longCase{
 		{heads: 6, keyHeads: 2, dim: 16, from: []int{8189, 300, 90}, rows: []int{6, 1, 3}},
 		{heads: 3, keyHeads: 1, dim: 32, window: 1500, from: []int{4001, 1490}, rows: []int{2, 16}},
@@ -221,6 +222,7 @@ func TestAttendChunks(t *testing.T) {
 
 // Rotation and storing in one launch leave the bits of the three verbs in the cache and in the queries.
 func TestRotateStore(t *testing.T) {
+	cuda.KernelsAlone(t)
 	type rotaryStore interface {
 		RotateStore(kv kernels.Pages, q, k, v, angles, slots kernels.Mat, heads int)
 	}

@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"testing"
 
+	"eckart/internal/race"
 	"eckart/kernels/cuda/shim"
 )
 
@@ -17,7 +18,7 @@ type emptyArgs struct {
 
 // TestNothingIsAllocated holds the promise of kernels.Stream for what every step does.
 func TestNothingIsAllocated(t *testing.T) {
-	if UnderRace {
+	if race.Enabled {
 		t.Skip("purego keeps what it needs for a call in a sync.Pool, which forgets at random under the race detector")
 	}
 	s := fakes{}.stream(t, Options{})

@@ -28,6 +28,7 @@ func openGrouped(t *testing.T, workspace int64) *cuda.Device {
 
 // Rows that are summed in several slices have the same bits in every kernel, and however few fit into the workspace at once.
 func TestGroupedSlices(t *testing.T) {
+	cuda.KernelsAlone(t)
 	const tokens, out = 70, 21
 	wide, narrow := openGrouped(t, 1<<20), openGrouped(t, 1<<16)
 	for i, in := range []int{35*32 - 1, 69 * 32} {
@@ -69,6 +70,7 @@ func TestGroupedSlices(t *testing.T) {
 
 // A grouped product with one of low rank in the same pass has the same bits in every kernel, and is what it should be.
 func TestGroupedPlus(t *testing.T) {
+	cuda.KernelsAlone(t)
 	const tokens, out, in, rank = 70, 35, 1060, 48
 	d := openGrouped(t, 1<<20)
 	s, err := d.NewStream()

@@ -124,6 +124,7 @@ func (p *product) same(name string, got, want []float32) {
 // TestMatMulCuts holds that no cut of a product with few tokens changes a bit: as GPUs of many sizes and workspaces of
 // little room make them.
 func TestMatMulCuts(t *testing.T) {
+	KernelsAlone(t)
 	d := fakes{}.open(t, Options{})
 	info := d.info
 	for _, c := range []struct{ tokens, out, in, pitch int }{
@@ -151,6 +152,7 @@ func TestMatMulCuts(t *testing.T) {
 // TestMatMulTiled holds products with many tokens, ragged at every edge, against float64; and that neither the size of
 // tiles nor the workspace changes a bit.
 func TestMatMulTiled(t *testing.T) {
+	KernelsAlone(t)
 	d := fakes{}.open(t, Options{})
 	info := d.info
 	for _, c := range []struct{ tokens, out, in, pitch int }{
@@ -176,6 +178,7 @@ func TestMatMulTiled(t *testing.T) {
 // TestGatedMatMul holds that a gated product has the bits of a product and SwiGLU, with few tokens and with many, and leaves
 // weights that it has no kernel for alone.
 func TestGatedMatMul(t *testing.T) {
+	KernelsAlone(t)
 	d := fakes{}.open(t, Options{})
 	info := d.info
 	for _, c := range []struct{ tokens, out, in int }{{1, 24, 1160}, {11, 35, 1160}, {20, 9, 72}, {37, 40, 96}, {70, 33, 40}, {150, 70, 72}} {
@@ -216,6 +219,7 @@ func TestGatedMatMul(t *testing.T) {
 // TestDiagonalMatMul holds that products along a diagonal have the bits of each alone, in one launch and where they do not
 // fit into one.
 func TestDiagonalMatMul(t *testing.T) {
+	KernelsAlone(t)
 	d := fakes{}.open(t, Options{})
 	info := d.info
 	for _, c := range []struct {
@@ -276,6 +280,7 @@ func TestDiagonalMatMul(t *testing.T) {
 // TestDiagonalSwiGLU holds that SwiGLU of two products along a diagonal has the bits of the verbs, in one launch and where that
 // is not possible.
 func TestDiagonalSwiGLU(t *testing.T) {
+	KernelsAlone(t)
 	d := fakes{}.open(t, Options{})
 	info := d.info
 	for _, c := range []struct {

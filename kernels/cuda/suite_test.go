@@ -49,9 +49,7 @@ var options = kerneltest.Options{
 }
 
 func TestSuite(t *testing.T) {
-	if cuda.UnderRace {
-		t.Skip("the kernels are not Go, and what is around them has tests of its own")
-	}
+	cuda.KernelsAlone(t)
 	kerneltest.Run(t, open(t, cuda.Options{}), options)
 }
 

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"testing"
 
+	"eckart/internal/race"
 	"eckart/kernels"
 	"eckart/kernels/cuda/ptx"
 	"eckart/kernels/cuda/shim"
@@ -429,7 +430,7 @@ func kilobytes(n int64) string {
 // TestTable holds the tables of docs/cuda.md against the kernels that there are: every kernel of the PTX has a row,
 // and figures are those of its launches and of ptxas.
 func TestTable(t *testing.T) {
-	if UnderRace {
+	if race.Enabled {
 		t.Skip("no code of Go is at stake")
 	}
 	text, err := os.ReadFile(tablePath)

@@ -17,6 +17,8 @@ import (
 )
 
 // gramOf returns the Gram matrix of inputs whose columns depend on one another and differ in size, as those of a model do.
+//
+//go:norace
 func gramOf(rng *rand.Rand, n int) []float64 {
 	const depth = 6
 	mix := normal(rng, depth*n, 1)
@@ -44,6 +46,8 @@ func gramOf(rng *rand.Rand, n int) []float64 {
 }
 
 // gramError returns tr((w - v)·g·(w - v)ᵀ).
+//
+//go:norace
 func gramError(w, v []float32, g []float64, n int) float64 {
 	var sum float64
 	for row := 0; row < len(w); row += n {

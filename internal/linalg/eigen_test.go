@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 	"testing"
 
 	"gonum.org/v1/gonum/mat"
@@ -11,17 +12,25 @@ import (
 	"eckart/internal/linalg"
 )
 
-// orthogonal returns a random orthogonal matrix (n, n).
+// bases holds what orthogonal returned, by seed and size: a test has many matrices with the same eigenvectors.
+var bases sync.Map
+
+// orthogonal returns a random orthogonal matrix (n, n), which nobody may change.
 func orthogonal(seed uint64, n int) linalg.Matrix {
-	q := random(newRand(seed), n, n)
-	if n == 0 {
-		return q
+	key := [2]uint64{seed, uint64(n)}
+	if q, ok := bases.Load(key); ok {
+		return q.(linalg.Matrix)
 	}
-	var qr mat.QR
-	qr.Factorize(mat.NewDense(n, n, q.Data))
-	var d mat.Dense
-	qr.QTo(&d)
-	return linalg.Matrix{Rows: n, Cols: n, Data: d.RawMatrix().Data}
+	q := random(newRand(seed), n, n)
+	if n > 0 {
+		var qr mat.QR
+		qr.Factorize(mat.NewDense(n, n, q.Data))
+		var d mat.Dense
+		qr.QTo(&d)
+		q.Data = d.RawMatrix().Data
+	}
+	bases.Store(key, q)
+	return q
 }
 
 // withSpectrum returns the symmetric matrix with random eigenvectors and these eigenvalues.

@@ -21,10 +21,10 @@ func TestLeading(t *testing.T) {
 		},
 		"zero": func(int) float64 { return 0 },
 	} {
+		want := spectrum(200, value)
+		a := withSpectrum(5, want)
 		for _, r := range []int{0, 1, 12, 40, 150, 200} {
 			t.Run(fmt.Sprintf("%s/%d", name, r), func(t *testing.T) {
-				want := spectrum(200, value)
-				a := withSpectrum(5, want)
 				values, vectors, err := linalg.Leading(a, r, linalg.Iteration{Seed: 3})
 				if err != nil {
 					t.Fatal(err)

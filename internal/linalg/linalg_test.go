@@ -10,6 +10,8 @@ import (
 )
 
 // random returns a matrix of normal numbers.
+//
+//go:norace
 func random(rng *rand.Rand, rows, cols int) linalg.Matrix {
 	m := linalg.New(rows, cols)
 	for i := range m.Data {
@@ -20,7 +22,10 @@ func random(rng *rand.Rand, rows, cols int) linalg.Matrix {
 
 func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 1)) }
 
-// product is the plain a·b, to which a transpose is given as a copy.
+// product is the plain a·b, to which a transpose is given as a copy. Like other plain arithmetic of tests it is kept from the
+// race detector: it runs on the test's goroutine, on memory of its own.
+//
+//go:norace
 func product(a, b linalg.Matrix) linalg.Matrix {
 	c := linalg.New(a.Rows, b.Cols)
 	for i := range a.Rows {
@@ -35,6 +40,8 @@ func product(a, b linalg.Matrix) linalg.Matrix {
 }
 
 // distance returns the largest difference between elements of a and b, and where it is.
+//
+//go:norace
 func distance(a, b linalg.Matrix) (d float64, i, j int) {
 	if a.Rows != b.Rows || a.Cols != b.Cols {
 		return math.Inf(1), a.Rows, a.Cols

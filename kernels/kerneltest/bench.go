@@ -112,6 +112,8 @@ func (b *bench) take(rows, cols int, t kernels.DType) kernels.Mat {
 }
 
 // place uploads elements (rows, cols), the bits of each in the low bytes of a word, inside a frame.
+//
+//go:norace
 func (b *bench) place(f frame, rows, cols int, t kernels.DType, bits func(i int) uint32) operand {
 	b.Helper()
 	o := operand{whole: b.take(f.above+rows+f.below, f.left+cols+f.right, t), frame: f}
@@ -137,6 +139,8 @@ func (b *bench) place(f frame, rows, cols int, t kernels.DType, bits func(i int)
 }
 
 // floats places values as elements of type t; they are rounded to it.
+//
+//go:norace
 func (b *bench) floats(f frame, rows, cols int, t kernels.DType, v []float32) operand {
 	b.Helper()
 	return b.place(f, rows, cols, t, func(i int) uint32 { return encode(t, v[i]) })
@@ -166,6 +170,8 @@ func (b *bench) bytes(m kernels.Mat) []byte {
 }
 
 // read returns the elements of an F32 operand after it has seen to the guards.
+//
+//go:norace
 func (b *bench) read(o operand) []float32 {
 	b.Helper()
 	buf := b.bytes(o.whole)
@@ -186,6 +192,8 @@ func (b *bench) read(o operand) []float32 {
 }
 
 // normal returns n values of a normal distribution.
+//
+//go:norace
 func (b *bench) normal(n int) []float32 {
 	v := make([]float32, n)
 	for i := range v {
@@ -195,6 +203,8 @@ func (b *bench) normal(n int) []float32 {
 }
 
 // rounded returns v as elements of type t hold it.
+//
+//go:norace
 func rounded(t kernels.DType, v []float32) []float32 {
 	r := make([]float32, len(v))
 	for i, f := range v {

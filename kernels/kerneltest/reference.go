@@ -23,6 +23,8 @@ var bounds = map[string][3]float64{
 }
 
 // round returns f rounded to type t: to nearest, ties to even, infinite where t has no room.
+//
+//go:norace
 func round(t kernels.DType, f float32) float32 {
 	digits, lowest, largest := 11, -14, 65504.0
 	switch t {
@@ -45,6 +47,8 @@ func round(t kernels.DType, f float32) float32 {
 }
 
 // encode returns the bits of f in type t.
+//
+//go:norace
 func encode(t kernels.DType, f float32) uint32 {
 	f = round(t, f)
 	u := math.Float32bits(f)
@@ -68,8 +72,10 @@ func encode(t kernels.DType, f float32) uint32 {
 	return u
 }
 
-// The references: the definitions of package kernels, in float64.
+// The references: the definitions of package kernels, in float64. Like what brings their operands to a device and back (bench.go),
+// the longest are kept from the race detector: they run on the test's goroutine, on memory of their own.
 
+//go:norace
 func matMulReference(x, w []float32, in int, old []float32) []float64 {
 	tokens, out := len(x)/in, len(w)/in
 	y := make([]float64, tokens*out)
@@ -89,6 +95,7 @@ func matMulReference(x, w []float32, in int, old []float32) []float64 {
 	return y
 }
 
+//go:norace
 func rmsNormReference(x, gain []float32, eps float32) []float64 {
 	y := make([]float64, len(x))
 	n := len(gain)
@@ -149,6 +156,8 @@ func swiGLUReference(gate, up []float32) []float64 {
 
 // attendReference attends from one row of one head to keys and values, the last of which stands at the row's own
 // position.
+//
+//go:norace
 func attendReference(y []float64, q []float32, keys, values func(token int) []float32, tokens int, a kernels.Attention) {
 	low := 0
 	if a.Window > 0 {

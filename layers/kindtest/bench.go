@@ -193,6 +193,8 @@ func Order(w layers.Weight) []int32 {
 }
 
 // Want computes y = x·Wᵀ in float64, on top of what y holds when add, with a bias unless it is nil.
+//
+//go:norace
 func (b *Bench) Want(w layers.Weight, x kernels.Mat, bias []float32, y kernels.Mat, add bool) [][]float64 {
 	b.Helper()
 	out, in := w.Dims()

@@ -19,35 +19,6 @@ import (
 	"eckart/model/tokenizer"
 )
 
-// TestHeldoutPerplexity scores real text with a trained model. The reference figure is transformers' in F32, over
-// windows of 512 tokens that do not overlap, without special tokens, the first token of each not scored.
-func TestHeldoutPerplexity(t *testing.T) {
-	const (
-		shared  = "../../../shared/models"
-		windows = 48
-		want    = 10.3482
-	)
-	if _, err := os.Stat(shared); err != nil {
-		t.Skip("no shared models")
-	}
-	if testing.Short() {
-		t.Skip("scores 24,000 tokens")
-	}
-	status, stdout, stderr := eckart(t, "", "eval", "--json", "--cache-type", "f32", "--windows", "48",
-		"--text", filepath.Join(shared, "text/heldout.txt"), filepath.Join(shared, "gopher-dense"))
-	var e evaluation
-	if err := json.Unmarshal([]byte(stdout), &e); status != 0 || err != nil {
-		t.Fatalf("status %d, error %v, stderr %q in\n%s", status, err, stderr, stdout)
-	}
-	t.Logf("perplexity %.4f", e.Perplexity)
-	if math.Abs(e.Perplexity-want) > 2e-4*want {
-		t.Errorf("perplexity %.4f, want %.4f", e.Perplexity, want)
-	}
-	if e.Tokens != windows*511 || e.Windows != windows || e.Window != 512 {
-		t.Errorf("scored %+v", e)
-	}
-}
-
 const sample = "// Add returns the sum of a and b.\nfunc Add(a, b int) int {\n\treturn a + b\n}\n\n"
 
 // scorerFor brings the built-in model up with a sizing.

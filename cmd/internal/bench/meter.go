@@ -51,8 +51,9 @@ func newMeter(d kernels.Device, bytes int64) (*meter, error) {
 	if m.mem, err = a.Alloc(int(bytes/row)+1, row/4, kernels.F32); err != nil {
 		return nil, fmt.Errorf("measure the read rate: %w", err)
 	}
-	// Pages that were never written are all the same one.
-	for i := range m.mem.Host {
+	// Pages that were never written are all the same one. None are smaller than this.
+	const page = 4096
+	for i := 0; i < len(m.mem.Host); i += page {
 		m.mem.Host[i] = 1
 	}
 	return m, nil

@@ -101,8 +101,9 @@ func run(t testing.TB, w *model.Walker, known compress.Inputs, p *compress.Plan,
 
 // TestPredicted has every method do what was predicted of it, matrix by matrix, and store as many bytes as planned.
 func TestPredicted(t *testing.T) {
-	w := open(t, 2)
-	known := survey(t, w, windows(t, 0, 12))
+	// What one method shares with the others, like going from block to block, the quick ones show.
+	one, two := open(t, 1), open(t, 2)
+	known := survey(t, two, windows(t, 0, 12))
 	for _, m := range []struct {
 		form  string
 		ratio float64
@@ -131,6 +132,10 @@ func TestPredicted(t *testing.T) {
 			if m.slow && testing.Short() {
 				t.Skip("one of many")
 			}
+			w := two
+			if m.slow {
+				w = one
+			}
 			p := planFor(t, w, known, m.form, m.ratio)
 			r := run(t, w, known, p, nil, nil)
 			if len(r.Report.Modules) != len(p.Modules) {
@@ -149,12 +154,12 @@ func TestPredicted(t *testing.T) {
 	}
 }
 
-// TestDrift has the correction take off a good part of what low rank costs.
+// TestDrift has the correction take off a good part of what low rank costs: a seventh in four blocks, as in all of them.
 func TestDrift(t *testing.T) {
 	if testing.Short() {
-		t.Skip("runs the whole model many times")
+		t.Skip("runs a model many times")
 	}
-	w := open(t, 8)
+	w := open(t, 4)
 	learn, verify := windows(t, 0, 12), windows(t, 12, 4)
 	known := survey(t, w, learn)
 	p := planFor(t, w, known, "lowrank", 0.6)

@@ -90,6 +90,7 @@ func TestImportance(t *testing.T) {
 		}
 		return r
 	}
+	without := compressed("lowrank@8:svd", nil)
 	for _, c := range []struct {
 		form    string
 		m       *compress.Importance
@@ -98,7 +99,7 @@ func TestImportance(t *testing.T) {
 		if err := c.m.Check(w); err != nil {
 			t.Fatal(err)
 		}
-		with, without := compressed(c.form, c.m), compressed("lowrank@8:svd", nil)
+		with := compressed(c.form, c.m)
 		for name, numbers := range c.numbers {
 			got, plain := lost(t, w.Source(), with.Source, name, numbers), lost(t, w.Source(), without.Source, name, numbers)
 			if got > 0.8*plain {

@@ -16,16 +16,17 @@ import (
 	"eckart/model/modeltest"
 )
 
-// sampled surveys with a share of the tokens and keeps the blocks that keep says.
-func sampled(t *testing.T, dir string, windows [][]int32, o compress.Sampling, keep func(layer int) bool) map[string]*compress.Moments {
+// sampled surveys with a share of the tokens as far as a block and keeps the statistics of that, or those of every block.
+func sampled(t *testing.T, dir string, windows [][]int32, o compress.Sampling, layer int) map[string]*compress.Moments {
 	t.Helper()
 	w := walker(t, modeltest.OpenSource(t, dir), len(windows[0]))
 	all := map[string]*compress.Moments{}
 	enough := errors.New("enough")
 	err := compress.SurveySampled(t.Context(), w, windows, o, nil, func(b compress.BlockStatistics) error {
-		if keep(b.Layer) {
+		if layer == everyBlock || b.Layer == layer {
 			maps.Copy(all, b.Sites)
-		} else if len(all) > 0 {
+		}
+		if b.Layer == layer {
 			return enough
 		}
 		return nil
@@ -36,7 +37,7 @@ func sampled(t *testing.T, dir string, windows [][]int32, o compress.Sampling, k
 	return all
 }
 
-func everyBlock(int) bool { return true }
+const everyBlock = -1
 
 // TestSurveySampledIsUnbiased: over many seeds, the mean of sampled Grams comes to the Gram of all tokens; means and the
 // number of tokens are those of all tokens at once.
@@ -172,9 +173,8 @@ func TestSurveySampledNeedsHalf(t *testing.T) {
 	}
 	const layer, share = 1, 1.0 / 8
 	windows := calibration(t, 64)
-	keep := func(l int) bool { return l == layer }
-	full := sampled(t, trained, windows, compress.Sampling{Share: 1}, keep)
-	chosen := sampled(t, trained, windows, compress.Sampling{Share: share, Seed: 1}, keep)
+	full := sampled(t, trained, windows, compress.Sampling{Share: 1}, layer)
+	chosen := sampled(t, trained, windows, compress.Sampling{Share: share, Seed: 1}, layer)
 	rows := siteRows(t, windows, layer)
 	rng := rand.New(rand.NewPCG(3, 4))
 	for _, name := range slices.Sorted(maps.Keys(full)) {

@@ -26,6 +26,8 @@ type benchModel struct {
 	Repeat  int      `short:"r" default:"5" placeholder:"N" help:"Repetitions, after one that is not counted. Default: 5."`
 	Path    []string `default:"decoder" placeholder:"NAME" help:"What the tests go through: decoder (the model alone, the default), engine, http."`
 	Format  string   `enum:"table,json,csv,markdown" default:"table" help:"table (the default), json, csv or markdown."`
+
+	sweep int64 // bytes over which the read rate is measured, for tests; 0 for what a measurement takes
 }
 
 // Help says more than the line in the list of commands.
@@ -47,7 +49,7 @@ func (c *benchModel) Run(ctx context.Context, env command.Env) error {
 	o.Progress = launch.Terminal(env.Stderr)
 	options := bench.Options{
 		Launch: o, Tests: bench.Tests(c.Path, c.Prompt, c.Tokens, c.Depth, c.Batch),
-		Threads: c.Threads, Repeat: c.Repeat, Progress: o.Progress,
+		Threads: c.Threads, Repeat: c.Repeat, Sweep: c.sweep, Progress: o.Progress,
 	}
 	if err := options.Check(); err != nil {
 		return err

@@ -12,9 +12,11 @@ import (
 	"eckart/cmd/internal/command"
 )
 
-// eckart runs the program with arguments and standard input.
+// eckart runs the program with arguments and standard input. Where it measures memory, it takes little of it.
 func eckart(t *testing.T, stdin string, args ...string) (status int, stdout, stderr string) {
 	t.Helper()
+	c := new(commands)
+	c.Bench.Model.sweep = 1 << 20
 	name := filepath.Join(t.TempDir(), "stdin")
 	if err := os.WriteFile(name, []byte(stdin), 0o600); err != nil {
 		t.Fatal(err)
@@ -26,7 +28,7 @@ func eckart(t *testing.T, stdin string, args ...string) (status int, stdout, std
 	defer in.Close()
 	var out, errs bytes.Buffer
 	env := command.Env{Program: "eckart", Stdin: in, Stdout: &out, Stderr: &errs}
-	status = command.Run(context.Background(), env, "", new(commands), args)
+	status = command.Run(context.Background(), env, "", c, args)
 	return status, out.String(), errs.String()
 }
 

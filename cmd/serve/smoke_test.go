@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"eckart/internal/race"
 )
 
 // asServer in the environment makes the test binary the program itself.
@@ -205,6 +207,9 @@ func readEvents(t *testing.T, body io.Reader) (text string, done bool) {
 
 // TestRefusals starts the server with what cannot work: one line, and an exit status that tells usage from failure.
 func TestRefusals(t *testing.T) {
+	if race.Enabled {
+		t.Skip("these programs end before anything runs at once")
+	}
 	dir := t.TempDir()
 	noKey := filepath.Join(dir, "keys")
 	if err := os.WriteFile(noKey, []byte("# none\n\n"), 0o600); err != nil {

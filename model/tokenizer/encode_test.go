@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/text/encoding/unicode"
 
+	"eckart/internal/race"
 	"eckart/model/tokenizer"
 )
 
@@ -22,6 +23,9 @@ func goldenTokenizer(t testing.TB, kind string) *tokenizer.Tokenizer {
 // TestLongWords encodes texts of a megabyte in which nothing, or everything, is a boundary, row T2. If any step took time in the
 // square of the length, the test would run for minutes.
 func TestLongWords(t *testing.T) {
+	if race.Enabled {
+		t.Skip("one goroutine encodes long texts")
+	}
 	n, less := 1<<20, 1<<17
 	if testing.Short() {
 		n, less = 1<<14, 1<<14

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 
+	"eckart/internal/race"
 	"eckart/kernels"
 	"eckart/kernels/cuda/shim"
 	"eckart/model/tokenizer"
@@ -80,6 +81,9 @@ func greedyReplies(t *testing.T, m *Model, device string, prompts []string, n in
 // likeliest id leads clearly, for kinds of weight that together use every kernel: prompts of a step and of several, and
 // steps of several sequences.
 func TestCUDAReplies(t *testing.T) {
+	if race.Enabled {
+		t.Skip("what runs at once is what does in TestCUDAChoices")
+	}
 	useShim(t)
 	prompts := []string{"The gopher went down to the river and", "Once there was a compiler"}
 	long := "In the beginning there was a long list of things to do, and the first of them was to write a list of things to do. " +

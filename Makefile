@@ -86,14 +86,9 @@ emulated-short: ## run a part of the kernel suite as arm64, on an emulator
 smoke: ## start the server on loopback, stream from it, leave one stream midway, stop it
 	go test -count=1 -v -run '^TestSmoke' ./cmd/...
 
-# Targets are found in the text, as listing them would link the tests of every package.
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (20s)
-	@git ls-files '*_test.go' | xargs grep -o '^func Fuzz[A-Za-z0-9_]*' | sort | while IFS=: read -r file target; do \
-		package=./$$(dirname $$file) target=$${target#func }; \
-		echo "go test -run '^$$' -fuzz '^$$target\$$' -fuzztime $(FUZZTIME) -fuzzminimizetime 100x $$package"; \
-		go test -vet=off -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x $$package || exit 1; \
-	done
+	@scripts/fuzz.sh $(FUZZTIME)
 
 # Packages without benchmarks are not linked.
 .PHONY: bench

@@ -37,8 +37,9 @@ func round(t kernels.DType, f float32) float32 {
 	if v == 0 || math.IsNaN(v) || math.IsInf(v, 0) {
 		return f
 	}
-	_, exp := math.Frexp(v) // v = m·2^exp, m in [1/2, 1)
-	unit := math.Ldexp(1, max(exp-1, lowest)-digits+1)
+	power := func(n int) float64 { return math.Float64frombits(uint64(n+1023) << 52) } // 2ⁿ
+	exp := int(math.Float64bits(v)>>52&0x7ff) - 1023                                   // |v| = m·2^exp, m in [1, 2)
+	unit := power(max(exp, lowest) - digits + 1)
 	r := math.RoundToEven(v/unit) * unit
 	if math.Abs(r) > largest {
 		r = math.Inf(int(math.Copysign(1, r)))

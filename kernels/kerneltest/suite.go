@@ -28,7 +28,7 @@ type Options struct {
 	Bounds map[string][3]float64
 }
 
-// Run holds dev to every verb. Under -short the real sizes and two thirds of the cases of Attend are left out.
+// Run holds dev to every verb. Under -short the real sizes, two thirds of the cases of Attend and half of AttendPeaked are left out.
 func Run(t *testing.T, dev kernels.Device, o Options) {
 	run(t, dev, o, []verb{
 		{"Upload", testUpload},

@@ -27,6 +27,7 @@ type foldedCase struct {
 // after the other, in the launches that they are for, however rows are summed and on GPUs of any size; and that what they have no
 // kernel for is left alone.
 func TestGroupedFolded(t *testing.T) {
+	KernelsAlone(t)
 	const eps = 1e-5
 	var launched []string
 	d := fakes{}.open(t, Options{Trace: func(l Launch) { launched = append(launched, l.Kernel) }})

@@ -41,40 +41,46 @@ type GatedDiagonal interface {
 	DiagonalSwiGLU(y, x kernels.Mat, ws []kernels.Mat)
 }
 
-// foldable is a Linear that is one matrix as it is, by which streams may multiply with more than the product done.
+// foldable is a Linear that is one matrix as it is, by which streams may multiply with more than the product done. Its methods report
+// whether the stream has a kernel for it. Norms are values: a pointer would have one allocated in each step.
 type foldable interface {
 	Linear
-	// normed computes y = l·norm(x), and reports whether the stream has a kernel for that.
-	normed(p *Pass, y, x kernels.Mat, n *RMSNorm) bool
-	// gated computes SwiGLU of the halves of l·x, or of l·norm(x) if there is a norm, likewise.
-	gated(p *Pass, y, x kernels.Mat, n *RMSNorm) bool
+	// gated computes SwiGLU of the halves of l·x.
+	gated(p *Pass, y, x kernels.Mat) bool
+	// normed computes y = l·n(x).
+	normed(p *Pass, y, x kernels.Mat, n RMSNorm) bool
+	// normedGated is gated for n(x).
+	normedGated(p *Pass, y, x kernels.Mat, n RMSNorm) bool
 }
 
-func (l *denseLinear) normed(p *Pass, y, x kernels.Mat, n *RMSNorm) bool {
-	s, ok := p.Stream.(Normed)
-	return ok && s.NormedMatMul(y, x, n.gain, n.eps, l.w)
-}
-
-func (l *denseLinear) gated(p *Pass, y, x kernels.Mat, n *RMSNorm) bool {
-	if n != nil {
-		s, ok := p.Stream.(Normed)
-		return ok && s.NormedGatedMatMul(y, x, n.gain, n.eps, l.w)
-	}
+func (l *denseLinear) gated(p *Pass, y, x kernels.Mat) bool {
 	s, ok := p.Stream.(Gated)
 	return ok && s.GatedMatMul(y, x, l.w)
 }
 
-func (l *groupedLinear) normed(p *Pass, y, x kernels.Mat, n *RMSNorm) bool {
+func (l *denseLinear) normed(p *Pass, y, x kernels.Mat, n RMSNorm) bool {
+	s, ok := p.Stream.(Normed)
+	return ok && s.NormedMatMul(y, x, n.gain, n.eps, l.w)
+}
+
+func (l *denseLinear) normedGated(p *Pass, y, x kernels.Mat, n RMSNorm) bool {
+	s, ok := p.Stream.(Normed)
+	return ok && s.NormedGatedMatMul(y, x, n.gain, n.eps, l.w)
+}
+
+func (l *groupedLinear) gated(p *Pass, y, x kernels.Mat) bool {
+	s, ok := p.Stream.(FoldedGrouped)
+	return ok && s.GatedGroupedMatMul(y, x, l.w)
+}
+
+func (l *groupedLinear) normed(p *Pass, y, x kernels.Mat, n RMSNorm) bool {
 	s, ok := p.Stream.(FoldedGrouped)
 	return ok && s.NormedGroupedMatMul(y, x, n.gain, n.eps, l.w)
 }
 
-func (l *groupedLinear) gated(p *Pass, y, x kernels.Mat, n *RMSNorm) bool {
+func (l *groupedLinear) normedGated(p *Pass, y, x kernels.Mat, n RMSNorm) bool {
 	s, ok := p.Stream.(FoldedGrouped)
-	if ok && n != nil {
-		return s.NormedGatedGroupedMatMul(y, x, n.gain, n.eps, l.w)
-	}
-	return ok && s.GatedGroupedMatMul(y, x, l.w)
+	return ok && s.NormedGatedGroupedMatMul(y, x, n.gain, n.eps, l.w)
 }
 
 // normed computes y = l·norm(x), norm included, and reports whether it did. It does not where a probe waits to see the norm.
@@ -84,7 +90,7 @@ func normed(p *Pass, l Linear, y, x kernels.Mat, n *RMSNorm) bool {
 	}
 	switch l := l.(type) {
 	case foldable:
-		return l.normed(p, y, x, n)
+		return l.normed(p, y, x, *n)
 	case Factored:
 		u, v := l.Factors()
 		mark := p.Mark()
@@ -155,7 +161,10 @@ func (g *Group) gatedProduct(p *Pass, x kernels.Mat, n *RMSNorm) (kernels.Mat, b
 	switch l := g.linear.(type) {
 	case foldable:
 		y := p.Mat(x.Rows, g.outs[0])
-		return y, l.gated(p, y, x, n)
+		if n != nil {
+			return y, l.normedGated(p, y, x, *n)
+		}
+		return y, l.gated(p, y, x)
 	case Factored:
 		u, v := l.Factors()
 		s, ok := p.Stream.(GatedDiagonal)

@@ -47,7 +47,7 @@ type BudgetError struct {
 
 // Error says by how much the budget is missed.
 func (e *BudgetError) Error() string {
-	if e.Want <= 0 {
+	if e.Want < 0 {
 		return fmt.Sprintf("plan compression: the budget leaves nothing for the matrices of the blocks: all else takes %.0f %s more, and they take at least %.0f, which is %.0f more together",
 			-e.Want, e.Unit, e.Least, e.Least-e.Want)
 	}

@@ -109,9 +109,11 @@ func (c *compression) smallest(e *compress.BudgetError) (string, error) {
 	}
 	switch f := c.flags; {
 	case f.Ratio != 0:
-		return fmt.Sprintf("--ratio %.4f", math.Ceil(1e4*e.Least/float64(sum.Bytes))/1e4), nil
+		ratio := shortest(1e4, e.Least/float64(sum.Bytes), func(r float64) bool { return ratioBytes(r, sum) >= int64(e.Least) })
+		return fmt.Sprintf("--ratio %.4f", ratio), nil
 	case f.Bits != 0:
-		return fmt.Sprintf("--bits %.3f", math.Ceil(1e3*8*e.Least/float64(sum.Elements))/1e3), nil
+		bits := shortest(1e3, 8*e.Least/float64(sum.Elements), func(b float64) bool { return bitsBytes(b, sum) >= int64(e.Least) })
+		return fmt.Sprintf("--bits %.3f", bits), nil
 	case f.Latency != 0:
 		const step = 10 * time.Microsecond
 		missing := time.Duration((e.Least - e.Want) * float64(time.Microsecond))
@@ -131,6 +133,19 @@ func (c *compression) smallest(e *compress.BudgetError) (string, error) {
 		memory = least
 	}
 }
+
+// shortest returns the least multiple of 1/parts, from a number on, that meets what is asked for.
+func shortest(parts, from float64, meets func(float64) bool) float64 {
+	n := math.Ceil(from * parts)
+	for !meets(n / parts) {
+		n++
+	}
+	return n / parts
+}
+
+// ratioBytes and bitsBytes return the bytes that flags grant to matrices.
+func ratioBytes(ratio float64, of compress.Sum) int64 { return int64(ratio * float64(of.Bytes)) }
+func bitsBytes(bits float64, of compress.Sum) int64   { return int64(bits / 8 * float64(of.Elements)) }
 
 // space returns what the planner chooses from.
 func (c *compression) space() (compress.Space, error) {
@@ -155,9 +170,9 @@ func (c *compression) policy() (compress.Policy, error) {
 	}
 	switch {
 	case f.Ratio != 0:
-		p.Bytes = int64(f.Ratio * float64(sum.Bytes))
+		p.Bytes = ratioBytes(f.Ratio, sum)
 	case f.Bits != 0:
-		p.Bytes = int64(f.Bits / 8 * float64(sum.Elements))
+		p.Bytes = bitsBytes(f.Bits, sum)
 	case f.Memory != 0:
 		rest, err := c.model.besides(&c.options.Sizing, int64(f.Memory), sum.Bytes)
 		if err != nil {

@@ -217,6 +217,25 @@ func TestPlanningInterrupted(t *testing.T) {
 	}
 }
 
+// What is advised is met by a flag as it is parsed and multiplied, also where an exact quotient would fall a byte short.
+func TestShortest(t *testing.T) {
+	sum := compress.Sum{Bytes: 12800000, Elements: 44800000}
+	for _, c := range []struct {
+		parts float64
+		bytes int64
+		of    func(float64, compress.Sum) int64
+		per   float64
+	}{{1e4, 7024640, ratioBytes, 12800000}, {1e3, 29915200, bitsBytes, 5600000}} {
+		got := shortest(c.parts, float64(c.bytes)/c.per, func(v float64) bool { return c.of(v, sum) >= c.bytes })
+		if have := c.of(got, sum); have < c.bytes {
+			t.Errorf("%v gives %d bytes of %d", got, have, c.bytes)
+		}
+		if have := c.of(got-2/c.parts, sum); have >= c.bytes {
+			t.Errorf("two steps less than %v give %d bytes of %d as well", got, have, c.bytes)
+		}
+	}
+}
+
 // TestSmallest: where nothing is as small as was asked for, the error names a flag that can be met, and little less cannot.
 func TestSmallest(t *testing.T) {
 	c, _ := testCompression(t, "../../../model/testdata/qwen2", nil)

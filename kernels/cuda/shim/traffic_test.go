@@ -16,9 +16,12 @@ func TestTraffic(t *testing.T) {
 		{k: 8, accesses: 1, passes: 8, asked: 128, sectors: 32},
 		{k: 32, accesses: 1, passes: 32, asked: 128, sectors: 32},
 		{k: 33, accesses: 1, passes: 1, asked: 128, sectors: 32},
-		{k: 1, wide: 1, accesses: 4, passes: 4, asked: 128, sectors: 4},
-		{k: 2, wide: 1, accesses: 4, passes: 8, asked: 128, sectors: 8},
-		{k: 8, wide: 1, accesses: 4, passes: 32, asked: 128, sectors: 32},
+		{k: 1, wide: 1, accesses: 2, passes: 2, asked: 128, sectors: 4},
+		{k: 2, wide: 1, accesses: 2, passes: 4, asked: 128, sectors: 8},
+		{k: 16, wide: 1, accesses: 2, passes: 32, asked: 128, sectors: 32},
+		{k: 1, wide: 2, accesses: 4, passes: 4, asked: 128, sectors: 4},
+		{k: 2, wide: 2, accesses: 4, passes: 8, asked: 128, sectors: 8},
+		{k: 8, wide: 2, accesses: 4, passes: 32, asked: 128, sectors: 32},
 	} {
 		d := open(t)
 		d.Set("traffic", 1)

@@ -49,6 +49,11 @@ var instructions = []struct {
 	{"min.u32 %d, %a, %b", "rrr", []uint64{s32(-1), 2}, 2},
 	{"max.s32 %d, %a, %b", "rrr", []uint64{s32(-1), 2}, 2},
 	{"max.f32 %d, %a, 0f00000000", "ff", []uint64{nan}, 0},
+	{"max.f32 %d, %a, %b", "fff", []uint64{minusZero, 0}, 0},
+	{"max.f32 %d, %a, %b", "fff", []uint64{0, minusZero}, 0},
+	{"min.f32 %d, %a, %b", "fff", []uint64{0, minusZero}, minusZero},
+	{"div.s32 %d, %a, %b", "rrr", []uint64{s32(math.MinInt32), s32(-1)}, s32(math.MinInt32)},
+	{"rem.s32 %d, %a, %b", "rrr", []uint64{s32(math.MinInt32), s32(-1)}, 0},
 	{"min.f32 %d, %a, %b", "fff", []uint64{f32(2), nan}, f32(2)},
 	{"and.b32 %d, %a, 255", "rr", []uint64{0x1234}, 0x34},
 	{"or.b64 %d, %a, %b", "lll", []uint64{1 << 40, 1}, 1<<40 + 1},
@@ -197,7 +202,7 @@ func instructionKernel() string {
 // translatedTests builds the shim with kernels of PTX: that of the instructions, and those that do what they may not.
 var translatedTests = sync.OnceValues(func() (string, error) {
 	kernels := fstest.MapFS{}
-	for name, text := range map[string]string{"ops": instructionKernel(), "wrong": wrongPTX} {
+	for name, text := range map[string]string{"ops": instructionKernel(), "shuffles": shuffleKernel(), "wrong": wrongPTX} {
 		cxx, err := translate.CXX(name+".ptx", []byte(text))
 		if err != nil {
 			return "", err
@@ -225,6 +230,96 @@ func TestInstructions(t *testing.T) {
 		c := instructions[i]
 		if got != c.want {
 			t.Errorf("%s with %#x gives %#x, want %#x", c.text, c.in, got, c.want)
+		}
+	}
+}
+
+// shuffles are the cases of TestShuffles: the last operand of a shuffle, and its third, a number or the register that has the
+// lane's own.
+var shuffles = []struct {
+	mode      string
+	c         uint32
+	operand   string
+	ownSource bool
+}{
+	{mode: "bfly", c: 31, operand: "5"},
+	{mode: "bfly", c: 0x1c1f, operand: "3"}, // segments of four lanes
+	{mode: "bfly", c: 7, operand: "8"},      // beyond the last lane of a clamp
+	{mode: "up", c: 0, operand: "2"},
+	{mode: "up", c: 0x1800, operand: "3"}, // segments of eight
+	{mode: "down", c: 31, operand: "3"},
+	{mode: "down", c: 0x181f, operand: "2"},
+	{mode: "idx", c: 31, operand: "9"},
+	{mode: "idx", c: 0x181f, operand: "3"},
+	{mode: "idx", c: 31, operand: "%own", ownSource: true},
+}
+
+// shuffleSource returns where lane l takes its value from: PTX ISA, shfl.sync, whose names these are.
+func shuffleSource(mode string, lane, bval, c int) int {
+	cval, segmask := c&31, c>>8&31
+	maxLane := lane&segmask | cval&^segmask
+	minLane := lane & segmask
+	j, in := 0, false
+	switch mode {
+	case "up":
+		j = lane - bval
+		in = j >= maxLane
+	case "down":
+		j = lane + bval
+		in = j <= maxLane
+	case "bfly":
+		j = lane ^ bval
+		in = j <= maxLane
+	case "idx":
+		j = minLane | bval&^segmask
+		in = j <= maxLane
+	}
+	if !in {
+		return lane
+	}
+	return j
+}
+
+// shuffleKernel is PTX that stores what each lane gets, and a ballot of odd lanes.
+func shuffleKernel() string {
+	var b strings.Builder
+	b.WriteString(`.version 7.4
+.target sm_80
+.address_size 64
+.visible .entry shuffles(.param .align 8 .b8 shuffles_param_0[8]) .maxntid 32, 1, 1
+{
+	.reg .b32 %v, %r, %own, %lane; .reg .b64 %y, %at; .reg .pred %odd;
+	ld.param.u64 %y, [shuffles_param_0];
+	mov.u32 %lane, %tid.x; mul.wide.u32 %at, %lane, 4; add.s64 %y, %y, %at;
+	mul.lo.s32 %v, %lane, 3; add.s32 %v, %v, 100;
+	mul.lo.s32 %own, %lane, 7; and.b32 %own, %own, 31;
+`)
+	for i, c := range shuffles {
+		fmt.Fprintf(&b, "\tshfl.sync.%s.b32 %%r, %%v, %s, %d, -1;\n\tst.global.u32 [%%y+%d], %%r;\n", c.mode, c.operand, c.c, 128*i)
+	}
+	fmt.Fprintf(&b, "\tand.b32 %%r, %%lane, 1; setp.eq.s32 %%odd, %%r, 1;\n\tvote.sync.ballot.b32 %%r, %%odd, -1;\n\tst.global.u32 [%%y+%d], %%r;\n\tret;\n}\n",
+		128*len(shuffles))
+	return b.String()
+}
+
+// TestShuffles holds what lanes give each other against the definition, and a ballot.
+func TestShuffles(t *testing.T) {
+	d := openBuilt(t, translatedTests)
+	y := upload(d, make([]uint32, 32*(len(shuffles)+1)))
+	right(d, "shuffles", 1, 32, 0, struct{ y uintptr }{y})
+	got := download[uint32](d, y, 32*(len(shuffles)+1))
+	for lane := range 32 {
+		for i, c := range shuffles {
+			bval := lane * 7 & 31
+			if !c.ownSource {
+				bval, _ = strconv.Atoi(c.operand)
+			}
+			if v, want := got[32*i+lane], uint32(100+3*shuffleSource(c.mode, lane, bval, int(c.c))); v != want {
+				t.Errorf("shfl %s by %s with %#x: lane %d gets %d, want %d", c.mode, c.operand, c.c, lane, v, want)
+			}
+		}
+		if v := got[32*len(shuffles)+lane]; v != 0xaaaaaaaa {
+			t.Errorf("ballot of odd lanes: %#x", v)
 		}
 	}
 }

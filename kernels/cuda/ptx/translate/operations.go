@@ -243,8 +243,9 @@ func pack(w *writer, s statement, rest string) (string, error) {
 	return "", errUnknown
 }
 
-// memory matches what follows ld or st: space; cache hints, which change nothing here; number and type of elements.
-var memory = regexp.MustCompile(`^(global|shared|param)(?:\.nc)?(?:\.L1::no_allocate)?(?:\.v([24]))?\.([a-z0-9]+)$`)
+// memory matches what follows ld or st: space, .nc for what the launch does not write; a cache hint, which changes nothing here; number
+// and type of elements.
+var memory = regexp.MustCompile(`^(global(?:\.nc)?|shared|param)(?:\.L1::no_allocate)?(?:\.v([24]))?\.([a-z0-9]+)$`)
 
 // place is what an access touches.
 type place struct {
@@ -266,7 +267,7 @@ func (w *writer) place(rest, operand string) (p place, err error) {
 		whole = fmt.Sprintf("vec<%s, %d>", p.element, p.n)
 	}
 	a, err := w.address(operand)
-	p.pointer = fmt.Sprintf("%s<%s>(%s)", p.space, whole, a)
+	p.pointer = fmt.Sprintf("%s<%s>(%s)", strings.TrimSuffix(p.space, ".nc"), whole, a)
 	if p.space == "param" {
 		p.pointer = fmt.Sprintf("param<%s>(&a, sizeof a, %s)", whole, a)
 	}
@@ -281,7 +282,7 @@ func load(w *writer, s statement, rest string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	read := fmt.Sprintf(map[string]string{"global": "ld(%s)", "shared": "sld(%s)", "param": "%s"}[p.space], p.pointer)
+	read := fmt.Sprintf(map[string]string{"global": "ld(%s)", "global.nc": "ld_stream(%s)", "shared": "sld(%s)", "param": "%s"}[p.space], p.pointer)
 	if p.n == 1 {
 		return w.set(s.operands[0], p.element, read)
 	}

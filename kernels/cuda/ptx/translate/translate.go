@@ -10,8 +10,14 @@ import (
 	"strings"
 )
 
+// maxLines is what the shim has bits for (kernels/cuda/shim/engine/engine.h: max_line).
+const maxLines = 1<<16 - 1
+
 // CXX returns C++ for the kernels of a module of PTX. Places in it are those of the lines of text, in a file called name.
 func CXX(name string, text []byte) (cxx []byte, err error) {
+	if lines := bytes.Count(text, []byte("\n")); lines > maxLines {
+		return nil, fmt.Errorf("translate %s: it has %d lines, and the shim tells %d apart", name, lines, maxLines)
+	}
 	statements, err := parse(text)
 	if err != nil {
 		return nil, fmt.Errorf("translate %s: %w", name, err)

@@ -248,7 +248,8 @@ bool Worker::run(const Kernel& k, const void* arguments, Dim grid, u64 block, u3
         fibers[t].group = fibers[t].spins = 0;
         fibers[t].copies.clear();
         if (races) {
-            fibers[t].fenced = false;
+            fibers[t].turn = 0;
+            fibers[t].fence = {};
             fibers[t].found.clear();
             fibers[t].acquired.clear();
         }

@@ -43,10 +43,12 @@ struct Copy {
     const u8* from; // nullptr for zeros
 };
 
-// A Release is what a block makes known to who acquires from it: what it did before epoch, and what thread did (races.cpp).
+// A Release is what a block makes known to who acquires from it: what it did before epoch, and what thread did before turn, which
+// is not 0 (races.cpp).
 struct Release {
     u32 epoch;
     u16 thread;
+    u32 turn;
 };
 typedef std::map<u32, Release> Releases; // by block
 
@@ -56,8 +58,8 @@ struct Fiber {
     u32 group; // of copies, that is open
     u32 spins; // loads that may have waited for another thread
     std::vector<Copy> copies;
-    bool fenced; // has passed a fence, the last in fence_epoch
-    u32 fence_epoch;
+    u32 turn;      // fences and releases so far
+    Release fence; // what an atomic makes known since the last fence
     Releases found, acquired; // by atomics, and by those and a fence
 };
 
@@ -153,7 +155,9 @@ void races_begin_launch();
 void races_begin_block(u32 block);
 void races_forget(u64 address, u64 bytes); // memory that is freed
 void races_fence();
-void races_atomic(const void* p, bool acquire, bool release, Site at);
+void races_atomic_add(const void* p);
+void races_load_acquire(const void* p);
+void races_store_release(const void* p);
 void races_barrier(); // all threads of the block are at it
 
 // What traffic.cpp is told, where traffic is set.

@@ -61,17 +61,37 @@ template <class T> inline auto mul_wide(T a, T b) {
     return (W)a * (W)b;
 }
 template <class T> inline T mad_lo(T a, T b, T c) { return (T)((u64)a * (u64)b + (u64)c); }
-template <class T> inline T div(T a, T b) { return b ? (T)(a / b) : (T)-1; } // by zero: whatever, as long as it goes on
-template <class T> inline T rem(T a, T b) { return b ? (T)(a % b) : a; }
+// What division by zero gives is not said, only that it goes on; nor does what overflows stop.
+template <class T> inline T div(T a, T b) { return b == 0 ? (T)-1 : b == (T)-1 && (T)-1 < 0 ? neg(a) : (T)(a / b); }
+template <class T> inline T rem(T a, T b) { return b == 0 ? a : b == (T)-1 && (T)-1 < 0 ? (T)0 : (T)(a % b); }
 
-// Of two numbers one of which is NaN, min and max take the other.
-template <class T> inline T min(T a, T b) { return b != b || a < b ? a : b; }
-template <class T> inline T max(T a, T b) { return b != b || a > b ? a : b; }
+// Of two numbers one of which is NaN, min and max take the other; -0 is less than +0.
+template <class T> inline T lesser_zero(T a, T b) {
+    if constexpr ((T)0.5 != 0)
+        return __builtin_signbit(a) ? a : b;
+    else
+        return a;
+}
+template <class T> inline T greater_zero(T a, T b) {
+    if constexpr ((T)0.5 != 0)
+        return __builtin_signbit(a) ? b : a;
+    else
+        return a;
+}
+template <class T> inline T min(T a, T b) { return a == b ? lesser_zero(a, b) : b != b || a < b ? a : b; }
+template <class T> inline T max(T a, T b) { return a == b ? greater_zero(a, b) : b != b || a > b ? a : b; }
 
 template <class T> inline T invert(T a) { return (T)~a; }
 inline bool invert(bool a) { return !a; }
 template <class T> inline T shl(T a, u32 n) { return n < sizeof(T) * 8 ? (T)(a << n) : (T)0; }
 template <class T> inline T shr(T a, u32 n) { return (T)(a >> (n < sizeof(T) * 8 ? n : sizeof(T) * 8 - 1) >> (n < sizeof(T) * 8 ? 0 : 1)); }
+// Those that are for one type refuse others, which would be converted.
+template <class T> T popc(T) = delete;
+template <class T> T clz(T) = delete;
+template <class T> T bfe(T, u32, u32) = delete;
+template <class T> T sqrt_rn(T) = delete;
+template <class T> T ex2_approx(T) = delete;
+template <class T> T fma_rn(T, T, T) = delete;
 inline u32 popc(u32 a) { return (u32)__builtin_popcount(a); }
 inline u32 clz(u32 a) { return a ? (u32)__builtin_clz(a) : 32; }
 inline u32 bfe(u32 a, u32 pos, u32 len) {
@@ -120,6 +140,7 @@ template <class D, class S> inline D cvt_rn(S a) { return (D)a; } // what g++ co
 
 // cvt_rzi drops the fraction; what does not fit becomes the nearest integer that does, and NaN 0.
 template <class D, class S> inline D cvt_rzi(S a) {
+    static_assert((D)0.5 == 0, "to a float, it would have to drop the fraction alone");
     constexpr bool is_signed = (D)-1 < 0;
     constexpr D top = is_signed ? (D)(((u64)1 << (sizeof(D) * 8 - 1)) - 1) : (D)-1, bottom = is_signed ? (D)(-top - 1) : (D)0;
     if (a != a) return 0;

@@ -52,18 +52,20 @@ void shared_write(u64 offset, u32 bytes, Site at);
 
 // Races on global memory are found, and traffic is counted, where that is asked for: races.cpp, traffic.cpp.
 extern bool races, traffic;
-void races_touch(const void* p, u32 bytes, bool store, bool atomic, Site at);
+enum class Access { plain, strong, constant }; // strong is what is atomic, constant what no launch that reads it writes
+void races_touch(const void* p, u32 bytes, bool store, Access kind, Site at);
 void traffic_global(const void* p, u32 bytes, Site at);
 void traffic_shared(u64 offset, u32 bytes, Site at);
 
-// global returns where the bytes of a global address lie, or does not return. What is atomic races with nothing that is, too.
-inline u8* global(const void* p, u32 bytes, bool store, Site at, bool atomic = false) {
-    if (__builtin_expect(races, false)) races_touch(p, bytes, store, atomic, at);
-    if (__builtin_expect(traffic, false)) traffic_global(p, bytes, at);
+// global returns where the bytes of a global address lie, or does not return.
+inline u8* global(const void* p, u32 bytes, bool store, Site at, Access kind = Access::plain) {
     u64 offset = (u64)p - heap.base;
-    if (offset < heap.span && (offset & (bytes - 1)) == 0 && (u64)p + bytes <= heap.limit[offset >> granule_bits])
-        return (u8*)p + heap.delta;
-    return global_slow(p, bytes, store, at);
+    u8* found = offset < heap.span && (offset & (bytes - 1)) == 0 && (u64)p + bytes <= heap.limit[offset >> granule_bits]
+                    ? (u8*)p + heap.delta
+                    : global_slow(p, bytes, store, at);
+    if (__builtin_expect(races, false)) races_touch(p, bytes, store, kind, at);
+    if (__builtin_expect(traffic, false)) traffic_global(p, bytes, at);
+    return found;
 }
 
 // shared returns where the bytes of a shared address lie, or does not return.
@@ -104,15 +106,15 @@ DEV u32 lane() { return tid() & 31; }
 DEV u32 warp() { return tid() >> 5; }
 DEV u8* smem() { return (u8*)tk::now.shared; }
 
-template <class T> DEV T ld(const T* p, TK_SITE) {
+template <class T> DEV T ld(const T* p, TK_SITE, tk::Access kind = tk::Access::plain) {
     T v;
-    memcpy(&v, tk::global(p, sizeof(T), false, at), sizeof(T));
+    memcpy(&v, tk::global(p, sizeof(T), false, at, kind), sizeof(T));
     tk::now.read += sizeof(T);
     return v;
 }
 template <class T> DEV T ld_stream(const T* p, TK_SITE) {
     static_assert(sizeof(T) == 4 || sizeof(T) == 8 || sizeof(T) == 16, "ld_stream takes 4, 8 or 16 bytes");
-    return ld(p, at);
+    return ld(p, at, tk::Access::constant);
 }
 template <class T, class V> DEV void st(T* p, V v, TK_SITE) {
     T t = (T)v;

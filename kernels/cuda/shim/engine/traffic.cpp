@@ -67,9 +67,9 @@ void note(u64 address, u32 bytes, bool shared, Site at) {
     if (!worker->open) worker->open = new Open[max_threads / 32]; // and kept, as workers are
     Open& o = worker->open[now.tid / 32];
     u32 lane = now.tid & 31;
-    u64 place = (u64)at.line() << 32 | (u64)at.column() << 8 | (u64)shared << 7 | bytes;
+    u64 place = (u64)(at.line() & max_line) << 18 | (u64)(at.column() & 0xfff) << 6 | (u64)shared << 5 | bytes;
     u32 time = o.times[place << 5 | lane]++;
-    Request& r = o.requests[place ^ (u64)time << 48];
+    Request& r = o.requests[place << 30 | time];
     r.mask |= 1u << lane;
     r.bytes = bytes;
     r.shared = shared;

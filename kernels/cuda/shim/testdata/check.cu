@@ -332,8 +332,63 @@ KERNEL(share, Ticket, 64) {
     st(y + tid(), s);
     if (tid() == 0) st(a.count, 0u);
 }
+// between has one thread of a block do something, and one of another block something after it, by what k says.
+struct Between {
+    float* x;
+    u32 *f, *g;
+    u32 k;
+};
+KERNEL(between, Between, 32) {
+    if (tid()) return;
+    const bool first = bx() == 0;
+    switch (a.k) {
+    case 0: // released, and acquired
+        if (first) { st(a.x, 1.0f); fence(); atomic_add(a.f, 1); } else { if (atomic_add(a.f, 1)) { fence(); st(a.x + 8, ld(a.x)); } }
+        break;
+    case 1: // after the release
+        if (first) { fence(); atomic_add(a.f, 1); st(a.x, 1.0f); } else { atomic_add(a.f, 1); fence(); st(a.x + 8, ld(a.x)); }
+        break;
+    case 2: // after the fence
+        if (first) { fence(); st(a.x, 1.0f); atomic_add(a.f, 1); } else { atomic_add(a.f, 1); fence(); st(a.x + 8, ld(a.x)); }
+        break;
+    case 3: // after a releasing store
+        if (first) { st_release(a.f, 1); st(a.x, 1.0f); } else { ld_acquire(a.f); st(a.x + 8, ld(a.x)); }
+        break;
+    case 4: // atomics among each other
+        if (first) ld_acquire(a.f); else st_release(a.f, 1);
+        break;
+    case 5: // by way of a third block
+        if (first) { st(a.x, 1.0f); st_release(a.f, 1); }
+        else if (bx() == 1) { if (ld_acquire(a.f)) st_release(a.g, 1); }
+        else { if (ld_acquire(a.g)) st(a.x + 8, ld(a.x)); }
+        break;
+    case 6: // a later store releases nothing of those before
+        if (first) { st(a.x, 1.0f); st_release(a.f, 1); }
+        else if (bx() == 1) { st_release(a.f, 2); }
+        else { if (ld_acquire(a.f) == 2) st(a.x + 8, ld(a.x)); }
+        break;
+    case 7: // what is constant is written
+        st(a.x + 64 * bx(), 1.0f);
+        st(a.x + 64 * bx() + 1, ld_stream(a.x + 64 * bx()));
+        break;
+    }
+}
+// warps: a warp reads, and another reads as well before it writes.
+KERNEL(warps, Rows, 64) {
+    if (tid() < 32) {
+        if (tid() == 0) st(a.y, ld(a.x));
+        return;
+    }
+    warp_sync();
+    if (tid() == 32) st(a.y + 1, ld(a.x));
+    warp_sync();
+    if (tid() == 32) st((float*)a.x, 1.0f);
+}
+KERNEL(odd, Rows, 32) {
+    if (tid() == 0) st((u16*)((u64)a.x + 3), (u16)1);
+}
 
-// strided reads words of shared memory, or 16 bytes where `wide` is set, and words of global memory, k of them apart.
+// strided reads words of shared memory, or 8 or 16 bytes where `wide` is 1 or 2, and words of global memory, k of them apart.
 struct Strided {
     float *y, *x;
     u32 k, wide;
@@ -342,7 +397,9 @@ KERNEL(strided, Strided, 32) {
     float* s = (float*)smem();
     for (u32 i = tid(); i < 4096; i += 32) sst(s + i, 1.0f);
     warp_sync();
-    float v = a.wide ? bits_float(sld((const u4*)s + tid() * a.k).x) : sld(s + tid() * a.k);
+    float v = a.wide == 2   ? bits_float(sld((const u4*)s + tid() * a.k).x)
+              : a.wide == 1 ? bits_float(sld((const u2*)s + tid() * a.k).x)
+                            : sld(s + tid() * a.k);
     st(a.y + tid() * a.k, v);
     if (tid() % 2) v += ld(a.x + a.k); // one place for half of the lanes
 }

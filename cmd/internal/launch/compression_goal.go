@@ -145,7 +145,8 @@ func shortest(parts, from float64, meets func(float64) bool) float64 {
 
 // ratioBytes and bitsBytes return the bytes that flags grant to matrices.
 func ratioBytes(ratio float64, of compress.Sum) int64 { return int64(ratio * float64(of.Bytes)) }
-func bitsBytes(bits float64, of compress.Sum) int64   { return int64(bits / 8 * float64(of.Elements)) }
+
+func bitsBytes(bits float64, of compress.Sum) int64 { return int64(bits / 8 * float64(of.Elements)) }
 
 // space returns what the planner chooses from.
 func (c *compression) space() (compress.Space, error) {

@@ -73,6 +73,8 @@ func stream(t testing.TB, d *Device) *Stream {
 
 // random returns a matrix of normal numbers that ends where its memory ends, so that a read behind it is a fault or
 // finds poison: the gaps of the stride, and what stands before the matrix, are NaN.
+//
+//go:norace
 func random(rng *rand.Rand, rows, cols, stride int, ty kernels.DType) kernels.Mat {
 	const before = 64
 	all := kernels.Mat{Rows: 1, Cols: before + max(0, rows-1)*stride + cols, Type: ty}
@@ -93,6 +95,8 @@ func random(rng *rand.Rand, rows, cols, stride int, ty kernels.DType) kernels.Ma
 var weightTypes = []kernels.DType{kernels.F32, kernels.F16, kernels.BF16}
 
 // checkMatMul holds y against products in float64, given what y was before an Add.
+//
+//go:norace
 func checkMatMul(t *testing.T, o Options, y, x, w kernels.Mat, before []float32) {
 	t.Helper()
 	term := func(f float32) float64 {

@@ -74,6 +74,13 @@ func TestThreads(t *testing.T) {
 	n := 300
 	a, b := random(newRand(1), n, n), random(newRand(2), n, n)
 	s := linalg.TMul(a, a)
+	// A triangle to solve with, of few rows, and more columns than one thread takes.
+	few := random(newRand(3), 40, 40)
+	triangle, err := linalg.Cholesky(linalg.TMul(few, few))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wide := random(newRand(4), 40, 1500)
 	results := func() [][]float64 {
 		l, err := linalg.Cholesky(s)
 		if err != nil {
@@ -108,9 +115,9 @@ func TestThreads(t *testing.T) {
 		for i, j := range order {
 			floats[i] = float64(j)
 		}
-		x, y := linalg.Mul(a, b), linalg.Mul(a, b)
-		linalg.SolveLower(l, x, 0)
-		linalg.SolveLowerT(l, y, 0)
+		x, y := linalg.Mul(triangle, wide), linalg.Mul(triangle, wide)
+		linalg.SolveLower(triangle, x, 0)
+		linalg.SolveLowerT(triangle, y, 0)
 		alone, err := linalg.Eigenvalues(s)
 		if err != nil {
 			t.Fatal(err)

@@ -102,8 +102,8 @@ bench: ## run every benchmark once, to see that it runs; bench/README.md says ho
 cross: ## build for every platform and check all tests there, without cgo
 	@for platform in $(PLATFORMS); do \
 		export CGO_ENABLED=0 GOOS=$${platform%/*} GOARCH=$${platform#*/}; \
-		echo "CGO_ENABLED=0 GOOS=$$GOOS GOARCH=$$GOARCH go build ./cmd/..., go vet ./..."; \
-		go build ./cmd/...; \
+		echo "CGO_ENABLED=0 GOOS=$$GOOS GOARCH=$$GOARCH go build ./cmd/... ./bench/..., go vet ./..."; \
+		go build ./cmd/... ./bench/...; \
 		if [ $$platform != linux/amd64 ]; then go vet ./...; fi; \
 	done
 	CGO_ENABLED=0 go build -tags nocuda -o /dev/null ./cmd/serve

@@ -57,7 +57,7 @@ func goals() []goal {
 	for _, g := range []struct {
 		kind string
 		most float64
-	}{{dense, 7}, {lowRank, 10}} {
+	}{{dense, 7}, {int4, 7}, {lowRank, 10}} {
 		_, row, _ := step(g.kind)
 		all = append(all,
 			goal{text: "launches a layer, " + row, first: g.most, atMost: true, group: around, row: row, column: "launches a layer", value: value},

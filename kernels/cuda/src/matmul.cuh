@@ -26,9 +26,10 @@ template <bool whole> DEV u4 eight(const bf16* p, u32 n) {
 }
 
 // The bits of eight floats, rounded to bf16.
+DEV u2 rounded(const u4& a) { return u2{pack_bf16(bits_float(a.x), bits_float(a.y)), pack_bf16(bits_float(a.z), bits_float(a.w))}; }
 DEV u4 rounded(const u4& a, const u4& b) {
-    return u4{pack_bf16(bits_float(a.x), bits_float(a.y)), pack_bf16(bits_float(a.z), bits_float(a.w)),
-              pack_bf16(bits_float(b.x), bits_float(b.y)), pack_bf16(bits_float(b.z), bits_float(b.w))};
+    u2 p = rounded(a), q = rounded(b);
+    return u4{p.x, p.y, q.x, q.y};
 }
 
 // Eight activations rounded to bf16, or the n that there are before zeros.

@@ -78,10 +78,10 @@ template <bool whole, bool gated> DEV void fetch(Batch& b, const SkinnyArgs& a, 
 }
 
 // stage writes the activations of steps start to end into shared memory, rounded: a token after the other, or, where there
-// are as many as warps, a token a warp. A thread has four pieces of 8 columns on their way at a time; behind the last piece
-// it reads that again.
+// are as many as warps, a token a warp. A thread has eight quads on their way at a time, so that lanes read neighbours; behind
+// the last quad it reads that again.
 DEV void stage(u8* x, const SkinnyArgs& a, u32 start, u32 end) {
-    const u32 together = 4;
+    const u32 together = 8;
     u32 pieces = (end - start) * 4, in = a.x.cols, first = start * stepCols;
     if (pieces == 0) return;
     bool alone = a.x.rows >= warps, wide_x = wide(a.x), whole = wide_x && in % 8 == 0 && end * stepCols <= in;
@@ -91,17 +91,13 @@ DEV void stage(u8* x, const SkinnyArgs& a, u32 start, u32 end) {
         u8* to = x + t * a.pitch;
         u32 i = alone ? lane() : tid();
         if (whole) {
-            for (; i < pieces; i += team * together) {
-                u4 v[together][2];
+            for (u32 quads = pieces * 2; i < quads; i += team * together) {
+                u4 v[together];
 #pragma unroll
-                for (u32 k = 0; k < together; k++) {
-                    const float* p = from + min(i + k * team, pieces - 1) * 8;
-                    v[k][0] = ld_wide(p);
-                    v[k][1] = ld_wide(p + 4);
-                }
+                for (u32 k = 0; k < together; k++) v[k] = ld_wide(from + min(i + k * team, quads - 1) * 4);
 #pragma unroll
                 for (u32 k = 0; k < together; k++)
-                    if (i + k * team < pieces) sst((u4*)(to + (i + k * team) * 16), rounded(v[k][0], v[k][1]));
+                    if (i + k * team < quads) sst((u2*)(to + (i + k * team) * 8), rounded(v[k]));
             }
             continue;
         }

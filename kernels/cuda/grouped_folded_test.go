@@ -146,23 +146,8 @@ type folded struct {
 }
 
 func newFolded(t *testing.T, d *Device, c foldedCase, bits int) *folded {
-	st, err := d.NewStream()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &folded{product: &product{t: t, d: d, s: st.(*stream)}}
-	a, err := d.NewArena(1 << 21)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = a.Close() })
-	take := func(rows, cols int, ty kernels.DType) kernels.Mat {
-		m, err := a.Alloc(rows, cols, ty)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return m
-	}
+	base, take := openProduct(t, d, 1<<21)
+	p := &folded{product: base}
 	r := rand.New(rand.NewPCG(uint64(c.in), uint64(bits)))
 	normal := func(rows, cols int) (kernels.Mat, []float32) {
 		m, v := take(rows, cols, kernels.F32), make([]float32, rows*cols)

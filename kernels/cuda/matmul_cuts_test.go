@@ -21,26 +21,30 @@ type product struct {
 	want    [2][]float64 // by the mode
 }
 
-// newProduct places random operands, and computes the product in float64 of activations that are rounded as the verb says.
-// Rows of weights begin at multiples of pitch elements.
-func newProduct(t testing.TB, d *Device, tokens, out, in, pitch int) *product {
+// openProduct returns a product without operands, and what takes them from an arena.
+func openProduct(t testing.TB, d *Device, bytes int64) (p *product, take func(rows, cols int, ty kernels.DType) kernels.Mat) {
 	st, err := d.NewStream()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &product{t: t, d: d, s: st.(*stream)}
-	a, err := d.NewArena(kernels.ArenaBytes(tokens, out, kernels.F32) + kernels.ArenaBytes(tokens, in, kernels.F32) + kernels.ArenaBytes(out, pitch, kernels.BF16))
+	a, err := d.NewArena(bytes)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = a.Close() })
-	take := func(rows, cols int, ty kernels.DType) kernels.Mat {
+	return &product{t: t, d: d, s: st.(*stream)}, func(rows, cols int, ty kernels.DType) kernels.Mat {
 		m, err := a.Alloc(rows, cols, ty)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return m
 	}
+}
+
+// newProduct places random operands, and computes the product in float64 of activations that are rounded as the verb says.
+// Rows of weights begin at multiples of pitch elements.
+func newProduct(t testing.TB, d *Device, tokens, out, in, pitch int) *product {
+	p, take := openProduct(t, d, kernels.ArenaBytes(tokens, out, kernels.F32)+kernels.ArenaBytes(tokens, in, kernels.F32)+kernels.ArenaBytes(out, pitch, kernels.BF16))
 	p.y, p.x = take(tokens, out, kernels.F32), take(tokens, in, kernels.F32)
 	whole := take(out, pitch, kernels.BF16)
 	p.w = whole.Window(pitch-in, in)

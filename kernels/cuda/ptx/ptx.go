@@ -42,6 +42,12 @@ type Module struct {
 // Name returns a module's name: the source's, without extension, and the target's.
 func (t Target) Name(source string) string { return fmt.Sprintf("%s.sm_%d", source, t.Capability) }
 
+// Names returns the modules for a target, in the order of names.
+func (m Manifest) Names(t Target) []string {
+	names := slices.Sorted(maps.Keys(m.Modules))
+	return slices.DeleteFunc(names, func(name string) bool { return !strings.HasSuffix(name, t.Name("")) })
+}
+
 // Read returns the manifest.
 func Read() (Manifest, error) {
 	var m Manifest
@@ -89,10 +95,7 @@ func Images(capability int) ([][]byte, error) {
 		return nil, err
 	}
 	var images [][]byte
-	for _, name := range slices.Sorted(maps.Keys(m.Modules)) {
-		if !strings.HasSuffix(name, best.Name("")) {
-			continue
-		}
+	for _, name := range m.Names(best) {
 		text, err := Text(name)
 		if err != nil {
 			return nil, err

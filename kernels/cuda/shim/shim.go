@@ -72,10 +72,7 @@ func translated(target ptx.Target) (fs.FS, error) {
 		return nil, err
 	}
 	kernels := fstest.MapFS{}
-	for name := range manifest.Modules {
-		if !strings.HasSuffix(name, target.Name("")) {
-			continue
-		}
+	for _, name := range manifest.Names(target) {
 		text, err := ptx.Text(name)
 		if err != nil {
 			return nil, err

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -383,9 +384,8 @@ func multiply(w *writer, s statement, rest string) (string, error) {
 
 func shuffle(w *writer, s statement, rest string) (string, error) {
 	mode, typ, _ := strings.Cut(rest, ".")
-	function, ok := map[string]string{"up": "shfl_up", "down": "shfl_down", "bfly": "shfl_bfly", "idx": "shfl_idx"}[mode]
-	if !ok || typ != "b32" {
+	if typ != "b32" || !slices.Contains([]string{"up", "down", "bfly", "idx"}, mode) {
 		return "", errUnknown
 	}
-	return result("u32", "ptx::"+function+"(%s, %s, %s)", "uuu!")(w, s, "")
+	return result("u32", "ptx::shfl_"+mode+"(%s, %s, %s)", "uuu!")(w, s, "")
 }

@@ -241,7 +241,7 @@ void mma_s8(i32 c[4], const u32 a[4], const u32 b[2], Site at) {
 float exp2(float x) { return __builtin_exp2f(x); }
 
 u32 atomic_add(u32* p, u32 v, Site at) {
-    u8* b = global(p, 4, true, at, Access::strong);
+    u8* b = global(p, 4, true, at, Kind::strong);
     if (races) races_atomic_add(p);
     now.read += 4, now.written += 4;
     return __atomic_fetch_add((u32*)b, v, __ATOMIC_RELAXED);
@@ -253,7 +253,7 @@ void fence() {
 }
 
 u32 ld_acquire(const u32* p, Site at) {
-    u8* b = global(p, 4, false, at, Access::strong);
+    u8* b = global(p, 4, false, at, Kind::strong);
     now.read += 4;
     spin(at);
     if (races) races_load_acquire(p);
@@ -261,7 +261,7 @@ u32 ld_acquire(const u32* p, Site at) {
 }
 
 void st_release(u32* p, u32 v, Site at) {
-    u8* b = global(p, 4, true, at, Access::strong);
+    u8* b = global(p, 4, true, at, Kind::strong);
     if (races) races_store_release(p);
     now.written += 4;
     __atomic_store_n((u32*)b, v, __ATOMIC_RELEASE);

@@ -220,7 +220,7 @@ bool Worker::run(const Kernel& k, const void* arguments, Dim grid, u64 block, u3
         epoch = 1;
     }
     first_epoch = epoch;
-    if (races) races_begin_block((u32)block);
+    if (races) races_begin_block(*this, (u32)block, threads);
     now.nthreads = threads;
     now.gx = grid.x, now.gy = grid.y, now.gz = grid.z;
     now.bx = (u32)(block % grid.x), now.by = (u32)(block / grid.x % grid.y), now.bz = (u32)(block / grid.x / grid.y);
@@ -247,12 +247,6 @@ bool Worker::run(const Kernel& k, const void* arguments, Dim grid, u64 block, u3
         fibers[t].sp = new_stack(stack + stack_bytes - t * 5 % 64 * 64, entry);
         fibers[t].group = fibers[t].spins = 0;
         fibers[t].copies.clear();
-        if (races) {
-            fibers[t].turn = 0;
-            fibers[t].fence = {};
-            fibers[t].found.clear();
-            fibers[t].acquired.clear();
-        }
     }
     worker = this;
     take_over(*this, next_warp(*this));

@@ -152,7 +152,7 @@ void set_threads(u32 threads);
 
 // What races.cpp is told, where races is set.
 void races_begin_launch();
-void races_begin_block(u32 block);
+void races_begin_block(Worker& k, u32 block, u32 threads);
 void races_forget(u64 address, u64 bytes); // memory that is freed
 void races_fence();
 void races_atomic_add(const void* p);

@@ -66,20 +66,14 @@ template <class T> inline T div(T a, T b) { return b == 0 ? (T)-1 : b == (T)-1 &
 template <class T> inline T rem(T a, T b) { return b == 0 ? a : b == (T)-1 && (T)-1 < 0 ? (T)0 : (T)(a % b); }
 
 // Of two numbers one of which is NaN, min and max take the other; -0 is less than +0.
-template <class T> inline T lesser_zero(T a, T b) {
+template <class T> inline bool negative(T a) {
     if constexpr ((T)0.5 != 0)
-        return __builtin_signbit(a) ? a : b;
+        return __builtin_signbit(a);
     else
-        return a;
+        return a < 0;
 }
-template <class T> inline T greater_zero(T a, T b) {
-    if constexpr ((T)0.5 != 0)
-        return __builtin_signbit(a) ? b : a;
-    else
-        return a;
-}
-template <class T> inline T min(T a, T b) { return a == b ? lesser_zero(a, b) : b != b || a < b ? a : b; }
-template <class T> inline T max(T a, T b) { return a == b ? greater_zero(a, b) : b != b || a > b ? a : b; }
+template <class T> inline T min(T a, T b) { return a == b ? (negative(a) ? a : b) : b != b || a < b ? a : b; }
+template <class T> inline T max(T a, T b) { return a == b ? (negative(a) ? b : a) : b != b || a > b ? a : b; }
 
 template <class T> inline T invert(T a) { return (T)~a; }
 inline bool invert(bool a) { return !a; }

@@ -76,11 +76,11 @@ bool ordered(const Touch& t, const Touch& m) {
          t.thread, t.block, did, t.line);
 }
 
-void check(Entry& e, u64 address, bool store, Access kind, Touch m, Site at) {
+void check(Entry& e, u64 address, bool store, Kind kind, Touch m, Site at) {
     const Touch w = e.write, r = e.read;
-    if (kind == Access::constant && w.launch == m.launch) race(address, "read by ld_stream", w, "wrote", at);
-    if (!(kind == Access::strong && (w.marks & strong)) && !ordered(w, m)) race(address, store ? "written" : "read", w, "wrote", at);
-    m.marks = kind == Access::strong ? strong : 0;
+    if (kind == Kind::constant && w.launch == m.launch) race(address, "read by ld_stream", w, "wrote", at);
+    if (!(kind == Kind::strong && (w.marks & strong)) && !ordered(w, m)) race(address, store ? "written" : "read", w, "wrote", at);
+    m.marks = kind == Kind::strong ? strong : 0;
     bool was_read = r.launch == m.launch;
     if (store) {
         if (was_read && !(m.marks & r.marks & strong) && ((r.marks & many_blocks) || !ordered(r, m)))
@@ -118,23 +118,30 @@ void races_begin_launch() {
     released.clear();
 }
 
-void races_begin_block(u32 b) {
+void races_begin_block(Worker& k, u32 b, u32 threads) {
     block = b;
     acquired.clear();
     acquiring = false;
+    for (u32 t = 0; t < threads; t++) {
+        Fiber& f = k.fibers[t];
+        f.turn = 0;
+        f.fence = {};
+        f.found.clear();
+        f.acquired.clear();
+    }
 }
 
 void races_forget(u64 address, u64 bytes) {
     if (words) madvise(words + (address - heap.base) / 4, bytes / 4 * sizeof(Entry), MADV_DONTNEED);
 }
 
-void races_touch(const void* p, u32 bytes, bool store, Access kind, Site at) {
+void races_touch(const void* p, u32 bytes, bool store, Kind kind, Site at) {
     u64 offset = (u64)p - heap.base;
     if (offset >= heap.span) return; // memory of the host
     Touch m = {launches, block, barriers(), worker->fibers[now.tid].turn, (u16)worker->warps[now.tid / 32].syncs, (u16)now.tid, (u16)(at.line() & max_line), 0};
     for (u64 o = offset; o < offset + bytes; o += 4) {
         u64 word = o / 4;
-        auto parts = split.empty() ? split.end() : split.find(word);
+        auto parts = split.find(word);
         if (bytes >= 4 && parts == split.end()) {
             check(words[word], (u64)p, store, kind, m, at);
             continue;

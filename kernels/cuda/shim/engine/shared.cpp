@@ -18,7 +18,7 @@ u64 epoch_of(u64 s) { return s >> epoch_shift; }
 u32 thread_of(u64 s) { return (u32)((s & thread_mask) >> thread_shift); }
 u32 line_of(u64 s) { return (u32)(s >> line_shift & max_line); }
 
-struct Touch {
+struct Access {
     u64 me;     // stamp, with the line
     u64 offset; // of the whole access, for messages
     bool all;   // a read by the whole warp
@@ -26,13 +26,13 @@ struct Touch {
 };
 
 // shared_fail ends a kernel; format takes the thread and the line of the other access.
-[[noreturn]] void shared_fail(const Touch& a, const char* format, u64 other) {
+[[noreturn]] void shared_fail(const Access& a, const char* format, u64 other) {
     char text[256];
     snprintf(text, sizeof text, format, thread_of(other), line_of(other));
     fail(illegal_address, a.at, "offset %llu of shared memory: %s", a.offset, text);
 }
 
-void check_read(const Shadow& s, const Touch& a, u64 first) {
+void check_read(const Shadow& s, const Access& a, u64 first) {
     u64 w = s.write, differs = w ^ a.me;
     if (differs >> epoch_shift) {
         if (epoch_of(w) < first) shared_fail(a, "read, but no thread of this block has written it yet", w);
@@ -43,7 +43,7 @@ void check_read(const Shadow& s, const Touch& a, u64 first) {
     if (w & pending) shared_fail(a, "read, before thread %u waited for its cp.async of line %u", w);
 }
 
-void check_write(const Shadow& s, const Touch& a, u64 first) {
+void check_write(const Shadow& s, const Access& a, u64 first) {
     u64 w = s.write, differs = w ^ a.me;
     if (!(differs >> epoch_shift) && (differs & thread_mask) && ((differs & warp_mask) || !(differs & syncs_mask)))
         shared_fail(a, "race: written, while thread %u wrote it in line %u with no barrier between", w);
@@ -55,7 +55,7 @@ void check_write(const Shadow& s, const Touch& a, u64 first) {
         shared_fail(a, "race: written, while thread %u (and maybe more) read it in line %u with no barrier between", r);
 }
 
-void note_read(Shadow& s, const Touch& a) {
+void note_read(Shadow& s, const Access& a) {
     u64 r = s.read, differs = r ^ a.me;
     if (differs >> epoch_shift)
         s.read = a.me | (a.all ? many_lanes : 0);
@@ -78,7 +78,7 @@ Shadow* split_word(Worker& k, u64 word) {
     return b;
 }
 
-void read_word(Worker& k, u64 word, const Touch& a) {
+void read_word(Worker& k, u64 word, const Access& a) {
     Shadow& s = k.words[word];
     if (__builtin_expect((s.write & split) != 0, 0)) {
         Shadow* b = k.bytes + word * 4;
@@ -92,7 +92,7 @@ void read_word(Worker& k, u64 word, const Touch& a) {
     note_read(s, a);
 }
 
-void write_word(Worker& k, u64 word, const Touch& a, u64 marks) {
+void write_word(Worker& k, u64 word, const Access& a, u64 marks) {
     Shadow& s = k.words[word];
     if (__builtin_expect((s.write & split) != 0, 0)) {
         Shadow* b = k.bytes + word * 4;
@@ -116,13 +116,13 @@ bool quick_read(Shadow& s, u64 me, u64 first, u64 marks) {
     return (r & many_warps) || ((r ^ me) >> thread_shift == 0 && (r & marks) == marks);
 }
 
-Touch access(u64 offset, Site at) { return {now.stamp | (u64)(at.line() & max_line) << line_shift, offset, false, at}; }
+Access access(u64 offset, Site at) { return {now.stamp | (u64)(at.line() & max_line) << line_shift, offset, false, at}; }
 
 } // namespace
 
 void shared_read(u64 offset, u32 bytes, Site at) {
     Worker& k = *worker;
-    Touch a = access(offset, at);
+    Access a = access(offset, at);
     u64 word = offset / 4;
     if (bytes >= 4) {
         for (u32 i = 0; i < bytes / 4; i++)
@@ -138,7 +138,7 @@ void shared_read(u64 offset, u32 bytes, Site at) {
 
 void shared_write(u64 offset, u32 bytes, Site at) {
     Worker& k = *worker;
-    Touch a = access(offset, at);
+    Access a = access(offset, at);
     u64 word = offset / 4;
     if (bytes >= 4) {
         for (u32 i = 0; i < bytes / 4; i++) write_word(k, word + i, a, 0);
@@ -153,7 +153,7 @@ void shared_write(u64 offset, u32 bytes, Site at) {
 
 void shared_read_all(u64 offset, u32 lane, Site at) {
     Worker& k = *worker;
-    Touch a = access(offset, at);
+    Access a = access(offset, at);
     a.me = (a.me & ~lane_mask) | (u64)lane << thread_shift;
     a.all = true;
     for (u32 i = 0; i < 4; i++)
@@ -162,7 +162,7 @@ void shared_read_all(u64 offset, u32 lane, Site at) {
 
 void shared_begin_copy(u64 offset, Site at) {
     Worker& k = *worker;
-    Touch a = access(offset, at);
+    Access a = access(offset, at);
     for (u32 i = 0; i < 4; i++) write_word(k, offset / 4 + i, a, pending);
 }
 

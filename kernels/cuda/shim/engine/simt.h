@@ -52,13 +52,13 @@ void shared_write(u64 offset, u32 bytes, Site at);
 
 // Races on global memory are found, and traffic is counted, where that is asked for: races.cpp, traffic.cpp.
 extern bool races, traffic;
-enum class Access { plain, strong, constant }; // strong is what is atomic, constant what no launch that reads it writes
-void races_touch(const void* p, u32 bytes, bool store, Access kind, Site at);
+enum class Kind { plain, strong, constant }; // strong is what is atomic, constant what no launch that reads it writes
+void races_touch(const void* p, u32 bytes, bool store, Kind kind, Site at);
 void traffic_global(const void* p, u32 bytes, Site at);
 void traffic_shared(u64 offset, u32 bytes, Site at);
 
 // global returns where the bytes of a global address lie, or does not return.
-inline u8* global(const void* p, u32 bytes, bool store, Site at, Access kind = Access::plain) {
+inline u8* global(const void* p, u32 bytes, bool store, Site at, Kind kind = Kind::plain) {
     u64 offset = (u64)p - heap.base;
     u8* found = offset < heap.span && (offset & (bytes - 1)) == 0 && (u64)p + bytes <= heap.limit[offset >> granule_bits]
                     ? (u8*)p + heap.delta
@@ -106,7 +106,7 @@ DEV u32 lane() { return tid() & 31; }
 DEV u32 warp() { return tid() >> 5; }
 DEV u8* smem() { return (u8*)tk::now.shared; }
 
-template <class T> DEV T ld(const T* p, TK_SITE, tk::Access kind = tk::Access::plain) {
+template <class T> DEV T ld(const T* p, TK_SITE, tk::Kind kind = tk::Kind::plain) {
     T v;
     memcpy(&v, tk::global(p, sizeof(T), false, at, kind), sizeof(T));
     tk::now.read += sizeof(T);
@@ -114,7 +114,7 @@ template <class T> DEV T ld(const T* p, TK_SITE, tk::Access kind = tk::Access::p
 }
 template <class T> DEV T ld_stream(const T* p, TK_SITE) {
     static_assert(sizeof(T) == 4 || sizeof(T) == 8 || sizeof(T) == 16, "ld_stream takes 4, 8 or 16 bytes");
-    return ld(p, at, tk::Access::constant);
+    return ld(p, at, tk::Kind::constant);
 }
 template <class T, class V> DEV void st(T* p, V v, TK_SITE) {
     T t = (T)v;

@@ -9,17 +9,12 @@ namespace tk {
 
 bool traffic;
 
-namespace {
-
 // Request is an access by the lanes in a mask.
 struct Request {
     u32 mask = 0, bytes = 0;
     bool shared = false;
     u64 at[32];
 };
-
-
-} // namespace
 
 // Open are the requests of a warp since its lanes last met, by place and number.
 struct Open {
@@ -29,7 +24,7 @@ struct Open {
 
 namespace {
 
-void count_shared(const Request& r, Kernel& k) {
+void count_shared(const Request& r, Counts& c) {
     // 128 bytes pass at a time: so many lanes, of which those that read one word, read it at once.
     u32 lanes = r.bytes <= 4 ? 32 : 128 / r.bytes;
     for (u32 first = 0; first < 32; first += lanes) {
@@ -43,12 +38,12 @@ void count_shared(const Request& r, Kernel& k) {
                 most = std::max<u64>(most, bank.size());
             }
         }
-        k.counts->shared += most > 0;
-        k.counts->passes += most;
+        c.shared += most > 0;
+        c.passes += most;
     }
 }
 
-void count_global(const Request& r, Kernel& k) {
+void count_global(const Request& r, Counts& c) {
     std::vector<u64> places, sectors;
     for (u32 l = 0; l < 32; l++) {
         if (!(r.mask >> l & 1)) continue;
@@ -59,8 +54,8 @@ void count_global(const Request& r, Kernel& k) {
         std::sort(v->begin(), v->end());
         v->erase(std::unique(v->begin(), v->end()), v->end());
     }
-    k.counts->asked += places.size() * r.bytes;
-    k.counts->sectors += sectors.size();
+    c.asked += places.size() * r.bytes;
+    c.sectors += sectors.size();
 }
 
 void note(u64 address, u32 bytes, bool shared, Site at) {
@@ -84,12 +79,11 @@ void traffic_shared(u64 offset, u32 bytes, Site at) { note(offset, bytes, true, 
 void traffic_met(u32 warp) {
     if (!worker->open) return;
     Open& o = worker->open[warp];
-    Kernel& k = *const_cast<Kernel*>(worker->kernel);
     for (auto& [key, r] : o.requests) {
         if (r.shared)
-            count_shared(r, k);
+            count_shared(r, *worker->kernel->counts);
         else
-            count_global(r, k);
+            count_global(r, *worker->kernel->counts);
     }
     o.requests.clear();
     o.times.clear();
